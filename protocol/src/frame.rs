@@ -1,0 +1,627 @@
+//! Frames: what a device and the relay say to each other on a link, CBOR (RFC 8949), each behind its length.
+//!
+//! 1. The device sends a [`Hello`], the relay answers [`FromRelay::Admitted`] or [`FromRelay::Refused`].
+//! 2. From then on the device sends [`Request`]s, each with a number of its own; every one gets one [`FromRelay::Reply`].
+//! 3. Between replies the relay sends [`Event`]s.
+//!
+//! Invariant: no frame is larger than [`limits::FRAME_MAX`], none before admission larger than [`limits::HELLO_MAX`].
+
+use minicbor::{Decode, Encode};
+
+use crate::cbor;
+use crate::error::{Malformed, Refused};
+use crate::identity::{Identity, Role, Signed};
+use crate::ids::{DeviceId, InviteId, MailboxId, PersonId, Position, Timestamp};
+use crate::limits;
+use crate::suite::{Digest, PublicKey};
+
+/// The protocol on the wire, as TLS negotiates it (RFC 7301).
+pub const ALPN: &[u8] = b"privity/1";
+/// The newest version this crate speaks.
+pub const VERSION: u16 = 1;
+/// The oldest version this crate accepts.
+pub const VERSION_LOWEST: u16 = 1;
+/// Bytes of the length before each frame, big-endian.
+pub const LENGTH_LEN: usize = 4;
+
+/// The frame with its length in front.
+///
+/// # Errors
+/// [`Malformed::TooLarge`] above [`limits::FRAME_MAX`].
+pub fn to_wire<T: Encode<()>>(frame: &T) -> Result<Vec<u8>, Malformed> {
+    let body = cbor::encode(frame);
+    let too_large = Malformed::TooLarge { what: "frame", limit: limits::FRAME_MAX };
+    if body.len() > limits::FRAME_MAX {
+        return Err(too_large);
+    }
+    let length = u32::try_from(body.len()).map_err(|_| too_large)?;
+    Ok([&length.to_be_bytes()[..], &body].concat())
+}
+
+/// The length that a frame's first four bytes announce, if it is at most `limit`.
+///
+/// # Errors
+/// [`Malformed::TooLarge`] above `limit`.
+pub fn announced(length: [u8; LENGTH_LEN], limit: usize) -> Result<usize, Malformed> {
+    let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+    if length > limit { Err(Malformed::TooLarge { what: "frame", limit }) } else { Ok(length) }
+}
+
+/// A device's first frame: its body and an Ed25519 signature over `exporter ‖ body`.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Hello {
+    /// CBOR of a [`HelloBody`].
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub body: Vec<u8>,
+    /// Under [`crate::suite::Label::HelloDevice`].
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub signature: Vec<u8>,
+}
+
+/// What a hello says.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct HelloBody {
+    /// The newest version the device speaks.
+    #[n(0)]
+    pub newest: u16,
+    /// The oldest version it accepts.
+    #[n(1)]
+    pub lowest: u16,
+    /// The device; none for a newcomer who has yet to register.
+    #[n(2)]
+    pub device: Option<DeviceId>,
+    /// The link key: its ML-DSA-65 half must be the key of the TLS connection.
+    #[n(3)]
+    pub link_key: PublicKey,
+    /// The software, for the operator's log; at most 64 bytes.
+    #[n(4)]
+    pub agent: String,
+}
+
+/// The relay's answer to a hello: its body and an Ed25519 signature over `exporter ‖ body`.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Admitted {
+    /// CBOR of an [`AdmittedBody`].
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub body: Vec<u8>,
+    /// Under [`crate::suite::Label::HelloRelay`].
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub signature: Vec<u8>,
+}
+
+/// What the relay tells a device that it admits.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct AdmittedBody {
+    /// The version both speak from here on.
+    #[n(0)]
+    pub version: u16,
+    /// The relay's key: its ML-DSA-65 half must be the key of the TLS connection.
+    #[n(1)]
+    pub relay_key: PublicKey,
+    /// Changes when the relay is restored from a backup; positions belong to one.
+    #[cbor(n(2), with = "minicbor::bytes")]
+    pub incarnation: [u8; 16],
+    /// The relay's clock.
+    #[n(3)]
+    pub now: Timestamp,
+    /// The newest idem accepted from this device, with the device's own MAC.
+    #[n(4)]
+    pub idem: Option<AcceptedIdem>,
+    /// Single-use key packages left.
+    #[n(5)]
+    pub key_packages: u32,
+    /// Whether the device's person is endorsed.
+    #[n(6)]
+    pub ready: bool,
+    /// The organisation's key, once there is one.
+    #[n(7)]
+    pub organisation: Option<PublicKey>,
+    /// The firm's name, as its IT configured it.
+    #[n(8)]
+    pub firm: String,
+}
+
+/// An accepted idem as the relay keeps it, unread.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct AcceptedIdem {
+    /// The counter.
+    #[n(0)]
+    pub idem: u64,
+    /// The hash of the Post's parts.
+    #[n(1)]
+    pub parts: Digest,
+    /// The device's MAC over both.
+    #[n(2)]
+    pub mac: Digest,
+}
+
+/// A frame from a device after its hello.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct ToRelay {
+    /// The device's number for it; the reply carries it back.
+    #[n(0)]
+    pub id: u64,
+    /// What is asked.
+    #[n(1)]
+    pub request: Request,
+}
+
+/// What a device may ask.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[non_exhaustive]
+pub enum Request {
+    /// A newcomer proves the invite and asks what it says.
+    #[n(0)]
+    OpenInvite {
+        /// The invite.
+        #[n(0)]
+        invite: InviteId,
+        /// Its token.
+        #[cbor(n(1), with = "minicbor::bytes")]
+        token: [u8; 32],
+    },
+    /// A newcomer registers.
+    #[n(1)]
+    Register(#[n(0)] Box<Registration>),
+    /// The one write to mailboxes.
+    #[n(2)]
+    Post(#[n(0)] Post),
+    /// Stream a mailbox from here on. Without a position: from where this device's grant begins.
+    #[n(3)]
+    Subscribe {
+        /// Which mailbox.
+        #[n(0)]
+        mailbox: MailboxId,
+        /// The last position read.
+        #[n(1)]
+        after: Option<Position>,
+    },
+    /// Everything up to here is durable on the device. Cumulative.
+    #[n(4)]
+    Ack {
+        /// Which mailbox.
+        #[n(0)]
+        mailbox: MailboxId,
+        /// The seq.
+        #[n(1)]
+        upto: u64,
+    },
+    /// Add key packages.
+    #[n(5)]
+    PublishKeyPackages {
+        /// Single-use ones.
+        #[n(0)]
+        single_use: Vec<Blob>,
+        /// Replaces the last-resort one.
+        #[n(1)]
+        last_resort: Option<Blob>,
+    },
+    /// Take one key package of each device of a person.
+    #[n(6)]
+    TakeKeyPackages {
+        /// Whose.
+        #[n(0)]
+        person: PersonId,
+    },
+    /// Whom this device may see.
+    #[n(7)]
+    People,
+    /// A person and the chain above them.
+    #[n(8)]
+    Chain {
+        /// Who.
+        #[n(0)]
+        person: PersonId,
+    },
+    /// File an invite.
+    #[n(9)]
+    Invite(#[n(0)] NewInvite),
+    /// Newcomers whom this device may endorse.
+    #[n(10)]
+    Newcomers,
+    /// Endorse a newcomer.
+    #[n(11)]
+    Endorse {
+        /// Who.
+        #[n(0)]
+        person: PersonId,
+        /// The endorsement.
+        #[n(1)]
+        endorsement: Signed,
+    },
+}
+
+/// Opaque bytes.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(transparent)]
+pub struct Blob(#[cbor(n(0), with = "minicbor::bytes")] pub Vec<u8>);
+
+impl std::fmt::Debug for Blob {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} bytes", self.0.len())
+    }
+}
+
+/// What makes a newcomer a person with a device.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Registration {
+    /// The invite.
+    #[n(0)]
+    pub invite: InviteId,
+    /// Its token.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub token: [u8; 32],
+    /// The new person.
+    #[n(2)]
+    pub person: PersonId,
+    /// The person's key.
+    #[n(3)]
+    pub person_key: PublicKey,
+    /// The certificate of the first device.
+    #[n(4)]
+    pub certificate: Signed,
+    /// The handle asked for.
+    #[n(5)]
+    pub handle: String,
+    /// The role, which the invite must allow.
+    #[n(6)]
+    pub role: Role,
+    /// The name, sealed to the inviter.
+    #[cbor(n(7), with = "minicbor::bytes")]
+    pub name: Vec<u8>,
+    /// The proof over the [`crate::invite::Claim`].
+    #[n(8)]
+    pub proof: Digest,
+    /// The device's inbox, chosen by the device.
+    #[n(9)]
+    pub inbox: MailboxId,
+    /// With the first invite: the organisation's key and its endorsement of this person.
+    #[n(10)]
+    pub organisation: Option<Founding>,
+}
+
+/// The organisation begins: its key, and the first registrar.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Founding {
+    /// The organisation's key.
+    #[n(0)]
+    pub key: PublicKey,
+    /// Its endorsement of the first registrar.
+    #[n(1)]
+    pub endorsement: Signed,
+}
+
+/// An invite as the relay files it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct NewInvite {
+    /// The hash of its token.
+    #[n(0)]
+    pub token_hash: Digest,
+    /// The inviter's [`crate::invite::InviteStatement`].
+    #[n(1)]
+    pub statement: Signed,
+    /// The name that the inviter gave, sealed to the newcomer.
+    #[n(2)]
+    pub name: Option<Blob>,
+}
+
+/// One atomic write: all of its parts, or none.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Post {
+    /// A counter of the device's; the same one is accepted once.
+    #[n(0)]
+    pub idem: u64,
+    /// The device's MAC over idem and the hash of the parts, which only its vault can make.
+    #[n(1)]
+    pub mac: Digest,
+    /// What to do, in order.
+    #[n(2)]
+    pub parts: Vec<Part>,
+}
+
+impl Post {
+    /// The hash of the parts, as MAC and relay take it.
+    pub fn parts_digest(parts: &[Part]) -> Digest {
+        Digest::of(&[b"privity/1 parts\0", &cbor::encode(&parts)])
+    }
+
+    /// The hash of the parts that change rosters, as a Commit authenticates it.
+    pub fn roster_digest(parts: &[Part]) -> Digest {
+        let roster: Vec<&Part> =
+            parts.iter().filter(|part| matches!(part, Part::Grant { .. } | Part::Revoke { .. })).collect();
+        Digest::of(&[b"privity/1 roster\0", &cbor::encode(&roster)])
+    }
+}
+
+/// A part of a [`Post`].
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[non_exhaustive]
+pub enum Part {
+    /// A new mailbox, with the poster as manager.
+    #[n(0)]
+    Create {
+        /// Its id, random.
+        #[n(0)]
+        mailbox: MailboxId,
+    },
+    /// One more envelope.
+    #[n(1)]
+    Append {
+        /// Where.
+        #[n(0)]
+        mailbox: MailboxId,
+        /// The position of the last fence the poster has read; seq 0 where there is none yet.
+        #[n(1)]
+        base: Position,
+        /// Whether it carries a Commit.
+        #[n(2)]
+        fence: bool,
+        /// The envelope.
+        #[n(3)]
+        envelope: Blob,
+        /// How long the relay keeps it, milliseconds from now; at most [`limits::ENVELOPE_LIFETIME_MS`].
+        #[n(4)]
+        keep_ms: u64,
+    },
+    /// Somebody's device may read, post or manage from here on.
+    #[n(2)]
+    Grant {
+        /// Where.
+        #[n(0)]
+        mailbox: MailboxId,
+        /// Who.
+        #[n(1)]
+        device: DeviceId,
+        /// What.
+        #[n(2)]
+        rights: Rights,
+    },
+    /// A device may no longer do anything.
+    #[n(3)]
+    Revoke {
+        /// Where.
+        #[n(0)]
+        mailbox: MailboxId,
+        /// Who.
+        #[n(1)]
+        device: DeviceId,
+    },
+}
+
+/// What a device may do with a mailbox, as bits: 1 read, 2 post, 4 manage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(transparent)]
+pub struct Rights(#[n(0)] pub u8);
+
+impl Rights {
+    /// Read.
+    pub const READ: Self = Self(1);
+    /// Read and post.
+    pub const MEMBER: Self = Self(3);
+    /// Read, post and manage.
+    pub const MANAGER: Self = Self(7);
+
+    /// Whether these rights include all of `other`.
+    pub fn include(self, other: Self) -> bool {
+        self.0 & other.0 == other.0
+    }
+}
+
+/// A frame from the relay.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[non_exhaustive]
+pub enum FromRelay {
+    /// The device is admitted; nothing before this frame means anything.
+    #[n(0)]
+    Admitted(#[n(0)] Admitted),
+    /// The link is refused and closes.
+    #[n(1)]
+    Refused(#[n(0)] Refused),
+    /// The answer to a request.
+    #[n(2)]
+    Reply {
+        /// The request's number.
+        #[n(0)]
+        id: u64,
+        /// The answer.
+        #[n(1)]
+        reply: Reply,
+    },
+    /// Something happened.
+    #[n(3)]
+    Event(#[n(0)] Event),
+}
+
+/// The answer to a request. What it acknowledges is durable.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[non_exhaustive]
+pub enum Reply {
+    /// No.
+    #[n(0)]
+    Refused(#[n(0)] Refused),
+    /// Done; nothing to say.
+    #[n(1)]
+    Done,
+    /// What the invite says.
+    #[n(2)]
+    Invite(#[n(0)] Box<InviteView>),
+    /// Posted: the seq of each Append, in order.
+    #[n(3)]
+    Posted {
+        /// One for each Append part.
+        #[n(0)]
+        seqs: Vec<u64>,
+    },
+    /// Subscribed: entries after `start` follow as events, and at this moment the mailbox ends at `head`.
+    #[n(4)]
+    Subscribed {
+        /// Where reading begins for this device.
+        #[n(0)]
+        start: Position,
+        /// The seq of the newest entry the device may read.
+        #[n(1)]
+        head: u64,
+    },
+    /// Key packages, one for each device.
+    #[n(5)]
+    KeyPackages {
+        /// The packages.
+        #[n(0)]
+        packages: Vec<TakenKeyPackage>,
+    },
+    /// People.
+    #[n(6)]
+    People {
+        /// Sorted by handle.
+        #[n(0)]
+        people: Vec<PersonView>,
+    },
+    /// A person and the chain above them, up to one whom the organisation endorses.
+    #[n(7)]
+    Chain {
+        /// The chain, the person first.
+        #[n(0)]
+        chain: Vec<Identity>,
+    },
+    /// Newcomers to endorse.
+    #[n(8)]
+    Newcomers {
+        /// Their registrations.
+        #[n(0)]
+        newcomers: Vec<Registration>,
+    },
+}
+
+/// An invite, shown to who proved it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct InviteView {
+    /// The inviter's statement; none in the first invite.
+    #[n(0)]
+    pub statement: Option<Signed>,
+    /// The name that the inviter gave, sealed.
+    #[n(1)]
+    pub name: Option<Blob>,
+    /// The inviter and the chain above.
+    #[n(2)]
+    pub chain: Vec<Identity>,
+}
+
+/// A key package and the device it came from.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct TakenKeyPackage {
+    /// Whose.
+    #[n(0)]
+    pub device: DeviceId,
+    /// That device's inbox, for the Welcome.
+    #[n(1)]
+    pub inbox: MailboxId,
+    /// The key package, an MLS message (RFC 9420, section 10).
+    #[n(2)]
+    pub package: Blob,
+}
+
+/// A person as the directory shows them: a handle, never a name.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct PersonView {
+    /// Who.
+    #[n(0)]
+    pub person: PersonId,
+    /// Their handle.
+    #[n(1)]
+    pub handle: String,
+    /// Their role.
+    #[n(2)]
+    pub role: Role,
+    /// Whether they are endorsed.
+    #[n(3)]
+    pub ready: bool,
+    /// Who invited them.
+    #[n(4)]
+    pub inviter: Option<PersonId>,
+}
+
+/// Something the relay tells without being asked.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[non_exhaustive]
+pub enum Event {
+    /// Entries of a subscribed mailbox, in seq order, gap-free.
+    #[n(0)]
+    Entries {
+        /// Which mailbox.
+        #[n(0)]
+        mailbox: MailboxId,
+        /// The entries.
+        #[n(1)]
+        entries: Vec<Entry>,
+    },
+    /// This device's reading of a mailbox has ended here.
+    #[n(1)]
+    Ended {
+        /// Which mailbox.
+        #[n(0)]
+        mailbox: MailboxId,
+    },
+    /// A newcomer waits for this device.
+    #[n(2)]
+    Newcomer,
+    /// This device's person has been endorsed.
+    #[n(3)]
+    Endorsed,
+    /// Key packages are running out.
+    #[n(4)]
+    KeyPackagesLow {
+        /// How many single-use ones are left.
+        #[n(0)]
+        left: u32,
+    },
+}
+
+/// An entry of a mailbox.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Entry {
+    /// Its seq.
+    #[n(0)]
+    pub seq: u64,
+    /// Whether it carries a Commit.
+    #[n(1)]
+    pub fence: bool,
+    /// The envelope, or the hash of one that has expired.
+    #[n(2)]
+    pub body: EntryBody,
+}
+
+impl Entry {
+    /// The hash of the envelope.
+    pub fn digest(&self) -> Digest {
+        match &self.body {
+            EntryBody::Envelope(envelope) => Digest::of(&[&envelope.0]),
+            EntryBody::Expired(digest) => *digest,
+        }
+    }
+}
+
+/// An envelope, or what is left of it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[non_exhaustive]
+pub enum EntryBody {
+    /// The envelope.
+    #[n(0)]
+    Envelope(#[n(0)] Blob),
+    /// The hash of an expired envelope, so that the running hash stays verifiable.
+    #[n(1)]
+    Expired(#[n(0)] Digest),
+}

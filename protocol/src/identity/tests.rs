@@ -1,0 +1,1 @@
+//! Chains of endorsements: what is and is not believed.

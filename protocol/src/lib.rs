@@ -1,0 +1,13 @@
+//! Privity's protocol.
+pub mod cbor;
+pub mod content;
+pub mod envelope;
+pub mod error;
+pub mod frame;
+pub mod identity;
+pub mod ids;
+pub mod invite;
+pub mod limits;
+pub mod link;
+pub mod matter;
+pub mod suite;

@@ -1,0 +1,116 @@
+//! Every bound of the protocol, each with its reason. Nothing that comes from outside is larger, longer or slower than
+//! a constant in this file allows.
+
+/// KiB, for reading the table below.
+const KIB: usize = 1024;
+
+/// The sizes that an envelope with padded content comes in: five, so that a size tells little.
+pub const BUCKETS: [usize; 5] = [4 * KIB, 16 * KIB, 64 * KIB, 256 * KIB, 1024 * KIB];
+
+/// The largest envelope there is; also what one device may hold up on a shared stream.
+pub const ENVELOPE_MAX: usize = 1024 * KIB;
+
+/// What an envelope adds around its padded content: MLS framing, both signatures (3,373), the position (about 70), tags.
+/// A test seals at every bucket and compares.
+pub const ENVELOPE_OVERHEAD: usize = 3560;
+
+/// The longest text of one message: 256 KiB of UTF-8. Longer things are attachments.
+pub const TEXT_MAX: usize = 256 * KIB;
+
+/// The largest frame on a link: a Post with a bundle, a Commit and a Welcome, each at most an envelope.
+pub const FRAME_MAX: usize = 4 * 1024 * KIB;
+
+/// The largest frame before admission: a hello (5.5 KB) with room; what a stranger can make the relay buffer.
+pub const HELLO_MAX: usize = 16 * KIB;
+
+/// Parts in one Post: bundle, Commit, and a Grant and a Welcome for each new device.
+pub const POST_PARTS_MAX: usize = 256;
+
+/// Requests a device may have unanswered on one link.
+pub const IN_FLIGHT_MAX: usize = 256;
+
+/// People in one matter: above this a Welcome with its tree and chains outgrows an envelope.
+pub const PEOPLE_MAX: usize = 32;
+
+/// Devices in one matter; see [`PEOPLE_MAX`].
+pub const DEVICES_MAX: usize = 48;
+
+/// Devices of one person.
+pub const DEVICES_PER_PERSON_MAX: usize = 8;
+
+/// Links in a chain of endorsements: client, staff, registrar, organisation, and one to spare.
+pub const CHAIN_MAX: usize = 5;
+
+/// Single-use key packages that a device keeps at the relay.
+pub const KEY_PACKAGES: usize = 20;
+
+/// The largest key package: 11.2 KB measured, with room for extensions.
+pub const KEY_PACKAGE_MAX: usize = 24 * KIB;
+
+/// Key packages one device may take from the relay in a day.
+pub const KEY_PACKAGES_TAKEN_PER_DAY: u32 = 400;
+
+/// The largest signed statement (certificate, endorsement, invite), encoded.
+pub const STATEMENT_MAX: usize = 16 * KIB;
+
+/// Characters of a handle, at least and at most.
+pub const HANDLE_CHARS: std::ops::RangeInclusive<usize> = 2..=32;
+
+/// Bytes of a display name.
+pub const NAME_MAX: usize = 128;
+
+/// Bytes of a matter's title.
+pub const TITLE_MAX: usize = 256;
+
+/// How long an invite is good: 72 hours, in milliseconds.
+pub const INVITE_LIFETIME_MS: u64 = 72 * 3600 * 1000;
+
+/// Open invites of one person.
+pub const INVITES_OPEN_MAX: usize = 64;
+
+/// How long an envelope is kept: 90 days, in milliseconds.
+pub const ENVELOPE_LIFETIME_MS: u64 = 90 * 24 * 3600 * 1000;
+
+/// How long an endorsement is good: two years, in milliseconds; renewed beside the credential.
+pub const ENDORSEMENT_LIFETIME_MS: u64 = 2 * 365 * 24 * 3600 * 1000;
+
+/// Accepted Posts that the relay remembers for each device.
+pub const IDEM_WINDOW: u64 = 1024;
+
+/// Fences a device may append to one mailbox a minute, and at once.
+pub const FENCES_PER_MINUTE: u32 = 10;
+/// See [`FENCES_PER_MINUTE`].
+pub const FENCE_BURST: u32 = 20;
+
+/// Envelopes from one person that may wait unread in another's inbox, and the total for everyone who is neither attorney
+/// nor staff: the rest is their reserve.
+pub const INBOX_PER_SENDER: u64 = 256;
+/// See [`INBOX_PER_SENDER`].
+pub const INBOX_CLIENTS_TOTAL: u64 = 4096;
+
+/// Bytes queued for a reader before the relay stops pushing and the device reads again from its cursor.
+pub const PUSH_QUEUE_BYTES: usize = 2 * 1024 * KIB;
+
+/// Bytes of entries in one event.
+pub const ENTRIES_BYTES: usize = 1024 * KIB + 64 * KIB;
+
+/// Entries in one event.
+pub const ENTRIES_MAX: usize = 256;
+
+/// Mailboxes one device may subscribe to.
+pub const SUBSCRIPTIONS_MAX: usize = 4096;
+
+/// How long a connection may live without being admitted, in milliseconds.
+pub const ADMISSION_MS: u64 = 10_000;
+
+/// How long a write to a stalled reader may take, in milliseconds.
+pub const WRITE_MS: u64 = 30_000;
+
+/// A device asks for nothing and hears nothing for this long: the link is dead, in milliseconds.
+pub const IDLE_MS: u64 = 60_000;
+
+/// Generations of one sender in one epoch before sending waits for a Commit (mls-rs tolerates 1,024 skipped).
+pub const GENERATIONS_MAX: u32 = 900;
+
+/// Text messages waiting in one matter's outbox.
+pub const OUTBOX_MAX: usize = 10_000;

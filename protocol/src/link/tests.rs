@@ -1,0 +1,1 @@
+//! The link's opening: what is and is not admitted.

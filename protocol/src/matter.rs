@@ -1,0 +1,834 @@
+//! A matter: one MLS group (RFC 9420) of devices, and the only file that uses `mls-rs`.
+//!
+//! 1. Texts are sealed and opened as application messages whose authenticated data is [`Seen`].
+//! 2. Commits are built detached: their secrets are the caller's to keep until the Commit is read back from the mailbox.
+//! 3. Every Commit, own or foreign, is judged by [`Judge`] on its bytes, the [`MatterContext`] and certificates named by hash.
+//!
+//! Invariant: after an error nothing is saved; whoever holds the [`Matter`] throws it away and loads the last saved state.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use minicbor::{Decode, Encode};
+use mls_rs::client_builder::{
+    BaseConfig, PaddingMode, WithCryptoProvider, WithGroupStateStorage, WithIdentityProvider, WithKeyPackageRepo,
+    WithMlsRules,
+};
+use mls_rs::error::IntoAnyError;
+use mls_rs::extension::recommended::LastResortKeyPackageExt;
+use mls_rs::group::{CommitEffect, CommitSecrets, ContentType, ReceivedMessage, Roster};
+use mls_rs::identity::basic::BasicCredential;
+use mls_rs::identity::{Credential, CredentialType, SigningIdentity};
+use mls_rs::mls_rules::{CommitDirection, CommitOptions, CommitSource, EncryptionOptions, ProposalBundle};
+use mls_rs::time::MlsTime;
+use mls_rs::{
+    CipherSuite, Client, Extension, ExtensionList, Group, GroupStateStorage, IdentityProvider, KeyPackageStorage,
+    MlsMessage, MlsMessageDescription, MlsRules,
+};
+use mls_rs_core::crypto::SignatureSecretKey;
+use mls_rs_core::extension::ExtensionType;
+use mls_rs_core::group::{EpochRecord, GroupContext, GroupState};
+use mls_rs_core::identity::MemberValidationContext;
+use mls_rs_core::key_package::KeyPackageData;
+use zeroize::Zeroizing;
+
+use crate::cbor;
+use crate::content::Bundle;
+use crate::error::{Error, Malformed, Misuse, PeerMisbehaved};
+use crate::identity::{DeviceCertificate, Identity, Role, verify_devices};
+use crate::ids::{DeviceId, MailboxId, MatterId, PersonId, Position};
+use crate::limits;
+use crate::suite::{CIPHER_SUITE, Digest, PublicKey, SecretKey, Suite};
+
+/// The version of the rules by which members judge. A device that meets another says "update" and stops.
+pub const RULES: u32 = 1;
+
+/// The GroupContext extension with the [`MatterContext`], and the GroupInfo extension with a newcomer's [`Companion`].
+const EXTENSION: u16 = 0xF0A2;
+
+/// Key packages and leaves are judged by bytes, never by a clock: their lifetime says nothing. 136 years, in seconds.
+const LIFETIME_S: u64 = 1 << 32;
+
+/// What every member agrees on, inside the GroupContext.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct MatterContext {
+    /// [`RULES`].
+    #[n(0)]
+    pub rules: u32,
+    /// Where the matter's envelopes are.
+    #[n(1)]
+    pub mailbox: MailboxId,
+    /// What people call it.
+    #[n(2)]
+    pub title: String,
+    /// The hash of the orders in force; all zeros while there are none.
+    #[cbor(n(3), with = "minicbor::bytes")]
+    pub orders: [u8; 48],
+    /// The people of the matter, sorted.
+    #[n(4)]
+    pub people: Vec<Participant>,
+}
+
+/// A person of a matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(array)]
+pub struct Participant {
+    /// Who.
+    #[n(0)]
+    pub person: PersonId,
+    /// As what.
+    #[n(1)]
+    pub role: Role,
+    /// The hash of the person's key, under which added devices must be certified.
+    #[n(2)]
+    pub person_key: Digest,
+}
+
+impl MatterContext {
+    /// The person's entry.
+    pub fn participant(&self, person: PersonId) -> Option<&Participant> {
+        self.people.iter().find(|participant| participant.person == person)
+    }
+
+    fn read(extensions: &ExtensionList) -> Result<Self, Error> {
+        let extension = extensions.get(ExtensionType::from(EXTENSION)).ok_or(Malformed::Cbor("matter's context"))?;
+        let context: Self = cbor::decode(&extension.extension_data, "matter's context")?;
+        if context.rules != RULES {
+            return Err(PeerMisbehaved::Void("it needs a newer version of this program".to_owned()).into());
+        }
+        if context.people.len() > limits::PEOPLE_MAX || context.title.len() > limits::TITLE_MAX {
+            return Err(Malformed::TooLarge { what: "matter's context", limit: limits::PEOPLE_MAX }.into());
+        }
+        Ok(context)
+    }
+
+    fn extensions(&self) -> ExtensionList {
+        vec![Extension::new(ExtensionType::from(EXTENSION), cbor::encode(self))].into()
+    }
+}
+
+/// What every sealed message and Commit authenticates, readable by the relay, which knows it anyway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Seen {
+    /// The last position that the sender has read.
+    #[n(0)]
+    pub position: Position,
+    /// In a Commit: the hash of its Post's roster parts.
+    #[n(1)]
+    pub roster: Option<Digest>,
+    /// In a Commit that adds people: the hash of its bundle's envelope.
+    #[n(2)]
+    pub bundle: Option<Digest>,
+}
+
+/// The MLS credential: small, and it never changes under a leaf.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(array)]
+pub struct LeafCredential {
+    /// Whose device.
+    #[n(0)]
+    pub person: PersonId,
+    /// Which device.
+    #[n(1)]
+    pub device: DeviceId,
+    /// The hash of the device's certificate.
+    #[n(2)]
+    pub certificate: Digest,
+}
+
+/// A member device of a matter.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Member {
+    /// Its leaf.
+    pub leaf: u32,
+    /// Who it is.
+    pub credential: LeafCredential,
+}
+
+/// What a newcomer gets inside the Welcome: everybody's certificates, chains and names.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Companion {
+    /// The members.
+    #[n(0)]
+    pub bundle: Bundle,
+    /// The position of the fence before the Commit that added the newcomer, as its author read it.
+    #[n(1)]
+    pub seen: Position,
+}
+
+/// This device, as it signs inside matters.
+#[derive(Debug, Clone)]
+pub struct Me {
+    /// The credential of every leaf of this device.
+    pub credential: LeafCredential,
+    /// The device's MLS key.
+    pub key: SecretKey,
+}
+
+/// A change of membership, to be built into a Commit.
+#[derive(Debug, Clone, Default)]
+pub struct Change {
+    /// Key packages of the devices to add.
+    pub add: Vec<Vec<u8>>,
+    /// Leaves to remove.
+    pub remove: Vec<u32>,
+    /// The context afterwards, if it changes.
+    pub context: Option<MatterContext>,
+    /// What the newcomers get.
+    pub companion: Option<Companion>,
+}
+
+/// A Commit that was built and not applied.
+pub struct Built {
+    /// The Commit, an MLS message.
+    pub commit: Vec<u8>,
+    /// The Welcome for all newcomers.
+    pub welcome: Option<Vec<u8>>,
+    /// Secrets to apply it with; see [`Matter::apply_own`].
+    pub secrets: Zeroizing<Vec<u8>>,
+    /// The epoch it was built in.
+    pub epoch: u64,
+}
+
+impl fmt::Debug for Built {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Built").field("epoch", &self.epoch).finish_non_exhaustive()
+    }
+}
+
+/// An opened message.
+#[derive(Debug, Clone)]
+pub struct Opened {
+    /// Its author.
+    pub sender: Member,
+    /// What its author had read.
+    pub seen: Seen,
+    /// The padded content.
+    pub plaintext: Vec<u8>,
+}
+
+/// An applied Commit.
+#[derive(Debug, Clone)]
+pub struct Applied {
+    /// Its author.
+    pub committer: Member,
+    /// What its author had read, and promised.
+    pub seen: Seen,
+    /// Leaves that are new.
+    pub added: Vec<Member>,
+    /// Leaves that are gone.
+    pub removed: Vec<Member>,
+    /// Whether this device is among them.
+    pub removed_me: bool,
+}
+
+/// Certificates by hash, each checked against a person's key: what Adds are judged by.
+#[derive(Debug, Clone, Default)]
+pub struct Certificates(BTreeMap<Digest, (DeviceCertificate, Digest)>);
+
+impl Certificates {
+    /// The certificates of these identities, their signatures verified.
+    ///
+    /// # Errors
+    /// [`PeerMisbehaved`] if one is not signed by its person.
+    pub fn of(identities: &[Identity]) -> Result<Self, Error> {
+        let mut certificates = BTreeMap::new();
+        for identity in identities {
+            for (digest, certificate) in verify_devices(identity)? {
+                certificates.insert(digest, (certificate, identity.person_key.digest()));
+            }
+        }
+        Ok(Self(certificates))
+    }
+
+    /// Whether a leaf is what its certificate says, under the key that the matter lists for the person.
+    fn check(&self, credential: &LeafCredential, key: &[u8], context: &MatterContext) -> Result<(), Void> {
+        let (certificate, person_key) =
+            self.0.get(&credential.certificate).ok_or(Void("an added device has no certificate here"))?;
+        let listed = context.participant(credential.person).ok_or(Void("an added person is not listed"))?;
+        let good = certificate.person == credential.person
+            && certificate.device == credential.device
+            && certificate.mls_key.as_bytes() == key
+            && listed.person_key == *person_key;
+        if good { Ok(()) } else { Err(Void("an added device is not certified by the listed person key")) }
+    }
+}
+
+/// Why a Commit or a member is void for everyone.
+#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[error("{0}")]
+struct Void(&'static str);
+
+impl IntoAnyError for Void {
+    fn into_dyn_error(self) -> Result<Box<dyn std::error::Error + Send + Sync>, Self> {
+        Ok(Box::new(self))
+    }
+}
+
+/// The private halves of this device's key packages, in memory; the vault keeps them.
+#[derive(Clone, Default)]
+pub struct KeyPackages(Arc<Mutex<BTreeMap<Vec<u8>, KeyPackageData>>>);
+
+impl KeyPackages {
+    /// Puts back what the vault kept.
+    ///
+    /// # Errors
+    /// [`Misuse::State`] if it does not decode.
+    pub fn restore(&self, reference: Vec<u8>, secret: &[u8]) -> Result<(), Misuse> {
+        use mls_rs::mls_rs_codec::MlsDecode;
+        let data = KeyPackageData::mls_decode(&mut &*secret).map_err(|_| Misuse::State("key package"))?;
+        lock(&self.0).insert(reference, data);
+        Ok(())
+    }
+
+    fn references(&self) -> Vec<Vec<u8>> {
+        lock(&self.0).keys().cloned().collect()
+    }
+
+    fn secret(&self, reference: &[u8]) -> Result<Zeroizing<Vec<u8>>, Misuse> {
+        use mls_rs::mls_rs_codec::MlsEncode;
+        let packages = lock(&self.0);
+        let data = packages.get(reference).ok_or(Misuse::State("key package"))?;
+        data.mls_encode_to_vec().map(Zeroizing::new).map_err(|_| Misuse::State("key package"))
+    }
+}
+
+impl fmt::Debug for KeyPackages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyPackages({})", lock(&self.0).len())
+    }
+}
+
+impl KeyPackageStorage for KeyPackages {
+    type Error = Infallible;
+
+    fn delete(&mut self, id: &[u8]) -> Result<(), Infallible> {
+        lock(&self.0).remove(id);
+        Ok(())
+    }
+
+    fn insert(&mut self, id: Vec<u8>, package: KeyPackageData) -> Result<(), Infallible> {
+        lock(&self.0).insert(id, package);
+        Ok(())
+    }
+
+    fn get(&self, id: &[u8]) -> Result<Option<KeyPackageData>, Infallible> {
+        Ok(lock(&self.0).get(id).cloned())
+    }
+}
+
+/// The last saved state of one group.
+#[derive(Clone, Default)]
+struct Saved(Arc<Mutex<Option<Zeroizing<Vec<u8>>>>>);
+
+impl GroupStateStorage for Saved {
+    type Error = Infallible;
+
+    fn state(&self, _: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, Infallible> {
+        Ok(lock(&self.0).clone())
+    }
+
+    fn epoch(&self, _: &[u8], _: u64) -> Result<Option<Zeroizing<Vec<u8>>>, Infallible> {
+        Ok(None)
+    }
+
+    fn write(&mut self, state: GroupState, _: Vec<EpochRecord>, _: Vec<EpochRecord>) -> Result<(), Infallible> {
+        *lock(&self.0) = Some(state.data);
+        Ok(())
+    }
+
+    fn max_epoch_id(&self, _: &[u8]) -> Result<Option<u64>, Infallible> {
+        Ok(None)
+    }
+}
+
+/// Credentials: who a leaf is, and that it never becomes another.
+#[derive(Debug, Clone, Copy)]
+struct Credentials;
+
+impl IdentityProvider for Credentials {
+    type Error = Void;
+
+    fn validate_member(
+        &self,
+        signing_identity: &SigningIdentity,
+        _: Option<MlsTime>,
+        _: MemberValidationContext<'_>,
+    ) -> Result<(), Void> {
+        leaf_credential(signing_identity)?;
+        PublicKey::from_slice(signing_identity.signature_key.as_bytes()).map_err(|_| Void("a leaf's key"))?;
+        Ok(())
+    }
+
+    fn validate_external_sender(
+        &self,
+        _: &SigningIdentity,
+        _: Option<MlsTime>,
+        _: Option<&ExtensionList>,
+    ) -> Result<(), Void> {
+        Err(Void("there are no external senders"))
+    }
+
+    fn identity(&self, signing_identity: &SigningIdentity, _: &ExtensionList) -> Result<Vec<u8>, Void> {
+        Ok(leaf_credential(signing_identity)?.device.as_bytes().to_vec())
+    }
+
+    fn valid_successor(&self, old: &SigningIdentity, new: &SigningIdentity, _: &ExtensionList) -> Result<bool, Void> {
+        Ok(old == new)
+    }
+
+    fn supported_types(&self) -> Vec<CredentialType> {
+        vec![CredentialType::BASIC]
+    }
+}
+
+fn leaf_credential(identity: &SigningIdentity) -> Result<LeafCredential, Void> {
+    let basic = identity.credential.as_basic().ok_or(Void("a credential of another kind"))?;
+    cbor::decode(&basic.identifier, "credential").map_err(|_| Void("a credential that does not decode"))
+}
+
+/// Decides whether a Commit may do what it does.
+#[derive(Debug, Clone, Default)]
+struct Judge {
+    certificates: Arc<Mutex<Certificates>>,
+}
+
+impl Judge {
+    fn judge(
+        &self,
+        source: &CommitSource,
+        roster: &Roster<'_>,
+        context: &GroupContext,
+        proposals: &ProposalBundle,
+    ) -> Result<(), Void> {
+        let CommitSource::ExistingMember(committer) = source else {
+            return Err(Void("only members commit"));
+        };
+        let author = leaf_credential(&committer.signing_identity)?;
+        let before = MatterContext::read(&context.extensions).map_err(|_| Void("the matter's context"))?;
+        let role = before.participant(author.person).ok_or(Void("its author is not listed"))?.role;
+
+        let adds = proposals.add_proposals();
+        let removes = proposals.remove_proposals();
+        let contexts = proposals.group_context_ext_proposals();
+        let counted = adds.len().saturating_add(removes.len()).saturating_add(contexts.len());
+        if proposals.length() != counted || contexts.len() > 1 {
+            return Err(Void("it carries a proposal that is not allowed"));
+        }
+        let after = match contexts.first() {
+            Some(proposal) => {
+                if proposal.proposal.len() != 1 {
+                    return Err(Void("it carries an extension that is not allowed"));
+                }
+                MatterContext::read(&proposal.proposal).map_err(|_| Void("the matter's new context"))?
+            }
+            None => before.clone(),
+        };
+        if after.mailbox != before.mailbox || (after != before && !role.manages()) {
+            return Err(Void("its author's role may not change the matter"));
+        }
+        let certificates = lock(&self.certificates);
+        for add in adds {
+            let identity = add.proposal.signing_identity();
+            let added = leaf_credential(identity)?;
+            if !role.manages() && added.person != author.person {
+                return Err(Void("its author's role may not add"));
+            }
+            certificates.check(&added, identity.signature_key.as_bytes(), &after)?;
+        }
+        for remove in removes {
+            let member = roster.member_with_index(remove.proposal.to_remove()).map_err(|_| Void("no such leaf"))?;
+            let removed = leaf_credential(&member.signing_identity)?;
+            if !role.manages() && removed.person != author.person {
+                return Err(Void("its author's role may not remove"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl MlsRules for Judge {
+    type Error = Void;
+
+    fn filter_proposals(
+        &self,
+        _: CommitDirection,
+        source: CommitSource,
+        current_roster: &Roster<'_>,
+        current_context: &GroupContext,
+        proposals: ProposalBundle,
+    ) -> Result<ProposalBundle, Void> {
+        self.judge(&source, current_roster, current_context, &proposals)?;
+        Ok(proposals)
+    }
+
+    fn commit_options(&self, _: &Roster<'_>, _: &GroupContext, _: &ProposalBundle) -> Result<CommitOptions, Void> {
+        Ok(CommitOptions::new()
+            .with_path_required(true)
+            .with_ratchet_tree_extension(true)
+            .with_single_welcome_message(true)
+            .with_allow_external_commit(false))
+    }
+
+    fn encryption_options(&self, _: &Roster<'_>, _: &GroupContext) -> Result<EncryptionOptions, Void> {
+        Ok(EncryptionOptions::new(true, PaddingMode::None))
+    }
+}
+
+type Config = WithMlsRules<
+    Judge,
+    WithCryptoProvider<
+        Suite,
+        WithIdentityProvider<Credentials, WithGroupStateStorage<Saved, WithKeyPackageRepo<KeyPackages, BaseConfig>>>,
+    >,
+>;
+
+fn client(me: &Me, packages: &KeyPackages, saved: Saved, judge: Judge) -> Result<Client<Config>, Error> {
+    let credential = BasicCredential::new(cbor::encode(&me.credential)).into_credential();
+    let identity = SigningIdentity::new(Credential::from(credential), me.key.public()?.as_bytes().to_vec().into());
+    Ok(Client::builder()
+        .key_package_repo(packages.clone())
+        .group_state_storage(saved)
+        .identity_provider(Credentials)
+        .crypto_provider(Suite::new())
+        .mls_rules(judge)
+        .extension_type(ExtensionType::from(EXTENSION))
+        .key_package_lifetime(Duration::from_secs(LIFETIME_S))
+        .signing_identity(
+            identity,
+            SignatureSecretKey::from(me.key.as_bytes().to_vec()),
+            CipherSuite::from(CIPHER_SUITE),
+        )
+        .build())
+}
+
+/// A fresh key package: its public message, its reference, and its secret for the vault.
+///
+/// # Errors
+/// [`Misuse`] if the library fails.
+pub fn key_package(
+    me: &Me,
+    packages: &KeyPackages,
+    last_resort: bool,
+) -> Result<(Vec<u8>, Vec<u8>, Zeroizing<Vec<u8>>), Error> {
+    let before = packages.references();
+    let client = client(me, packages, Saved::default(), Judge::default())?;
+    let mut extensions = ExtensionList::new();
+    if last_resort {
+        extensions.set_from(LastResortKeyPackageExt).map_err(|_| Misuse::Crypto)?;
+    }
+    let message = client
+        .generate_key_package_message(extensions, ExtensionList::new(), Some(MlsTime::from(0)))
+        .and_then(|message| message.to_bytes())
+        .map_err(|_| Misuse::Crypto)?;
+    let reference =
+        packages.references().into_iter().find(|reference| !before.contains(reference)).ok_or(Misuse::Crypto)?;
+    let secret = packages.secret(&reference)?;
+    Ok((message, reference, secret))
+}
+
+/// Who a key package would add.
+///
+/// # Errors
+/// [`Malformed`] if it is none.
+pub fn key_package_owner(package: &[u8]) -> Result<LeafCredential, Error> {
+    let malformed = Malformed::Cbor("key package");
+    if package.len() > limits::KEY_PACKAGE_MAX {
+        return Err(Malformed::TooLarge { what: "key package", limit: limits::KEY_PACKAGE_MAX }.into());
+    }
+    let message = MlsMessage::from_bytes(package).map_err(|_| malformed.clone())?;
+    let package = message.into_key_package().ok_or(malformed)?;
+    Ok(leaf_credential(package.signing_identity()).map_err(void)?)
+}
+
+/// One MLS group, loaded.
+pub struct Matter {
+    group: Group<Config>,
+    saved: Saved,
+    judge: Judge,
+    packages: KeyPackages,
+}
+
+impl Matter {
+    /// A new matter with this device as its only member.
+    ///
+    /// # Errors
+    /// [`Misuse`] if the library fails.
+    pub fn create(me: &Me, packages: &KeyPackages, id: MatterId, context: &MatterContext) -> Result<Self, Error> {
+        let (saved, judge) = (Saved::default(), Judge::default());
+        let group = client(me, packages, saved.clone(), judge.clone())?
+            .create_group_with_id(
+                id.as_bytes().to_vec(),
+                context.extensions(),
+                ExtensionList::new(),
+                Some(MlsTime::from(0)),
+            )
+            .map_err(|_| Misuse::Crypto)?;
+        Self { group, saved, judge, packages: packages.clone() }.save()
+    }
+
+    /// The matter that a Welcome leads into. Every member's leaf is held against its certificate and the listed person key.
+    ///
+    /// # Errors
+    /// [`PeerMisbehaved`] or [`Malformed`] if anything about it is not as the rules say.
+    pub fn join(me: &Me, packages: &KeyPackages, welcome: &[u8]) -> Result<(Self, Companion), Error> {
+        let (saved, judge) = (Saved::default(), Judge::default());
+        let message = MlsMessage::from_bytes(welcome).map_err(|_| Malformed::Cbor("welcome"))?;
+        let (group, info) = client(me, packages, saved.clone(), judge.clone())?
+            .join_group(None, &message, None)
+            .map_err(|error| PeerMisbehaved::Void(format!("a Welcome: {error}")))?;
+        let extension = info
+            .group_info_extensions()
+            .get(ExtensionType::from(EXTENSION))
+            .ok_or(Malformed::Cbor("welcome's companion"))?;
+        let companion: Companion = cbor::decode(&extension.extension_data, "welcome's companion")?;
+        let matter = Self { group, saved, judge, packages: packages.clone() };
+        let context = matter.context()?;
+        let certificates = Certificates::of(&companion.bundle.identities)?;
+        for member in matter.group.roster().members_iter() {
+            let credential = leaf_credential(&member.signing_identity).map_err(void)?;
+            if credential != me.credential {
+                certificates
+                    .check(&credential, member.signing_identity.signature_key.as_bytes(), &context)
+                    .map_err(void)?;
+            }
+        }
+        Ok((matter.save()?, companion))
+    }
+
+    /// The matter in a saved state.
+    ///
+    /// # Errors
+    /// [`Misuse::State`] if it does not load.
+    pub fn load(me: &Me, packages: &KeyPackages, id: MatterId, state: Zeroizing<Vec<u8>>) -> Result<Self, Error> {
+        let saved = Saved(Arc::new(Mutex::new(Some(state))));
+        let judge = Judge::default();
+        let group = client(me, packages, saved.clone(), judge.clone())?
+            .load_group(id.as_bytes())
+            .map_err(|_| Misuse::State("matter"))?;
+        Ok(Self { group, saved, judge, packages: packages.clone() })
+    }
+
+    /// The state to persist: a secret.
+    pub fn state(&self) -> Zeroizing<Vec<u8>> {
+        lock(&self.saved.0).clone().unwrap_or_default()
+    }
+
+    /// The matter's id.
+    ///
+    /// # Errors
+    /// [`Malformed`] if a peer made a group with another kind of id.
+    pub fn id(&self) -> Result<MatterId, Malformed> {
+        MatterId::from_slice(self.group.group_id())
+    }
+
+    /// The epoch.
+    pub fn epoch(&self) -> u64 {
+        self.group.current_epoch()
+    }
+
+    /// What all members agree on.
+    ///
+    /// # Errors
+    /// [`PeerMisbehaved`] if the rules are of another version.
+    pub fn context(&self) -> Result<MatterContext, Error> {
+        MatterContext::read(&self.group.context().extensions)
+    }
+
+    /// The member devices.
+    pub fn members(&self) -> Vec<Member> {
+        members(&self.group.roster())
+    }
+
+    /// The references of key packages that remain, after a Welcome has used one.
+    pub fn key_packages_left(&self) -> Vec<Vec<u8>> {
+        self.packages.references()
+    }
+
+    /// Seals a padded content. The new state is saved in memory; persist [`Self::state`] before sending.
+    ///
+    /// # Errors
+    /// [`Misuse`] if the library fails.
+    pub fn seal(&mut self, padded: &[u8], seen: &Seen) -> Result<Vec<u8>, Error> {
+        let message = self
+            .group
+            .encrypt_application_message(padded, cbor::encode(seen))
+            .and_then(|message| message.to_bytes())
+            .map_err(|_| Misuse::Crypto)?;
+        self.write()?;
+        Ok(message)
+    }
+
+    /// Opens somebody else's message.
+    ///
+    /// # Errors
+    /// [`PeerMisbehaved::Void`] or [`Malformed`]; the matter must then be loaded again.
+    pub fn open(&mut self, payload: &[u8]) -> Result<Opened, Error> {
+        let message = self.private(payload, ContentType::Application)?;
+        let received = self.group.process_incoming_message(message).map_err(|error| void_message(&error))?;
+        let ReceivedMessage::ApplicationMessage(opened) = received else {
+            return Err(Malformed::Cbor("message").into());
+        };
+        let sender = self.member(opened.sender_index)?;
+        let seen = cbor::decode(&opened.authenticated_data, "message's position")?;
+        let plaintext = opened.data().to_vec();
+        self.write()?;
+        Ok(Opened { sender, seen, plaintext })
+    }
+
+    /// Builds a Commit without applying it. Nothing of this matter changes.
+    ///
+    /// # Errors
+    /// [`PeerMisbehaved::Void`] if the rules forbid it, or a key package is not what it should be.
+    pub fn build(&mut self, change: Change, seen: &Seen, certificates: Certificates) -> Result<Built, Error> {
+        *lock(&self.judge.certificates) = certificates;
+        let epoch = self.epoch();
+        let mut builder =
+            self.group.commit_builder().authenticated_data(cbor::encode(seen)).commit_time(MlsTime::from(1));
+        for package in &change.add {
+            let package = MlsMessage::from_bytes(package).map_err(|_| Malformed::Cbor("key package"))?;
+            builder = builder.add_member(package).map_err(|error| void_message(&error))?;
+        }
+        for leaf in change.remove {
+            builder = builder.remove_member(leaf).map_err(|error| void_message(&error))?;
+        }
+        if let Some(context) = &change.context {
+            builder = builder.set_group_context_ext(context.extensions()).map_err(|error| void_message(&error))?;
+        }
+        if let Some(companion) = &change.companion {
+            let extension = Extension::new(ExtensionType::from(EXTENSION), cbor::encode(companion));
+            builder = builder.set_group_info_ext(vec![extension].into());
+        }
+        let (output, secrets) = builder.build_detached().map_err(|error| void_message(&error))?;
+        let commit = output.commit_message.to_bytes().map_err(|_| Misuse::Crypto)?;
+        let welcome = match output.welcome_messages.first() {
+            Some(welcome) => Some(welcome.to_bytes().map_err(|_| Misuse::Crypto)?),
+            None => None,
+        };
+        let secrets = Zeroizing::new(secrets.to_bytes().map_err(|_| Misuse::Crypto)?);
+        Ok(Built { commit, welcome, secrets, epoch })
+    }
+
+    /// Applies somebody else's Commit.
+    ///
+    /// # Errors
+    /// [`PeerMisbehaved::Void`] if every member refuses it; the matter must then be loaded again.
+    pub fn apply(&mut self, payload: &[u8], certificates: Certificates) -> Result<Applied, Error> {
+        *lock(&self.judge.certificates) = certificates;
+        let message = self.private(payload, ContentType::Commit)?;
+        let before = self.members();
+        let received = self.group.process_incoming_message(message).map_err(|error| void_message(&error))?;
+        let ReceivedMessage::Commit(commit) = received else {
+            return Err(Malformed::Cbor("commit").into());
+        };
+        let removed_me = match commit.effect {
+            CommitEffect::NewEpoch(_) => false,
+            CommitEffect::Removed { .. } => true,
+            CommitEffect::ReInit(_) => return Err(PeerMisbehaved::Void("it ends the group".to_owned()).into()),
+            _ => return Err(PeerMisbehaved::Void("its effect is unknown".to_owned()).into()),
+        };
+        self.applied(&before, commit.committer, &commit.authenticated_data, removed_me)
+    }
+
+    /// Applies an own Commit, read back from the mailbox, with the secrets it was built with.
+    ///
+    /// # Errors
+    /// [`Misuse::Busy`] if it was built in another epoch: applying it would fork this device.
+    pub fn apply_own(&mut self, secrets: &[u8], epoch: u64) -> Result<Applied, Error> {
+        if epoch != self.epoch() {
+            return Err(Misuse::Busy("the commit belongs to another epoch").into());
+        }
+        let before = self.members();
+        let secrets = CommitSecrets::from_bytes(secrets).map_err(|_| Misuse::State("commit"))?;
+        let commit = self.group.apply_detached_commit(secrets).map_err(|error| void_message(&error))?;
+        self.applied(&before, commit.committer, &commit.authenticated_data, false)
+    }
+
+    fn applied(&mut self, before: &[Member], leaf: u32, data: &[u8], removed_me: bool) -> Result<Applied, Error> {
+        let seen = cbor::decode(data, "commit's position")?;
+        let committer = before
+            .iter()
+            .find(|member| member.leaf == leaf)
+            .copied()
+            .ok_or_else(|| PeerMisbehaved::Void("its author is no member".to_owned()))?;
+        let after = if removed_me { before.to_vec() } else { self.members() };
+        if !removed_me {
+            let context = self.context()?;
+            if after.iter().any(|member| context.participant(member.credential.person).is_none()) {
+                return Err(PeerMisbehaved::Void("a member is not listed".to_owned()).into());
+            }
+        }
+        let gone = |a: &[Member], b: &[Member]| a.iter().filter(|member| !b.contains(member)).copied().collect();
+        let (added, removed) = (gone(&after, before), gone(before, &after));
+        self.write()?;
+        Ok(Applied { committer, seen, added, removed, removed_me })
+    }
+
+    /// An MLS PrivateMessage of this group, epoch and content type.
+    fn private(&self, payload: &[u8], expected: ContentType) -> Result<MlsMessage, Error> {
+        let message = MlsMessage::from_bytes(payload).map_err(|_| Malformed::Cbor("MLS message"))?;
+        match message.description() {
+            MlsMessageDescription::PrivateProtocolMessage { group_id, epoch_id, content_type }
+                if group_id == self.group.group_id() && content_type == expected =>
+            {
+                if epoch_id != self.epoch() {
+                    return Err(PeerMisbehaved::Void(format!("it belongs to epoch {epoch_id}")).into());
+                }
+            }
+            _ => return Err(PeerMisbehaved::Void("it is of another kind than it says".to_owned()).into()),
+        }
+        Ok(message)
+    }
+
+    fn member(&self, leaf: u32) -> Result<Member, Error> {
+        let member = self.group.member_at_index(leaf).ok_or_else(|| PeerMisbehaved::Void("no such leaf".to_owned()))?;
+        Ok(Member { leaf, credential: leaf_credential(&member.signing_identity).map_err(void)? })
+    }
+
+    fn write(&mut self) -> Result<(), Error> {
+        self.group.write_to_storage().map_err(|_| Misuse::State("matter"))?;
+        Ok(())
+    }
+
+    fn save(mut self) -> Result<Self, Error> {
+        self.write()?;
+        Ok(self)
+    }
+}
+
+impl fmt::Debug for Matter {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Matter").field("epoch", &self.epoch()).finish_non_exhaustive()
+    }
+}
+
+fn members(roster: &Roster<'_>) -> Vec<Member> {
+    roster
+        .members_iter()
+        .filter_map(|member| {
+            let credential = leaf_credential(&member.signing_identity).ok()?;
+            Some(Member { leaf: member.index, credential })
+        })
+        .collect()
+}
+
+fn void(reason: Void) -> PeerMisbehaved {
+    PeerMisbehaved::Void(reason.to_string())
+}
+
+fn void_message(error: &mls_rs::error::MlsError) -> Error {
+    PeerMisbehaved::Void(error.to_string()).into()
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests;
