@@ -731,7 +731,6 @@ impl Matter {
             CommitEffect::NewEpoch(_) => false,
             CommitEffect::Removed { .. } => true,
             CommitEffect::ReInit(_) => return Err(PeerMisbehaved::Void("it ends the group".to_owned()).into()),
-            _ => return Err(PeerMisbehaved::Void("its effect is unknown".to_owned()).into()),
         };
         self.applied(&before, commit.committer, &commit.authenticated_data, removed_me)
     }

@@ -1,0 +1,122 @@
+//! May this device do this? Every rule about who, in one place; [`crate::relay`] decides about what and when.
+//!
+//! Invariant: a rule that devices also enforce is enforced here as far as the relay can see, and never more loosely.
+
+use privity_protocol::error::Refused;
+use privity_protocol::frame::Rights;
+use privity_protocol::identity::{Role, may_endorse};
+use privity_protocol::ids::{DeviceId, MailboxId, PersonId};
+
+use crate::store::{GrantRow, PersonRow, Read, StoreError};
+
+/// An admitted device and its person.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// The device.
+    pub device: DeviceId,
+    /// Its person.
+    pub person: PersonId,
+}
+
+/// Why a request was not carried out: refused by a rule, or the store failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum No {
+    /// A rule says no; the caller is told.
+    #[error(transparent)]
+    Refused(#[from] Refused),
+    /// The store failed; the caller is told only that it did.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The caller's row, which must be endorsed.
+///
+/// # Errors
+/// [`Refused::NotAllowed`] while nobody vouches for the caller.
+pub fn endorsed(store: &dyn Read, caller: Caller) -> Result<PersonRow, No> {
+    let person = store.person(caller.person)?.ok_or_else(|| Refused::not_found("your registration"))?;
+    if person.endorsement.is_none() {
+        return Err(Refused::not_allowed("nobody has endorsed you yet").into());
+    }
+    Ok(person)
+}
+
+/// Only attorneys and staff open matters.
+///
+/// # Errors
+/// [`Refused::NotAllowed`] for anyone else.
+pub fn may_open_matters(person: &PersonRow) -> Result<(), Refused> {
+    if person.role.manages() { Ok(()) } else { Err(Refused::not_allowed("only attorneys and staff open matters")) }
+}
+
+/// Who may invite, and endorse whom they invited.
+///
+/// # Errors
+/// [`Refused::NotAllowed`] where the role may not.
+pub fn may_invite(person: &PersonRow, newcomer: Role) -> Result<(), Refused> {
+    if may_endorse(person.role, person.registrar, newcomer) {
+        return Ok(());
+    }
+    let role = person.role.word();
+    Err(Refused::not_allowed(format!("as {role} you may not invite {}", with_article(newcomer))))
+}
+
+/// The open interval that gives a device a right in a mailbox.
+///
+/// # Errors
+/// [`Refused::NotAllowed`] without one.
+pub fn open_grant(grants: &[GrantRow], right: Rights) -> Result<GrantRow, Refused> {
+    grants
+        .iter()
+        .find(|grant| grant.until.is_none() && grant.rights.include(right))
+        .copied()
+        .ok_or_else(|| Refused::not_allowed("you are not, or no longer, in this matter"))
+}
+
+/// Who may append to somebody's inbox, and so take their key packages: attorneys and staff, whoever shares a mailbox with them, their
+/// inviter.
+///
+/// # Errors
+/// [`Refused::NotAllowed`] for anyone else.
+pub fn may_reach(store: &dyn Read, caller: &PersonRow, owner: PersonId) -> Result<(), No> {
+    let person = caller.registration.person;
+    if caller.role.manages() || person == owner || store.share_mailbox(person, owner)? {
+        return Ok(());
+    }
+    if store.person(owner)?.is_some_and(|owner| owner.inviter == Some(person)) {
+        return Ok(());
+    }
+    Err(Refused::not_allowed("you may not reach this person").into())
+}
+
+/// Who may see a person: attorneys and staff see everyone, others whom they share a mailbox with, invited, or were invited by.
+///
+/// # Errors
+/// [`No::Store`] if the store fails.
+pub fn may_see(store: &dyn Read, caller: &PersonRow, person: &PersonRow) -> Result<bool, No> {
+    let (own, other) = (caller.registration.person, person.registration.person);
+    Ok(caller.role.manages()
+        || own == other
+        || caller.inviter == Some(other)
+        || person.inviter == Some(own)
+        || store.share_mailbox(own, other)?)
+}
+
+/// The device whose inbox a mailbox is, with its person.
+///
+/// # Errors
+/// [`Refused::NotFound`] if it is gone.
+pub fn inbox_owner(store: &dyn Read, device: DeviceId, mailbox: MailboxId) -> Result<PersonId, No> {
+    let row = store.device(device)?.ok_or_else(|| Refused::not_found(format!("inbox {mailbox}")))?;
+    Ok(row.person)
+}
+
+fn with_article(role: Role) -> &'static str {
+    match role {
+        Role::Attorney => "an attorney",
+        Role::Staff => "staff",
+        Role::Client => "a client",
+        _ => "a custodian",
+    }
+}

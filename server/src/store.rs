@@ -1,0 +1,314 @@
+//! What the relay keeps: rows, the reads that the rules need, and the writes that they decide on.
+//!
+//! A [`Store`] applies writes inside a transaction that [`Store::commit`] makes durable; several requests share one transaction and so
+//! one sync. A [`Read`] sees what has been applied; a [`Store::reader`] sees what has been committed.
+//!
+//! Invariant: after [`Store::commit`] has returned, every applied write survives a power cut; before, none needs to.
+
+use minicbor::{Decode, Encode};
+use privity_protocol::frame::{Entry, NewInvite, Registration, Rights};
+use privity_protocol::identity::{Role, Signed};
+use privity_protocol::ids::{DeviceId, InviteId, MailboxId, PersonId, Position, Timestamp};
+use privity_protocol::suite::{Digest, PublicKey};
+
+pub mod sqlite;
+
+/// Why the store could not do it. After a failed commit the relay stops: what is on disk is unknown until it starts again.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// SQLite failed.
+    #[error("database: {0}")]
+    Sqlite(#[from] rusqlite::Error),
+    /// A stored value does not decode: the database is damaged or from another version.
+    #[error("database: {0} is damaged")]
+    Damaged(&'static str),
+    /// The disk or its folder failed.
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// The database belongs to another version of this program.
+    #[error("the database has version {found}, this program knows up to {known}")]
+    Version {
+        /// The database's.
+        found: i64,
+        /// This program's.
+        known: i64,
+    },
+}
+
+impl StoreError {
+    /// Whether the disk is full: nothing was written, and it may go on once there is room.
+    pub fn is_disk_full(&self) -> bool {
+        match self {
+            Self::Sqlite(error) => error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
+            Self::Io(error) => error.kind() == std::io::ErrorKind::StorageFull,
+            _ => false,
+        }
+    }
+}
+
+/// A registered person.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[cbor(map)]
+pub struct PersonRow {
+    /// What they registered with.
+    #[n(0)]
+    pub registration: Registration,
+    /// As what; the endorsement's role once there is one.
+    #[n(1)]
+    pub role: Role,
+    /// Whether they may endorse anyone.
+    #[n(2)]
+    pub registrar: bool,
+    /// The newest endorsement.
+    #[n(3)]
+    pub endorsement: Option<Signed>,
+    /// Who invited them.
+    #[n(4)]
+    pub inviter: Option<PersonId>,
+    /// When they registered.
+    #[n(5)]
+    pub registered: Timestamp,
+}
+
+/// A device of a person.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[cbor(map)]
+pub struct DeviceRow {
+    /// Which.
+    #[n(0)]
+    pub device: DeviceId,
+    /// Whose.
+    #[n(1)]
+    pub person: PersonId,
+    /// Its link key.
+    #[n(2)]
+    pub link_key: PublicKey,
+    /// Its certificate.
+    #[n(3)]
+    pub certificate: Signed,
+    /// Its inbox.
+    #[n(4)]
+    pub inbox: MailboxId,
+}
+
+/// A filed invite.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[cbor(map)]
+pub struct InviteRow {
+    /// Which.
+    #[n(0)]
+    pub invite: InviteId,
+    /// The hash of its token.
+    #[n(1)]
+    pub token_hash: Digest,
+    /// The inviter's filing; none for the first invite, which the relay made itself.
+    #[n(2)]
+    pub filed: Option<NewInvite>,
+    /// Who invites.
+    #[n(3)]
+    pub inviter: Option<PersonId>,
+    /// As what; none where the newcomer says.
+    #[n(4)]
+    pub role: Option<Role>,
+    /// The handle it insists on.
+    #[n(5)]
+    pub handle: Option<String>,
+    /// Until when.
+    #[n(6)]
+    pub expires: Timestamp,
+    /// Who used it.
+    #[n(7)]
+    pub used_by: Option<PersonId>,
+}
+
+/// The head of a mailbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MailboxRow {
+    /// Which.
+    pub mailbox: MailboxId,
+    /// The store's own number for it.
+    pub number: u64,
+    /// The device whose inbox it is, if it is one.
+    pub inbox_of: Option<DeviceId>,
+    /// The last entry's position.
+    pub head: Position,
+    /// The last fence's position; seq 0 where there is none.
+    pub fence: Position,
+}
+
+/// A device's interval in a mailbox's roster: it reads entries after `from`, up to and with `until`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GrantRow {
+    /// Who.
+    pub device: DeviceId,
+    /// What.
+    pub rights: Rights,
+    /// The last seq before it.
+    pub from: u64,
+    /// The last seq in it; none while it goes on.
+    pub until: Option<u64>,
+}
+
+/// An accepted Post, remembered.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct IdemRow {
+    /// The device's counter.
+    #[n(0)]
+    pub idem: u64,
+    /// The hash of the Post's parts.
+    #[n(1)]
+    pub parts: Digest,
+    /// The device's MAC.
+    #[n(2)]
+    pub mac: Digest,
+    /// What was answered.
+    #[n(3)]
+    pub seqs: Vec<u64>,
+}
+
+/// A change, decided by the rules.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Write {
+    /// The organisation's key, once.
+    Organisation(PublicKey),
+    /// A new or changed person.
+    Person(Box<PersonRow>),
+    /// A new device.
+    Device(Box<DeviceRow>),
+    /// A new or changed invite.
+    Invite(Box<InviteRow>),
+    /// A new mailbox.
+    Mailbox {
+        /// Which.
+        mailbox: MailboxId,
+        /// Whose inbox, if it is one.
+        inbox_of: Option<DeviceId>,
+    },
+    /// One more entry; the head, and with a fence the fence, move to `position`.
+    Append {
+        /// Where.
+        mailbox: MailboxId,
+        /// The new head.
+        position: Position,
+        /// Whether it is a fence.
+        fence: bool,
+        /// The hash of the envelope.
+        digest: Digest,
+        /// The envelope.
+        envelope: Vec<u8>,
+        /// When the body may go.
+        expires: Timestamp,
+    },
+    /// An interval begins.
+    Grant {
+        /// Where.
+        mailbox: MailboxId,
+        /// What.
+        grant: GrantRow,
+    },
+    /// A device's open interval ends.
+    EndGrant {
+        /// Where.
+        mailbox: MailboxId,
+        /// Whose.
+        device: DeviceId,
+        /// The last seq in it.
+        until: u64,
+    },
+    /// A device has everything up to here.
+    Ack {
+        /// Where.
+        mailbox: MailboxId,
+        /// Who.
+        device: DeviceId,
+        /// Up to which seq.
+        upto: u64,
+    },
+    /// An accepted Post; those below `keep_from` are forgotten.
+    Idem {
+        /// Whose.
+        device: DeviceId,
+        /// What.
+        row: IdemRow,
+        /// The lowest idem to keep.
+        keep_from: u64,
+    },
+    /// A key package; a last-resort one replaces the one before.
+    KeyPackage {
+        /// Whose.
+        device: DeviceId,
+        /// Whether it is the last resort.
+        last_resort: bool,
+        /// The package.
+        package: Vec<u8>,
+    },
+    /// A single-use key package is gone.
+    DropKeyPackage {
+        /// Whose.
+        device: DeviceId,
+        /// The store's number for it.
+        number: u64,
+    },
+}
+
+/// What the rules ask.
+pub trait Read {
+    /// The organisation's key.
+    fn organisation(&self) -> Result<Option<PublicKey>, StoreError>;
+    /// A person.
+    fn person(&self, person: PersonId) -> Result<Option<PersonRow>, StoreError>;
+    /// Who has a handle with this skeleton.
+    fn handle_owner(&self, skeleton: &str) -> Result<Option<PersonId>, StoreError>;
+    /// Everybody, by handle.
+    fn people(&self) -> Result<Vec<PersonRow>, StoreError>;
+    /// A device.
+    fn device(&self, device: DeviceId) -> Result<Option<DeviceRow>, StoreError>;
+    /// A person's devices.
+    fn devices_of(&self, person: PersonId) -> Result<Vec<DeviceRow>, StoreError>;
+    /// An invite.
+    fn invite(&self, invite: InviteId) -> Result<Option<InviteRow>, StoreError>;
+    /// How many unused, unexpired invites somebody has open.
+    fn open_invites(&self, inviter: PersonId, now: Timestamp) -> Result<usize, StoreError>;
+    /// A mailbox.
+    fn mailbox(&self, mailbox: MailboxId) -> Result<Option<MailboxRow>, StoreError>;
+    /// The position after an entry; the start for seq 0.
+    fn position(&self, mailbox: MailboxId, seq: u64) -> Result<Option<Position>, StoreError>;
+    /// Entries after `after`, up to and with `until`, in order, while they fit into `bytes`, at least one if there is one.
+    fn entries(&self, mailbox: MailboxId, after: u64, until: u64, bytes: usize) -> Result<Vec<Entry>, StoreError>;
+    /// A device's intervals in a mailbox, oldest first.
+    fn grants(&self, mailbox: MailboxId, device: DeviceId) -> Result<Vec<GrantRow>, StoreError>;
+    /// Whether the two people have devices with open intervals in one mailbox.
+    fn share_mailbox(&self, one: PersonId, other: PersonId) -> Result<bool, StoreError>;
+    /// What a device has acknowledged.
+    fn acked(&self, mailbox: MailboxId, device: DeviceId) -> Result<u64, StoreError>;
+    /// A remembered Post.
+    fn idem(&self, device: DeviceId, idem: u64) -> Result<Option<IdemRow>, StoreError>;
+    /// The newest remembered Post.
+    fn newest_idem(&self, device: DeviceId) -> Result<Option<IdemRow>, StoreError>;
+    /// The oldest single-use key package, with its number, or the last-resort one.
+    fn key_package(&self, device: DeviceId) -> Result<Option<(Option<u64>, Vec<u8>)>, StoreError>;
+    /// How many single-use key packages are left.
+    fn key_packages_left(&self, device: DeviceId) -> Result<u32, StoreError>;
+}
+
+/// A store.
+pub trait Store: Read + Send {
+    /// Begins a transaction; a no-op inside one.
+    fn begin(&mut self) -> Result<(), StoreError>;
+    /// Applies one request's writes inside the transaction.
+    fn apply(&mut self, writes: &[Write]) -> Result<(), StoreError>;
+    /// Makes everything applied since [`Self::begin`] durable.
+    fn commit(&mut self) -> Result<(), StoreError>;
+    /// Undoes everything applied since [`Self::begin`].
+    fn rollback(&mut self) -> Result<(), StoreError>;
+    /// This store as the rules read it.
+    fn as_read(&self) -> &dyn Read;
+    /// Another view, of what has been committed.
+    fn reader(&self) -> Result<Box<dyn Read + Send>, StoreError>;
+    /// Drops the bodies of expired entries that nobody may still need; returns how many.
+    fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
+    /// Changes when the store is restored from a backup.
+    fn incarnation(&self) -> [u8; 16];
+}

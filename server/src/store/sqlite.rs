@@ -1,0 +1,507 @@
+//! The embedded store: one SQLite file in WAL mode with `synchronous=FULL`.
+//!
+//! Entries live in one table under `mailbox number << 32 | seq`, so that a mailbox is one contiguous range of the tree and a read is
+//! one range scan. Everything identity-related is a CBOR row beside the few columns that are searched.
+//!
+//! Invariant: `commit` returns only after SQLite has synced its log; files are readable by their owner alone.
+
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use privity_protocol::cbor;
+use privity_protocol::frame::{Blob, Entry, EntryBody, Rights};
+use privity_protocol::identity::handle_skeleton;
+use privity_protocol::ids::{DeviceId, InviteId, MailboxId, PersonId, Position, Timestamp};
+use privity_protocol::limits;
+use privity_protocol::suite::{self, Digest, PublicKey};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
+
+use super::{DeviceRow, GrantRow, IdemRow, InviteRow, MailboxRow, PersonRow, Read, Store, StoreError, Write};
+
+/// The database's file name inside the data folder.
+pub const FILE: &str = "relay.db";
+
+/// The schema's version.
+const VERSION: i64 = 1;
+/// Pages after which SQLite moves the log into the file.
+const CHECKPOINT_PAGES: i64 = 4000;
+/// Statements kept compiled.
+const STATEMENTS: usize = 64;
+
+const SCHEMA: &str = "
+CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
+CREATE TABLE people (person BLOB PRIMARY KEY, skeleton TEXT NOT NULL UNIQUE, handle TEXT NOT NULL, row BLOB NOT NULL) STRICT;
+CREATE TABLE devices (device BLOB PRIMARY KEY, person BLOB NOT NULL, row BLOB NOT NULL) STRICT;
+CREATE INDEX devices_of ON devices (person);
+CREATE TABLE invites (invite BLOB PRIMARY KEY, inviter BLOB, expires INTEGER NOT NULL, used INTEGER NOT NULL, row BLOB NOT NULL) STRICT;
+CREATE INDEX invites_open ON invites (inviter) WHERE used = 0;
+CREATE TABLE mailboxes (
+    number INTEGER PRIMARY KEY, mailbox BLOB NOT NULL UNIQUE, inbox_of BLOB,
+    head INTEGER NOT NULL, head_chain BLOB NOT NULL, fence INTEGER NOT NULL, fence_chain BLOB NOT NULL) STRICT;
+CREATE TABLE entries (
+    place INTEGER PRIMARY KEY, fence INTEGER NOT NULL, chain BLOB NOT NULL, digest BLOB NOT NULL,
+    expires INTEGER NOT NULL, envelope BLOB) STRICT;
+CREATE INDEX entries_expiring ON entries (expires) WHERE envelope IS NOT NULL;
+CREATE TABLE grants (
+    mailbox INTEGER NOT NULL, device BLOB NOT NULL, starts INTEGER NOT NULL, ends INTEGER, rights INTEGER NOT NULL,
+    PRIMARY KEY (mailbox, device, starts)) STRICT, WITHOUT ROWID;
+CREATE INDEX grants_open ON grants (device) WHERE ends IS NULL;
+CREATE TABLE acks (mailbox INTEGER NOT NULL, device BLOB NOT NULL, upto INTEGER NOT NULL,
+    PRIMARY KEY (mailbox, device)) STRICT, WITHOUT ROWID;
+CREATE TABLE idems (device BLOB NOT NULL, idem INTEGER NOT NULL, row BLOB NOT NULL,
+    PRIMARY KEY (device, idem)) STRICT, WITHOUT ROWID;
+CREATE TABLE key_packages (number INTEGER PRIMARY KEY, device BLOB NOT NULL, last_resort INTEGER NOT NULL,
+    package BLOB NOT NULL) STRICT;
+CREATE INDEX key_packages_of ON key_packages (device, last_resort, number);
+";
+
+/// The store's one writing connection, or a reading one.
+#[derive(Debug)]
+pub struct Sqlite {
+    connection: Connection,
+    path: PathBuf,
+    incarnation: [u8; 16],
+}
+
+impl Sqlite {
+    /// Makes a new database in `folder`, which must not have one.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it exists or the disk fails.
+    pub fn create(folder: &Path) -> Result<Self, StoreError> {
+        private_folder(folder)?;
+        let path = folder.join(FILE);
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let connection = Self::connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        connection.execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"))?;
+        let incarnation: [u8; 16] = suite::random();
+        connection.execute("INSERT INTO meta VALUES ('incarnation', ?1)", params![incarnation])?;
+        Ok(Self { connection, path, incarnation })
+    }
+
+    /// Opens the database in `folder`.
+    ///
+    /// # Errors
+    /// [`StoreError`] if there is none, or it is damaged or of another version.
+    pub fn open(folder: &Path) -> Result<Self, StoreError> {
+        private_folder(folder)?;
+        let path = folder.join(FILE);
+        let connection = Self::connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        Self::with(connection, path)
+    }
+
+    fn with(connection: Connection, path: PathBuf) -> Result<Self, StoreError> {
+        let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+        if found != VERSION {
+            return Err(StoreError::Version { found, known: VERSION });
+        }
+        let incarnation =
+            connection.query_row("SELECT value FROM meta WHERE name = 'incarnation'", [], |row| row.get(0))?;
+        Ok(Self { connection, path, incarnation })
+    }
+
+    fn connect(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
+        let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+        connection.set_prepared_statement_cache_capacity(STATEMENTS);
+        connection.busy_timeout(std::time::Duration::from_secs(10))?;
+        if flags.contains(OpenFlags::SQLITE_OPEN_READ_WRITE) {
+            connection.pragma_update(None, "journal_mode", "WAL")?;
+            connection.pragma_update(None, "synchronous", "FULL")?;
+            connection.pragma_update(None, "wal_autocheckpoint", CHECKPOINT_PAGES)?;
+        }
+        connection.pragma_update(None, "foreign_keys", "OFF")?;
+        Ok(connection)
+    }
+
+    fn number(&self, mailbox: MailboxId) -> Result<Option<u64>, StoreError> {
+        let mut statement = self.connection.prepare_cached("SELECT number FROM mailboxes WHERE mailbox = ?1")?;
+        Ok(statement.query_row([mailbox.as_bytes()], |row| row.get(0)).optional()?)
+    }
+
+    fn must_number(&self, mailbox: MailboxId) -> Result<u64, StoreError> {
+        self.number(mailbox)?.ok_or(StoreError::Damaged("mailbox"))
+    }
+
+    fn run(&self, sql: &str, values: impl rusqlite::Params) -> Result<usize, StoreError> {
+        Ok(self.connection.prepare_cached(sql)?.execute(values)?)
+    }
+
+    fn row<T: for<'b> minicbor::Decode<'b, ()>>(
+        &self,
+        sql: &str,
+        values: impl rusqlite::Params,
+        what: &'static str,
+    ) -> Result<Option<T>, StoreError> {
+        let bytes: Option<Vec<u8>> =
+            self.connection.prepare_cached(sql)?.query_row(values, |row| row.get(0)).optional()?;
+        bytes.map(|bytes| cbor::decode(&bytes, what).map_err(|_| StoreError::Damaged(what))).transpose()
+    }
+
+    fn rows<T: for<'b> minicbor::Decode<'b, ()>>(
+        &self,
+        sql: &str,
+        values: impl rusqlite::Params,
+        what: &'static str,
+    ) -> Result<Vec<T>, StoreError> {
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let mut found = statement.query(values)?;
+        let mut rows = Vec::new();
+        while let Some(row) = found.next()? {
+            let bytes = row.get_ref(0)?.as_blob().map_err(|_| StoreError::Damaged(what))?;
+            rows.push(cbor::decode(bytes, what).map_err(|_| StoreError::Damaged(what))?);
+        }
+        Ok(rows)
+    }
+
+    fn apply_one(&self, write: &Write) -> Result<(), StoreError> {
+        match write {
+            Write::Organisation(key) => {
+                self.run("INSERT INTO meta VALUES ('organisation', ?1)", params![key.as_bytes()])?;
+            }
+            Write::Person(row) => {
+                let handle = &row.registration.handle;
+                self.run(
+                    "INSERT INTO people VALUES (?1, ?2, ?3, ?4) ON CONFLICT (person) DO UPDATE SET row = excluded.row",
+                    params![row.registration.person.as_bytes(), handle_skeleton(handle), handle, cbor::encode(&**row)],
+                )?;
+            }
+            Write::Device(row) => {
+                self.run(
+                    "INSERT INTO devices VALUES (?1, ?2, ?3)",
+                    params![row.device.as_bytes(), row.person.as_bytes(), cbor::encode(&**row)],
+                )?;
+            }
+            Write::Invite(row) => {
+                self.run(
+                    "INSERT OR REPLACE INTO invites VALUES (?1, ?2, ?3, ?4, ?5)",
+                    params![
+                        row.invite.as_bytes(),
+                        row.inviter.as_ref().map(PersonId::as_bytes),
+                        row.expires.0,
+                        row.used_by.is_some(),
+                        cbor::encode(&**row)
+                    ],
+                )?;
+            }
+            Write::Idem { device, row, keep_from } => {
+                self.run(
+                    "INSERT INTO idems VALUES (?1, ?2, ?3)",
+                    params![device.as_bytes(), row.idem, cbor::encode(row)],
+                )?;
+                self.run("DELETE FROM idems WHERE device = ?1 AND idem < ?2", params![device.as_bytes(), keep_from])?;
+            }
+            Write::KeyPackage { device, last_resort, package } => {
+                if *last_resort {
+                    self.run("DELETE FROM key_packages WHERE device = ?1 AND last_resort = 1", [device.as_bytes()])?;
+                }
+                self.run(
+                    "INSERT INTO key_packages (device, last_resort, package) VALUES (?1, ?2, ?3)",
+                    params![device.as_bytes(), last_resort, package],
+                )?;
+            }
+            Write::DropKeyPackage { number, .. } => {
+                self.run("DELETE FROM key_packages WHERE number = ?1", [number])?;
+            }
+            mailbox => self.apply_to_mailbox(mailbox)?,
+        }
+        Ok(())
+    }
+
+    fn apply_to_mailbox(&self, write: &Write) -> Result<(), StoreError> {
+        match write {
+            Write::Mailbox { mailbox, inbox_of } => {
+                let start = Position::start(*mailbox);
+                self.run(
+                    "INSERT INTO mailboxes (mailbox, inbox_of, head, head_chain, fence, fence_chain)
+                     VALUES (?1, ?2, 0, ?3, 0, ?3)",
+                    params![
+                        mailbox.as_bytes(),
+                        inbox_of.as_ref().map(DeviceId::as_bytes),
+                        start.chain.as_bytes().as_slice()
+                    ],
+                )?;
+            }
+            Write::Append { mailbox, position, fence, digest, envelope, expires } => {
+                let number = self.must_number(*mailbox)?;
+                let chain = position.chain.as_bytes().as_slice();
+                self.run(
+                    "INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                    params![
+                        place(number, position.seq),
+                        fence,
+                        chain,
+                        digest.as_bytes().as_slice(),
+                        expires.0,
+                        envelope
+                    ],
+                )?;
+                self.run(
+                    "UPDATE mailboxes SET head = ?2, head_chain = ?3 WHERE number = ?1",
+                    params![number, position.seq, chain],
+                )?;
+                if *fence {
+                    self.run(
+                        "UPDATE mailboxes SET fence = ?2, fence_chain = ?3 WHERE number = ?1",
+                        params![number, position.seq, chain],
+                    )?;
+                }
+            }
+            Write::Grant { mailbox, grant } => {
+                let number = self.must_number(*mailbox)?;
+                self.run(
+                    "INSERT OR REPLACE INTO grants VALUES (?1, ?2, ?3, NULL, ?4)",
+                    params![number, grant.device.as_bytes(), grant.from, grant.rights.0],
+                )?;
+            }
+            Write::EndGrant { mailbox, device, until } => {
+                let number = self.must_number(*mailbox)?;
+                self.run(
+                    "UPDATE grants SET ends = ?3 WHERE mailbox = ?1 AND device = ?2 AND ends IS NULL",
+                    params![number, device.as_bytes(), until],
+                )?;
+            }
+            Write::Ack { mailbox, device, upto } => {
+                let number = self.must_number(*mailbox)?;
+                self.run(
+                    "INSERT INTO acks VALUES (?1, ?2, ?3)
+                     ON CONFLICT DO UPDATE SET upto = max(upto, excluded.upto)",
+                    params![number, device.as_bytes(), upto],
+                )?;
+            }
+            _ => return Err(StoreError::Damaged("write")),
+        }
+        Ok(())
+    }
+}
+
+impl Read for Sqlite {
+    fn organisation(&self) -> Result<Option<PublicKey>, StoreError> {
+        let bytes: Option<Vec<u8>> = self
+            .connection
+            .prepare_cached("SELECT value FROM meta WHERE name = 'organisation'")?
+            .query_row([], |row| row.get(0))
+            .optional()?;
+        bytes.map(|bytes| PublicKey::from_slice(&bytes).map_err(|_| StoreError::Damaged("organisation"))).transpose()
+    }
+
+    fn person(&self, person: PersonId) -> Result<Option<PersonRow>, StoreError> {
+        self.row("SELECT row FROM people WHERE person = ?1", [person.as_bytes()], "person")
+    }
+
+    fn handle_owner(&self, skeleton: &str) -> Result<Option<PersonId>, StoreError> {
+        let mut statement = self.connection.prepare_cached("SELECT person FROM people WHERE skeleton = ?1")?;
+        let bytes: Option<[u8; 16]> = statement.query_row([skeleton], |row| row.get(0)).optional()?;
+        Ok(bytes.map(PersonId::new))
+    }
+
+    fn people(&self) -> Result<Vec<PersonRow>, StoreError> {
+        self.rows("SELECT row FROM people ORDER BY handle", [], "person")
+    }
+
+    fn device(&self, device: DeviceId) -> Result<Option<DeviceRow>, StoreError> {
+        self.row("SELECT row FROM devices WHERE device = ?1", [device.as_bytes()], "device")
+    }
+
+    fn devices_of(&self, person: PersonId) -> Result<Vec<DeviceRow>, StoreError> {
+        self.rows("SELECT row FROM devices WHERE person = ?1 ORDER BY device", [person.as_bytes()], "device")
+    }
+
+    fn invite(&self, invite: InviteId) -> Result<Option<InviteRow>, StoreError> {
+        self.row("SELECT row FROM invites WHERE invite = ?1", [invite.as_bytes()], "invite")
+    }
+
+    fn open_invites(&self, inviter: PersonId, now: Timestamp) -> Result<usize, StoreError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT count(*) FROM invites WHERE inviter = ?1 AND used = 0 AND expires > ?2")?;
+        Ok(statement.query_row(params![inviter.as_bytes(), now.0], |row| row.get(0))?)
+    }
+
+    fn mailbox(&self, mailbox: MailboxId) -> Result<Option<MailboxRow>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT number, inbox_of, head, head_chain, fence, fence_chain FROM mailboxes WHERE mailbox = ?1",
+        )?;
+        let row = statement
+            .query_row([mailbox.as_bytes()], |row| {
+                let inbox_of: Option<[u8; 16]> = row.get(1)?;
+                Ok(MailboxRow {
+                    mailbox,
+                    number: row.get(0)?,
+                    inbox_of: inbox_of.map(DeviceId::new),
+                    head: Position { seq: row.get(2)?, chain: digest(row, 3)? },
+                    fence: Position { seq: row.get(4)?, chain: digest(row, 5)? },
+                })
+            })
+            .optional()?;
+        Ok(row)
+    }
+
+    fn position(&self, mailbox: MailboxId, seq: u64) -> Result<Option<Position>, StoreError> {
+        if seq == 0 {
+            return Ok(Some(Position::start(mailbox)));
+        }
+        let Some(number) = self.number(mailbox)? else { return Ok(None) };
+        let mut statement = self.connection.prepare_cached("SELECT chain FROM entries WHERE place = ?1")?;
+        let chain = statement.query_row([place(number, seq)], |row| digest(row, 0)).optional()?;
+        Ok(chain.map(|chain| Position { seq, chain }))
+    }
+
+    fn entries(&self, mailbox: MailboxId, after: u64, until: u64, bytes: usize) -> Result<Vec<Entry>, StoreError> {
+        let Some(number) = self.number(mailbox)? else { return Ok(Vec::new()) };
+        let mut statement = self.connection.prepare_cached(
+            "SELECT place, fence, digest, envelope FROM entries WHERE place > ?1 AND place <= ?2 ORDER BY place LIMIT ?3",
+        )?;
+        let until = until.min(u64::from(u32::MAX));
+        let mut rows = statement.query(params![place(number, after), place(number, until), limits::ENTRIES_MAX])?;
+        let (mut entries, mut total) = (Vec::new(), 0_usize);
+        while let Some(row) = rows.next()? {
+            let envelope: Option<Vec<u8>> = row.get(3)?;
+            total = total.saturating_add(envelope.as_ref().map_or(64, Vec::len));
+            if total > bytes && !entries.is_empty() {
+                break;
+            }
+            let seq: u64 = row.get(0)?;
+            let body = match envelope {
+                Some(envelope) => EntryBody::Envelope(Blob(envelope)),
+                None => EntryBody::Expired(digest(row, 2)?),
+            };
+            entries.push(Entry { seq: seq & u64::from(u32::MAX), fence: row.get(1)?, body });
+        }
+        Ok(entries)
+    }
+
+    fn grants(&self, mailbox: MailboxId, device: DeviceId) -> Result<Vec<GrantRow>, StoreError> {
+        let Some(number) = self.number(mailbox)? else { return Ok(Vec::new()) };
+        let mut statement = self.connection.prepare_cached(
+            "SELECT rights, starts, ends FROM grants WHERE mailbox = ?1 AND device = ?2 ORDER BY starts",
+        )?;
+        let rows = statement.query_map(params![number, device.as_bytes()], |row| {
+            Ok(GrantRow { device, rights: Rights(row.get(0)?), from: row.get(1)?, until: row.get(2)? })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn share_mailbox(&self, one: PersonId, other: PersonId) -> Result<bool, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT EXISTS (
+                SELECT 1 FROM grants a JOIN devices da ON da.device = a.device
+                JOIN grants b ON b.mailbox = a.mailbox AND b.ends IS NULL JOIN devices db ON db.device = b.device
+                WHERE da.person = ?1 AND a.ends IS NULL AND db.person = ?2)",
+        )?;
+        Ok(statement.query_row(params![one.as_bytes(), other.as_bytes()], |row| row.get(0))?)
+    }
+
+    fn acked(&self, mailbox: MailboxId, device: DeviceId) -> Result<u64, StoreError> {
+        let Some(number) = self.number(mailbox)? else { return Ok(0) };
+        let mut statement =
+            self.connection.prepare_cached("SELECT upto FROM acks WHERE mailbox = ?1 AND device = ?2")?;
+        Ok(statement.query_row(params![number, device.as_bytes()], |row| row.get(0)).optional()?.unwrap_or(0))
+    }
+
+    fn idem(&self, device: DeviceId, idem: u64) -> Result<Option<IdemRow>, StoreError> {
+        self.row("SELECT row FROM idems WHERE device = ?1 AND idem = ?2", params![device.as_bytes(), idem], "idem")
+    }
+
+    fn newest_idem(&self, device: DeviceId) -> Result<Option<IdemRow>, StoreError> {
+        self.row("SELECT row FROM idems WHERE device = ?1 ORDER BY idem DESC LIMIT 1", [device.as_bytes()], "idem")
+    }
+
+    fn key_package(&self, device: DeviceId) -> Result<Option<(Option<u64>, Vec<u8>)>, StoreError> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT number, last_resort, package FROM key_packages WHERE device = ?1 ORDER BY last_resort, number LIMIT 1",
+        )?;
+        let found = statement
+            .query_row([device.as_bytes()], |row| {
+                let last_resort: bool = row.get(1)?;
+                Ok(((!last_resort).then_some(row.get(0)?), row.get(2)?))
+            })
+            .optional()?;
+        Ok(found)
+    }
+
+    fn key_packages_left(&self, device: DeviceId) -> Result<u32, StoreError> {
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT count(*) FROM key_packages WHERE device = ?1 AND last_resort = 0")?;
+        Ok(statement.query_row([device.as_bytes()], |row| row.get(0))?)
+    }
+}
+
+impl Store for Sqlite {
+    fn begin(&mut self) -> Result<(), StoreError> {
+        if self.connection.is_autocommit() {
+            self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, writes: &[Write]) -> Result<(), StoreError> {
+        for write in writes {
+            self.apply_one(write)?;
+        }
+        Ok(())
+    }
+
+    fn commit(&mut self) -> Result<(), StoreError> {
+        if !self.connection.is_autocommit() {
+            self.connection.execute_batch("COMMIT")?;
+        }
+        Ok(())
+    }
+
+    fn rollback(&mut self) -> Result<(), StoreError> {
+        if !self.connection.is_autocommit() {
+            self.connection.execute_batch("ROLLBACK")?;
+        }
+        Ok(())
+    }
+
+    fn as_read(&self) -> &dyn Read {
+        self
+    }
+
+    fn reader(&self) -> Result<Box<dyn Read + Send>, StoreError> {
+        let connection = Self::connect(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+        Ok(Box::new(Self::with(connection, self.path.clone())?))
+    }
+
+    fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
+        // A fence and what came before it stay while a device that may still read has not acknowledged them.
+        self.run(
+            "UPDATE entries SET envelope = NULL WHERE place IN (
+                SELECT e.place FROM entries e
+                WHERE e.envelope IS NOT NULL AND e.expires <= ?1
+                  AND (e.fence = 0 OR NOT EXISTS (
+                    SELECT 1 FROM grants g LEFT JOIN acks a ON a.mailbox = g.mailbox AND a.device = g.device
+                    WHERE g.mailbox = e.place >> 32 AND g.ends IS NULL AND g.starts < (e.place & 4294967295)
+                      AND ifnull(a.upto, 0) < (e.place & 4294967295)))
+                LIMIT ?2)",
+            params![now.0, limit],
+        )
+    }
+
+    fn incarnation(&self) -> [u8; 16] {
+        self.incarnation
+    }
+}
+
+fn place(number: u64, seq: u64) -> u64 {
+    (number << 32) | seq
+}
+
+fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<Digest> {
+    let bytes = row.get_ref(column)?.as_blob().map_err(|_| rusqlite::Error::InvalidQuery)?;
+    Digest::from_slice(bytes).map_err(|_| rusqlite::Error::InvalidQuery)
+}
+
+/// A folder for its owner alone, whatever the umask.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn private_folder(folder: &Path) -> std::io::Result<()> {
+    if !folder.exists() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+}
