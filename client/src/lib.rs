@@ -1,1 +1,14 @@
+//! Privity's client: the vault, the link, and the session that commands and bots are built on.
+//!
+//! `main → cli → commands, chat → session → vault, link → protocol`. [`view`] is pure.
 
+pub mod cli;
+pub mod commands;
+pub mod error;
+pub mod home;
+pub mod join;
+pub mod keystore;
+pub mod link;
+pub mod session;
+pub mod vault;
+pub mod view;

@@ -1,6 +1,7 @@
 //! Privity's protocol.
 pub mod cbor;
 pub mod content;
+pub mod device;
 pub mod envelope;
 pub mod error;
 pub mod frame;

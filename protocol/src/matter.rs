@@ -287,7 +287,8 @@ impl KeyPackages {
         Ok(())
     }
 
-    fn references(&self) -> Vec<Vec<u8>> {
+    /// The references of all of them.
+    pub fn references(&self) -> Vec<Vec<u8>> {
         lock(&self.0).keys().cloned().collect()
     }
 
@@ -552,7 +553,6 @@ pub struct Matter {
     group: Group<Config>,
     saved: Saved,
     judge: Judge,
-    packages: KeyPackages,
 }
 
 impl Matter {
@@ -570,7 +570,7 @@ impl Matter {
                 Some(MlsTime::from(0)),
             )
             .map_err(|_| Misuse::Crypto)?;
-        Self { group, saved, judge, packages: packages.clone() }.save()
+        Self { group, saved, judge }.save()
     }
 
     /// The matter that a Welcome leads into. Every member's leaf is held against its certificate and the listed person key.
@@ -588,7 +588,7 @@ impl Matter {
             .get(ExtensionType::from(EXTENSION))
             .ok_or(Malformed::Cbor("welcome's companion"))?;
         let companion: Companion = cbor::decode(&extension.extension_data, "welcome's companion")?;
-        let matter = Self { group, saved, judge, packages: packages.clone() };
+        let matter = Self { group, saved, judge };
         let context = matter.context()?;
         let certificates = Certificates::of(&companion.bundle.identities)?;
         for member in matter.group.roster().members_iter() {
@@ -612,7 +612,7 @@ impl Matter {
         let group = client(me, packages, saved.clone(), judge.clone())?
             .load_group(id.as_bytes())
             .map_err(|_| Misuse::State("matter"))?;
-        Ok(Self { group, saved, judge, packages: packages.clone() })
+        Ok(Self { group, saved, judge })
     }
 
     /// The state to persist: a secret.
@@ -644,11 +644,6 @@ impl Matter {
     /// The member devices.
     pub fn members(&self) -> Vec<Member> {
         members(&self.group.roster())
-    }
-
-    /// The references of key packages that remain, after a Welcome has used one.
-    pub fn key_packages_left(&self) -> Vec<Vec<u8>> {
-        self.packages.references()
     }
 
     /// Seals a padded content. The new state is saved in memory; persist [`Self::state`] before sending.

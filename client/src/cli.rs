@@ -1,0 +1,208 @@
+//! The command line: one table of commands, their flags and their help.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use privity_protocol::identity::Role;
+
+/// How long a command tries to reach the relay.
+pub const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// Privity: end-to-end encrypted, post-quantum messages between lawyers and the people they act for.
+#[derive(Debug, Parser)]
+#[command(
+    name = "privity",
+    version,
+    after_help = "\
+Getting started:
+  privity join privity://…        join your firm with the invite you were given
+  privity matter new 'Smith v Jones'
+  privity matter add 'Smith v Jones' ada
+  privity send 'Smith v Jones' 'Good morning'
+  privity recv --follow"
+)]
+pub struct Cli {
+    /// The profile's folder; one for each firm you deal with
+    #[arg(long, global = true, env = "PRIVITY_HOME", value_name = "DIR")]
+    pub home: Option<PathBuf>,
+    /// Read the passphrase from this file (one trailing newline is dropped)
+    #[arg(long, global = true, value_name = "FILE")]
+    pub passphrase_file: Option<PathBuf>,
+    /// Print one JSON object a line
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// How long to try to reach the relay; with recv: end after that many quiet seconds
+    #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
+    pub timeout: Option<Duration>,
+    /// What to do
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What `privity` can do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Join a firm with an invite; asks for what is missing
+    Join {
+        /// The invite, or - to read it from standard input
+        invite: String,
+        /// Your handle: short, of a-z, 0-9, dot and dash
+        #[arg(long)]
+        handle: Option<String>,
+        /// Your name, as others see it; the relay never does
+        #[arg(long)]
+        name: Option<String>,
+        /// Your role, with a firm's first invite only
+        #[arg(long, value_enum)]
+        role: Option<FirstRole>,
+        /// Memory that guessing the passphrase takes, in MiB
+        #[arg(long, value_name = "MIB", default_value_t = crate::vault::KDF_MEMORY_MIB)]
+        kdf_memory: u32,
+    },
+    /// Invite somebody
+    #[command(subcommand)]
+    Invite(InviteCommand),
+    /// Whom you can add, and who still waits for what
+    People,
+    /// Open, change and show matters
+    #[command(subcommand)]
+    Matter(MatterCommand),
+    /// Send a message to a matter; returns once the relay has it on disk
+    Send {
+        /// The matter: its title, id, or the beginning of its id
+        matter: String,
+        /// What to say, or - to read it from standard input
+        text: String,
+        /// An id of your own (26 characters of base32): the same one is never sent twice
+        #[arg(long)]
+        id: Option<String>,
+    },
+    /// Print messages that were not printed before
+    Recv {
+        /// Go on until Ctrl-C
+        #[arg(long)]
+        follow: bool,
+        /// Begin after this cursor instead
+        #[arg(long, value_name = "CURSOR")]
+        after: Option<u64>,
+    },
+    /// Show a matter's history, also without a network
+    Read {
+        /// The matter: its title, id, or the beginning of its id
+        matter: String,
+        /// Only what waits to be sent
+        #[arg(long)]
+        pending: bool,
+    },
+    /// Show the relay, this device, and its matters
+    Status,
+    /// Keep this profile open for a while, so that scripts need no passphrase
+    Unlock {
+        /// For how long: 15m, 8h
+        #[arg(long = "for", value_name = "TIME", default_value = "15m", value_parser = lasting)]
+        lasts: Duration,
+    },
+    /// Close an unlocked profile
+    Lock,
+}
+
+/// `privity invite`.
+#[derive(Debug, Subcommand)]
+pub enum InviteCommand {
+    /// Make an invite: a URL, and a QR code on a terminal; good for one person and 72 hours
+    New {
+        /// As what they join
+        #[arg(long, value_enum, default_value_t = AnyRole::Client)]
+        role: AnyRole,
+        /// The handle they will have
+        #[arg(long)]
+        handle: Option<String>,
+        /// Their name
+        #[arg(long)]
+        name: Option<String>,
+    },
+}
+
+/// `privity matter`.
+#[derive(Debug, Subcommand)]
+pub enum MatterCommand {
+    /// Open a matter
+    New {
+        /// What to call it
+        title: String,
+    },
+    /// Add people to a matter
+    Add {
+        /// The matter: its title, id, or the beginning of its id
+        matter: String,
+        /// Their handles
+        #[arg(required = true)]
+        handles: Vec<String>,
+    },
+    /// Remove somebody from a matter
+    Remove {
+        /// The matter: its title, id, or the beginning of its id
+        matter: String,
+        /// Their handle
+        handle: String,
+    },
+    /// List your matters
+    Ls,
+    /// Show one matter and who is in it
+    Show {
+        /// The matter: its title, id, or the beginning of its id
+        matter: String,
+    },
+}
+
+/// A role that the first person of a firm may have.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum FirstRole {
+    /// A lawyer of the firm
+    Attorney,
+    /// Works for the firm's lawyers
+    Staff,
+}
+
+/// A role that somebody may be invited as.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum AnyRole {
+    /// Somebody the firm acts for
+    Client,
+    /// A lawyer of the firm
+    Attorney,
+    /// Works for the firm's lawyers
+    Staff,
+}
+
+impl From<FirstRole> for Role {
+    fn from(role: FirstRole) -> Self {
+        match role {
+            FirstRole::Attorney => Self::Attorney,
+            FirstRole::Staff => Self::Staff,
+        }
+    }
+}
+
+impl From<AnyRole> for Role {
+    fn from(role: AnyRole) -> Self {
+        match role {
+            AnyRole::Client => Self::Client,
+            AnyRole::Attorney => Self::Attorney,
+            AnyRole::Staff => Self::Staff,
+        }
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "a number of seconds, such as 20".to_owned())?;
+    Duration::try_from_secs_f64(seconds).map_err(|_| "a number of seconds, such as 20".to_owned())
+}
+
+fn lasting(text: &str) -> Result<Duration, String> {
+    let span: jiff::SignedDuration = text.parse().map_err(|_| "a time such as 15m or 8h".to_owned())?;
+    let lasts = Duration::try_from(span).map_err(|_| "a time such as 15m or 8h".to_owned())?;
+    let day = Duration::from_secs(24 * 3600);
+    if lasts < Duration::from_secs(1) || lasts > day { Err("between 1s and 24h".to_owned()) } else { Ok(lasts) }
+}

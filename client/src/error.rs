@@ -1,0 +1,137 @@
+//! What can go wrong for a user, and the exit code that scripts rely on.
+//!
+//! Invariant: every error reads as one sentence of what happened and what to do next, and carries no secret.
+
+use privity_protocol::error::{Error as ProtocolError, Malformed, Misuse, PeerMisbehaved, Refused};
+
+/// Why a command failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The user asked for something that makes no sense: exit 1.
+    #[error("{0}")]
+    Usage(String),
+    /// This program or this machine: exit 2.
+    #[error("{0}")]
+    Machine(String),
+    /// The relay can't be reached: exit 3.
+    #[error("{0}")]
+    Network(String),
+    /// A key is not the one it should be: exit 4.
+    #[error("{0}")]
+    Untrusted(String),
+    /// The relay or a rule says no: exit 5.
+    #[error("{0}")]
+    Refused(String),
+    /// Too fast: exit 6.
+    #[error("{0}")]
+    TooFast(String),
+    /// Not yet, or partly: exit 7.
+    #[error("{0}")]
+    NotYet(String),
+}
+
+impl Error {
+    /// The process's exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Usage(_) => 1,
+            Self::Machine(_) => 2,
+            Self::Network(_) => 3,
+            Self::Untrusted(_) => 4,
+            Self::Refused(_) => 5,
+            Self::TooFast(_) => 6,
+            Self::NotYet(_) => 7,
+        }
+    }
+}
+
+impl From<ProtocolError> for Error {
+    fn from(error: ProtocolError) -> Self {
+        match error {
+            ProtocolError::Malformed(error) => error.into(),
+            ProtocolError::Refused(error) => error.into(),
+            ProtocolError::PeerMisbehaved(error) => error.into(),
+            ProtocolError::Misuse(error) => error.into(),
+            other => Self::Machine(other.to_string()),
+        }
+    }
+}
+
+impl From<Malformed> for Error {
+    fn from(error: Malformed) -> Self {
+        match error {
+            Malformed::Text("invite") => Self::Usage(
+                "that invite is mangled or incomplete; copy the whole line again, from privity:// on".to_owned(),
+            ),
+            Malformed::Text("handle") => Self::Usage(
+                "that handle won't do: 2 to 32 of a-z, 0-9, dot and dash, with a letter or digit at both ends"
+                    .to_owned(),
+            ),
+            other => Self::Usage(other.to_string()),
+        }
+    }
+}
+
+impl From<Refused> for Error {
+    fn from(error: Refused) -> Self {
+        match error {
+            Refused::Slow { after_ms } => {
+                Self::TooFast(format!("too fast for the relay; try again in {} s", after_ms.div_ceil(1000)))
+            }
+            Refused::Storage => Self::Machine(
+                "the relay could not store it (is its disk full?); nothing was lost, try again later".to_owned(),
+            ),
+            Refused::Version => Self::Refused(
+                "the relay speaks another version; update privity, or ask IT to update the relay".to_owned(),
+            ),
+            Refused::Malformed { what } => {
+                Self::Machine(format!("the relay could not understand this program: {what}"))
+            }
+            Refused::NotAllowed { what } => Self::Refused(what),
+            Refused::Invite { what } => Self::Refused(format!("that invite can't be used: {what}")),
+            Refused::Handle { what } => Self::Refused(what),
+            other => Self::Refused(other.to_string()),
+        }
+    }
+}
+
+impl From<PeerMisbehaved> for Error {
+    fn from(error: PeerMisbehaved) -> Self {
+        match error {
+            PeerMisbehaved::WrongKey("the relay's key") => Self::Untrusted(
+                "the relay's key is not the one in your invite: this is another relay, or somebody stands between; nothing was sent. \
+                 Ask your firm's IT"
+                    .to_owned(),
+            ),
+            other => Self::Untrusted(format!("{other}; nothing was accepted. Ask your firm's IT")),
+        }
+    }
+}
+
+impl From<Misuse> for Error {
+    fn from(error: Misuse) -> Self {
+        match error {
+            Misuse::NoMatter => Self::Usage("there is no such matter here; `privity matter ls` lists them".to_owned()),
+            Misuse::Busy(what) => Self::Refused(what.to_owned()),
+            other => Self::Machine(other.to_string()),
+        }
+    }
+}
+
+impl From<std::io::Error> for Error {
+    fn from(error: std::io::Error) -> Self {
+        Self::Machine(error.to_string())
+    }
+}
+
+impl From<rusqlite::Error> for Error {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(rusqlite::ErrorCode::DiskFull) => {
+                Self::Machine("the disk is full: nothing was lost; free some space and try again".to_owned())
+            }
+            _ => Self::Machine(format!("the vault failed: {error}")),
+        }
+    }
+}

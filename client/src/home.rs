@@ -1,0 +1,148 @@
+//! A profile's folder: where it is, who holds it, and how its vault is opened.
+//!
+//! Invariant: one process holds a profile at a time; the lock goes with the process, however it ends.
+
+use std::fs::{File, OpenOptions};
+use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+use crate::keystore;
+use crate::vault::{self, Vault, private_folder};
+
+const LOCK_FILE: &str = "lock";
+/// How long a second process waits for the first.
+const LOCK_WAIT: Duration = Duration::from_secs(10);
+const LOCK_POLL: Duration = Duration::from_millis(100);
+const PASSPHRASE_MAX: u64 = 4096;
+
+/// A profile's folder.
+#[derive(Debug, Clone)]
+pub struct Home {
+    folder: PathBuf,
+    passphrase_file: Option<PathBuf>,
+}
+
+/// Holds a profile against other processes.
+#[derive(Debug)]
+pub struct Held(#[expect(dead_code, reason = "held for its lock alone")] File);
+
+impl Home {
+    /// The folder asked for, or `$XDG_DATA_HOME/privity`, or `~/.local/share/privity`.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where there is no home folder at all.
+    pub fn new(asked: Option<PathBuf>, passphrase_file: Option<PathBuf>) -> Result<Self, Error> {
+        let absolute = |path: PathBuf| path.is_absolute().then_some(path);
+        let folder = asked
+            .or_else(|| {
+                std::env::var_os("XDG_DATA_HOME").map(PathBuf::from).and_then(absolute).map(|p| p.join("privity"))
+            })
+            .or_else(|| std::env::home_dir().and_then(absolute).map(|home| home.join(".local/share/privity")))
+            .ok_or_else(|| Error::Usage("no home folder; say where with --home DIR".to_owned()))?;
+        Ok(Self { folder, passphrase_file })
+    }
+
+    /// The folder.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Whether somebody has joined here.
+    pub fn is_joined(&self) -> bool {
+        self.folder.join(vault::FILE).exists()
+    }
+
+    /// Takes the profile for this process.
+    ///
+    /// # Errors
+    /// [`Error::Machine`] naming the process that holds it, after ten seconds.
+    pub fn hold(&self) -> Result<Held, Error> {
+        private_folder(&self.folder)?;
+        let path = self.folder.join(LOCK_FILE);
+        let mut file =
+            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+        let until = Instant::now() + LOCK_WAIT;
+        loop {
+            match file.try_lock() {
+                Ok(()) => break,
+                Err(std::fs::TryLockError::WouldBlock) if Instant::now() < until => std::thread::sleep(LOCK_POLL),
+                Err(std::fs::TryLockError::WouldBlock) => {
+                    let mut pid = String::new();
+                    let _read = file.take(16).read_to_string(&mut pid);
+                    return Err(Error::Machine(format!(
+                        "another privity (process {}) is using {}; end it, or use another --home",
+                        pid.trim(),
+                        self.folder.display()
+                    )));
+                }
+                Err(std::fs::TryLockError::Error(error)) => return Err(error.into()),
+            }
+        }
+        file.set_len(0)?;
+        writeln!(file, "{}", std::process::id())?;
+        Ok(Held(file))
+    }
+
+    /// Opens the vault: with the passphrase file, the unlocked key store, or by asking.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if nobody has joined here, or there is no way to a passphrase.
+    pub fn open_vault(&self) -> Result<Vault, Error> {
+        if !self.is_joined() {
+            return Err(Error::Usage(format!(
+                "nobody has joined in {}; ask for an invite and run `privity join URL`",
+                self.folder.display()
+            )));
+        }
+        if self.passphrase_file.is_none()
+            && let Some(root) = keystore::get(&self.folder)
+        {
+            return Vault::open_unlocked(&self.folder, &root);
+        }
+        Vault::open(&self.folder, &self.passphrase("Passphrase: ")?)
+    }
+
+    /// The passphrase: from the file, or asked for without showing it.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if there is neither a file nor a terminal.
+    pub fn passphrase(&self, prompt: &str) -> Result<Zeroizing<Vec<u8>>, Error> {
+        if let Some(path) = &self.passphrase_file {
+            let mut bytes = Zeroizing::new(Vec::new());
+            let read = File::open(path).and_then(|file| file.take(PASSPHRASE_MAX).read_to_end(&mut bytes));
+            read.map_err(|error| Error::Usage(format!("--passphrase-file {}: {error}", path.display())))?;
+            if bytes.last() == Some(&b'\n') {
+                bytes.pop();
+            }
+            return Ok(bytes);
+        }
+        if !std::io::stdin().is_terminal() {
+            return Err(Error::Usage(
+                "this profile is locked; use --passphrase-file FILE, or run `privity unlock` in a terminal first"
+                    .to_owned(),
+            ));
+        }
+        let typed = rpassword::prompt_password(prompt)?;
+        Ok(Zeroizing::new(typed.into_bytes()))
+    }
+
+    /// A new passphrase, asked for twice where it is typed.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if the two differ, or as [`Self::passphrase`].
+    pub fn new_passphrase(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let first = self.passphrase("Choose a passphrase for this device (several words): ")?;
+        if self.passphrase_file.is_none() {
+            let second = self.passphrase("The same once more: ")?;
+            if first != second {
+                return Err(Error::Usage("the two passphrases differ; nothing was done, try again".to_owned()));
+            }
+        }
+        Ok(first)
+    }
+}

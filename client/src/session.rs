@@ -1,0 +1,235 @@
+//! A session: an open profile, its device, and the link that comes and goes. What commands, `chat` and bots are built on.
+//!
+//! 1. [`Session::next`] drives everything and returns the next thing worth telling.
+//! 2. What the device wants persisted is durable before what it wants sent goes out.
+//! 3. A lost link is tried again with growing, jittered pauses.
+//!
+//! Invariant: [`Session::next`] may be cancelled at any await and called again; nothing is lost between.
+
+use std::collections::VecDeque;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use privity_protocol::cbor;
+use privity_protocol::device::state::{Profile, Table};
+use privity_protocol::device::{Device, Notice, Output};
+use privity_protocol::frame::FromRelay;
+use privity_protocol::ids::Timestamp;
+use privity_protocol::link::Pin;
+use privity_protocol::suite;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, sleep_until};
+
+use crate::error::Error;
+use crate::link::{Dialer, Live, Opened};
+use crate::vault::Vault;
+
+/// The first pause before connecting again, and the longest.
+const PAUSE: Duration = Duration::from_millis(250);
+const PAUSE_MAX: Duration = Duration::from_secs(30);
+
+/// Now, by the system's clock.
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// What a session tells.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Told {
+    /// The device has something to say.
+    Notice(Box<Notice>),
+    /// The link is up.
+    Up,
+    /// The link is down, or could not be had: it is tried again by itself.
+    Down(String),
+    /// Nothing until the deadline.
+    Quiet,
+}
+
+/// An open profile with its device and link.
+#[derive(Debug)]
+pub struct Session {
+    /// The vault.
+    pub vault: Vault,
+    /// The endpoint.
+    pub device: Device,
+    dialer: Dialer,
+    live: Option<Live>,
+    connecting: Option<JoinHandle<Result<Opened, Error>>>,
+    retry_at: Option<Instant>,
+    pause: Duration,
+    told: VecDeque<Told>,
+}
+
+impl Session {
+    /// Opens the device that a vault holds. No link is made until [`Self::next`] is called.
+    ///
+    /// # Errors
+    /// [`Error::Machine`] if the vault is damaged.
+    pub fn open(vault: Vault) -> Result<Self, Error> {
+        let device = Device::open(&vault)?;
+        let profile = device.profile();
+        let dialer = Dialer {
+            address: profile.address.clone(),
+            pin: Pin::Key(profile.relay.clone()),
+            device: Some(profile.device),
+            link_key: profile.link_key.clone(),
+        };
+        Ok(Self {
+            vault,
+            device,
+            dialer,
+            live: None,
+            connecting: None,
+            retry_at: None,
+            pause: PAUSE,
+            told: VecDeque::new(),
+        })
+    }
+
+    /// The profile in a vault, without opening the rest.
+    ///
+    /// # Errors
+    /// [`Error::Machine`] if there is none.
+    pub fn profile(vault: &Vault) -> Result<Profile, Error> {
+        let bytes = vault.get(Table::Profile, None, &[])?;
+        let bytes = bytes.ok_or_else(|| Error::Machine("the vault has no profile".to_owned()))?;
+        Ok(cbor::decode(&bytes, "profile")?)
+    }
+
+    /// Whether the link is up.
+    pub fn is_up(&self) -> bool {
+        self.live.is_some()
+    }
+
+    /// Drives the device until there is something to tell, or until `deadline`.
+    ///
+    /// # Errors
+    /// [`Error`] if the vault fails, the relay is not the one pinned, or it refuses this device for good.
+    pub async fn next(&mut self, deadline: Instant) -> Result<Told, Error> {
+        loop {
+            self.drain()?;
+            if let Some(told) = self.told.pop_front() {
+                return Ok(told);
+            }
+            if let Some(live) = &mut self.live {
+                let timer = self.device.deadline().map(|at| at.0.saturating_sub(now().0));
+                let timer = timer.map_or(Duration::from_secs(3600), Duration::from_millis);
+                tokio::select! {
+                    frame = live.receive() => self.receive(frame)?,
+                    () = sleep(timer.max(Duration::from_millis(1))) => self.device.handle_time(now()),
+                    () = sleep_until(deadline.into()) => return Ok(Told::Quiet),
+                }
+            } else if let Some(connecting) = &mut self.connecting {
+                tokio::select! {
+                    opened = connecting => {
+                        self.connecting = None;
+                        self.connected(opened.map_err(|error| Error::Machine(error.to_string()))?)?;
+                    }
+                    () = sleep_until(deadline.into()) => return Ok(Told::Quiet),
+                }
+            } else {
+                let at = self.retry_at.unwrap_or_else(Instant::now);
+                if at > deadline {
+                    sleep_until(deadline.into()).await;
+                    return Ok(Told::Quiet);
+                }
+                sleep_until(at.into()).await;
+                let dialer = self.dialer.clone();
+                self.connecting = Some(tokio::spawn(async move { dialer.open().await }));
+            }
+        }
+    }
+
+    /// Applies everything that waits for this device. Notices are kept for the caller.
+    ///
+    /// # Errors
+    /// [`Error::Network`] if the relay can't be reached until `deadline`; else as [`Self::next`].
+    pub async fn catch_up(&mut self, deadline: Instant) -> Result<Vec<Notice>, Error> {
+        let mut notices = Vec::new();
+        let mut down = None;
+        while !self.device.is_caught_up() {
+            match self.next(deadline).await? {
+                Told::Notice(notice) => notices.push(*notice),
+                Told::Up => down = None,
+                Told::Down(why) => down = Some(why),
+                Told::Quiet => {
+                    let why = down.unwrap_or_else(|| format!("the relay at {} does not answer", self.dialer.address));
+                    return Err(Error::Network(why));
+                }
+            }
+        }
+        Ok(notices)
+    }
+
+    /// Carries out what the device wants.
+    ///
+    /// # Errors
+    /// [`Error::Machine`] if the vault fails.
+    pub fn drain(&mut self) -> Result<(), Error> {
+        while let Some(output) = self.device.poll() {
+            match output {
+                Output::Persist(batch) => self.vault.apply(batch)?,
+                Output::Send(frame) => {
+                    let sent = self.live.as_ref().is_some_and(|live| live.send(frame));
+                    if !sent && self.live.is_some() {
+                        self.lost("the link is stalled");
+                    }
+                }
+                Output::Deliver(notice) => self.told.push_back(Told::Notice(Box::new(notice))),
+                _ => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the link in order.
+    pub async fn close(mut self) {
+        if let Some(live) = self.live.take() {
+            live.close().await;
+        }
+        if let Some(connecting) = self.connecting.take() {
+            connecting.abort();
+        }
+    }
+
+    fn connected(&mut self, opened: Result<Opened, Error>) -> Result<(), Error> {
+        match opened {
+            Ok(opened) => {
+                let admitted = opened.admitted.clone();
+                self.live = Some(opened.live());
+                self.pause = PAUSE;
+                self.told.push_back(Told::Up);
+                self.device.handle_link_up(now(), &admitted)?;
+                Ok(())
+            }
+            Err(Error::Network(why)) => {
+                self.lost(&why);
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn receive(&mut self, frame: Option<FromRelay>) -> Result<(), Error> {
+        match frame {
+            None => self.lost("the relay went away"),
+            Some(FromRelay::Reply { id, reply }) => self.device.handle_reply(now(), id, reply),
+            Some(FromRelay::Event(event)) => self.device.handle_event(now(), event),
+            Some(FromRelay::Refused(refused)) => return Err(refused.into()),
+            Some(_) => {}
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, why: &str) {
+        self.live = None;
+        self.device.handle_link_down();
+        let [random] = suite::random::<1>();
+        let jitter = self.pause.mul_f64(f64::from(random) / 512.0);
+        self.retry_at = Some(Instant::now() + self.pause + jitter);
+        self.pause = (self.pause * 2).min(PAUSE_MAX);
+        self.told.push_back(Told::Down(why.to_owned()));
+    }
+}

@@ -1,0 +1,339 @@
+//! The vault: a device's encrypted store, one SQLite file.
+//!
+//! ```text
+//! passphrase ─Argon2id─▶ wrapping key ─AES-256-GCM─▶ root key ─AES-256-GCM─▶ a key for each matter ─AES-256-GCM─▶ rows
+//! ```
+//!
+//! Rows that belong to no matter are sealed under a key derived from the root key. Every value is bound to its table, matter and key, so
+//! none can be moved. What is readable without the passphrase: random ids, how many rows there are, and their sizes.
+//!
+//! Invariant: nothing that a person wrote reaches the disk unsealed, and a [`Batch`] is on disk whole before [`Vault::apply`] returns.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use argon2::{Algorithm, Argon2, Params, Version};
+use privity_protocol::device::state::{Batch, Record, Rows, Snapshot, Table};
+use privity_protocol::error::Misuse;
+use privity_protocol::ids::MatterId;
+use privity_protocol::{cbor, suite};
+use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
+use zeroize::Zeroizing;
+
+use crate::error::Error;
+
+/// The vault's file name inside the profile's folder.
+pub const FILE: &str = "vault.db";
+/// Argon2id memory in MiB, unless the user chooses.
+pub const KDF_MEMORY_MIB: u32 = 256;
+/// The least that is accepted, when made and when opened.
+pub const KDF_MEMORY_MIB_MIN: u32 = 64;
+/// The most: a vault must open on a small laptop.
+pub const KDF_MEMORY_MIB_MAX: u32 = 4096;
+
+const VERSION: i64 = 1;
+const KDF_PASSES: u32 = 3;
+const KDF_LANES: u32 = 1;
+const STATEMENTS: usize = 32;
+
+const SCHEMA: &str = "
+CREATE TABLE header (memory_mib INTEGER NOT NULL, passes INTEGER NOT NULL, lanes INTEGER NOT NULL, salt BLOB NOT NULL,
+    root BLOB NOT NULL) STRICT;
+CREATE TABLE matter_keys (matter BLOB PRIMARY KEY, sealed BLOB NOT NULL) STRICT;
+CREATE TABLE rows (tbl INTEGER NOT NULL, matter BLOB NOT NULL, key BLOB NOT NULL, value BLOB NOT NULL,
+    PRIMARY KEY (tbl, matter, key)) STRICT;
+CREATE INDEX rows_by_key ON rows (tbl, key);
+";
+
+type Key = Zeroizing<[u8; 32]>;
+
+/// An open vault.
+pub struct Vault {
+    connection: Connection,
+    root: Key,
+    own: Key,
+    matters: RefCell<HashMap<MatterId, Key>>,
+    path: PathBuf,
+}
+
+impl std::fmt::Debug for Vault {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Vault").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
+impl Vault {
+    /// Makes a new vault in `folder`, which is made private to its owner.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if there is one, or the memory is out of bounds; [`Error::Machine`] if the disk fails.
+    pub fn create(folder: &Path, passphrase: &[u8], memory_mib: u32) -> Result<Self, Error> {
+        if !(KDF_MEMORY_MIB_MIN..=KDF_MEMORY_MIB_MAX).contains(&memory_mib) {
+            return Err(Error::Usage(format!(
+                "--kdf-memory takes {KDF_MEMORY_MIB_MIN} to {KDF_MEMORY_MIB_MAX} MiB; {KDF_MEMORY_MIB} is a good choice"
+            )));
+        }
+        if passphrase.is_empty() {
+            return Err(Error::Usage("an empty passphrase protects nothing; choose one of several words".to_owned()));
+        }
+        private_folder(folder)?;
+        let path = folder.join(FILE);
+        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        let connection = connect(&path)?;
+        let salt: [u8; 16] = suite::random();
+        let wrapping = stretch(passphrase, &salt, memory_mib, KDF_PASSES, KDF_LANES)?;
+        let root: Key = Zeroizing::new(suite::random());
+        let sealed = suite::seal(&wrapping, &header_aad(memory_mib, KDF_PASSES, KDF_LANES), &*root)?;
+        connection.execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"))?;
+        connection.execute(
+            "INSERT INTO header VALUES (?1, ?2, ?3, ?4, ?5)",
+            params![memory_mib, KDF_PASSES, KDF_LANES, salt, sealed],
+        )?;
+        Ok(Self::with(connection, root, path))
+    }
+
+    /// Opens a vault with its passphrase.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a wrong passphrase; [`Error::Machine`] for a damaged or newer vault.
+    pub fn open(folder: &Path, passphrase: &[u8]) -> Result<Self, Error> {
+        let path = folder.join(FILE);
+        let connection = connect(&path)?;
+        check_version(&connection)?;
+        let (memory, passes, lanes, salt, sealed): (u32, u32, u32, Vec<u8>, Vec<u8>) =
+            connection.query_row("SELECT memory_mib, passes, lanes, salt, root FROM header", [], |row| {
+                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
+            })?;
+        let weak = !(KDF_MEMORY_MIB_MIN..=KDF_MEMORY_MIB_MAX).contains(&memory) || passes < KDF_PASSES || passes > 64;
+        if weak || lanes != KDF_LANES {
+            return Err(Error::Untrusted(
+                "the vault's header was weakened: somebody changed this file. Restore it from a backup".to_owned(),
+            ));
+        }
+        let wrapping = stretch(passphrase, &salt, memory, passes, lanes)?;
+        let root = suite::open(&wrapping, &header_aad(memory, passes, lanes), &sealed)
+            .map_err(|_| Error::Usage("wrong passphrase; try again".to_owned()))?;
+        Self::open_root(connection, &root, path)
+    }
+
+    /// Opens a vault with the root key that an unlocked key store holds.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_unlocked(folder: &Path, root: &[u8]) -> Result<Self, Error> {
+        let path = folder.join(FILE);
+        let connection = connect(&path)?;
+        check_version(&connection)?;
+        Self::open_root(connection, root, path)
+    }
+
+    fn open_root(connection: Connection, root: &[u8], path: PathBuf) -> Result<Self, Error> {
+        let root: [u8; 32] = root.try_into().map_err(|_| Error::Machine("the root key is damaged".to_owned()))?;
+        Ok(Self::with(connection, Zeroizing::new(root), path))
+    }
+
+    fn with(connection: Connection, root: Key, path: PathBuf) -> Self {
+        let own = suite::derive(&*root, b"privity/1 vault own rows");
+        Self { connection, root, own, matters: RefCell::default(), path }
+    }
+
+    /// The root key, for the system's key store: a secret.
+    pub fn root(&self) -> &[u8] {
+        &*self.root
+    }
+
+    /// Applies a batch in one transaction; it is durable when this returns.
+    ///
+    /// # Errors
+    /// [`Error::Machine`] if the disk is full or fails: nothing of the batch is applied then.
+    pub fn apply(&mut self, batch: Batch) -> Result<(), Error> {
+        self.connection.execute_batch("BEGIN IMMEDIATE")?;
+        let applied = self.apply_rows(batch);
+        match applied.and_then(|()| Ok(self.connection.execute_batch("COMMIT")?)) {
+            Ok(()) => Ok(()),
+            Err(error) => {
+                self.matters.borrow_mut().clear();
+                if !self.connection.is_autocommit() {
+                    self.connection.execute_batch("ROLLBACK")?;
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn apply_rows(&self, batch: Batch) -> Result<(), Error> {
+        for ((table, matter, key), value) in batch.into_rows() {
+            let place = place(matter);
+            match value {
+                Some(value) => {
+                    let under = self.key_for(matter)?;
+                    let sealed = suite::seal(&under, &row_aad(table, &place, &key), &value)?;
+                    self.connection
+                        .prepare_cached("INSERT OR REPLACE INTO rows VALUES (?1, ?2, ?3, ?4)")?
+                        .execute(params![table as u8, place, key, sealed])?;
+                }
+                None => {
+                    self.connection
+                        .prepare_cached("DELETE FROM rows WHERE tbl = ?1 AND matter = ?2 AND key = ?3")?
+                        .execute(params![table as u8, place, key])?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// One row.
+    ///
+    /// # Errors
+    /// [`Error::Machine`] if it was altered, or the disk fails.
+    pub fn get(&self, table: Table, matter: Option<MatterId>, key: &[u8]) -> Result<Option<Zeroizing<Vec<u8>>>, Error> {
+        let place = place(matter);
+        let sealed: Option<Vec<u8>> = self
+            .connection
+            .prepare_cached("SELECT value FROM rows WHERE tbl = ?1 AND matter = ?2 AND key = ?3")?
+            .query_row(params![table as u8, place, key], |row| row.get(0))
+            .optional()?;
+        sealed.map(|sealed| self.unseal(table, matter, key, &sealed)).transpose()
+    }
+
+    /// Records after a cursor, over all matters or of one, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// [`Error::Machine`] if one was altered, or the disk fails.
+    pub fn records(&self, matter: Option<MatterId>, after: u64, limit: usize) -> Result<Vec<Record>, Error> {
+        let mut statement = self.connection.prepare_cached(
+            "SELECT matter, key, value FROM rows WHERE tbl = ?1 AND key > ?2 AND (?3 = x'' OR matter = ?3) ORDER BY key LIMIT ?4",
+        )?;
+        let place = place(matter);
+        let mut rows = statement.query(params![Table::Record as u8, after.to_be_bytes(), place, limit])?;
+        let mut records = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (matter, key, sealed): (Vec<u8>, Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
+            let matter = MatterId::from_slice(&matter).map_err(|_| damaged())?;
+            let bytes = self.unseal(Table::Record, Some(matter), &key, &sealed)?;
+            records.push(cbor::decode(&bytes, "record").map_err(|_| damaged())?);
+        }
+        Ok(records)
+    }
+
+    fn unseal(
+        &self,
+        table: Table,
+        matter: Option<MatterId>,
+        key: &[u8],
+        sealed: &[u8],
+    ) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let under = self.key_for(matter)?;
+        suite::open(&under, &row_aad(table, &place(matter), key), sealed).map_err(|_| damaged())
+    }
+
+    /// The key of a matter, made when its first row is written.
+    fn key_for(&self, matter: Option<MatterId>) -> Result<Key, Error> {
+        let Some(matter) = matter else { return Ok(self.own.clone()) };
+        if let Some(key) = self.matters.borrow().get(&matter) {
+            return Ok(key.clone());
+        }
+        let aad = [b"matter key", &matter.as_bytes()[..]].concat();
+        let sealed: Option<Vec<u8>> = self
+            .connection
+            .prepare_cached("SELECT sealed FROM matter_keys WHERE matter = ?1")?
+            .query_row([matter.as_bytes()], |row| row.get(0))
+            .optional()?;
+        let key: Key = match sealed {
+            Some(sealed) => {
+                let bytes = suite::open(&self.root, &aad, &sealed).map_err(|_| damaged())?;
+                Zeroizing::new(bytes.as_slice().try_into().map_err(|_| damaged())?)
+            }
+            None => {
+                let key: Key = Zeroizing::new(suite::random());
+                self.connection
+                    .prepare_cached("INSERT INTO matter_keys VALUES (?1, ?2)")?
+                    .execute(params![matter.as_bytes(), suite::seal(&self.root, &aad, &*key)?])?;
+                key
+            }
+        };
+        self.matters.borrow_mut().insert(matter, key.clone());
+        Ok(key)
+    }
+}
+
+impl Snapshot for Vault {
+    fn rows(&self, table: Table, matter: Option<MatterId>) -> Result<Rows, Misuse> {
+        let read = || -> Result<Rows, Error> {
+            let mut statement = self
+                .connection
+                .prepare_cached("SELECT key, value FROM rows WHERE tbl = ?1 AND matter = ?2 ORDER BY key")?;
+            let mut found = statement.query(params![table as u8, place(matter)])?;
+            let mut rows = Vec::new();
+            while let Some(row) = found.next()? {
+                let (key, sealed): (Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?);
+                let value = self.unseal(table, matter, &key, &sealed)?;
+                rows.push((key, value));
+            }
+            Ok(rows)
+        };
+        read().map_err(|_| Misuse::State("vault"))
+    }
+}
+
+fn place(matter: Option<MatterId>) -> Vec<u8> {
+    matter.map(|matter| matter.as_bytes().to_vec()).unwrap_or_default()
+}
+
+fn row_aad(table: Table, place: &[u8], key: &[u8]) -> Vec<u8> {
+    let place_len = u8::try_from(place.len()).unwrap_or(u8::MAX);
+    [&[table as u8, place_len], place, key].concat()
+}
+
+fn header_aad(memory: u32, passes: u32, lanes: u32) -> Vec<u8> {
+    [&memory.to_be_bytes()[..], &passes.to_be_bytes(), &lanes.to_be_bytes()].concat()
+}
+
+fn damaged() -> Error {
+    Error::Machine("the vault is damaged or was altered; restore it from a backup".to_owned())
+}
+
+fn connect(path: &Path) -> Result<Connection, Error> {
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let connection = Connection::open_with_flags(path, flags)?;
+    connection.set_prepared_statement_cache_capacity(STATEMENTS);
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    connection.pragma_update(None, "secure_delete", "ON")?;
+    Ok(connection)
+}
+
+fn check_version(connection: &Connection) -> Result<(), Error> {
+    let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
+    match found {
+        VERSION => Ok(()),
+        newer if newer > VERSION => {
+            Err(Error::Machine("this vault belongs to a newer version of privity; update it".to_owned()))
+        }
+        _ => Err(damaged()),
+    }
+}
+
+/// Argon2id (RFC 9106).
+fn stretch(passphrase: &[u8], salt: &[u8], memory_mib: u32, passes: u32, lanes: u32) -> Result<Key, Error> {
+    let params = Params::new(memory_mib.saturating_mul(1024), passes, lanes, Some(32)).map_err(|_| damaged())?;
+    let mut key = Zeroizing::new([0; 32]);
+    Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
+        .hash_password_into(passphrase, salt, &mut *key)
+        .map_err(|_| Error::Machine("the passphrase could not be stretched: not enough memory?".to_owned()))?;
+    Ok(key)
+}
+
+/// A folder for its owner alone, whatever the umask.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn private_folder(folder: &Path) -> std::io::Result<()> {
+    if !folder.exists() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+}

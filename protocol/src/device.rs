@@ -1,0 +1,568 @@
+//! A device: the protocol's endpoint, over its matters and one link. Pure: no socket, disk or clock of its own.
+//!
+//! 1. Whoever drives it calls a `handle_*` method or a command, with the time.
+//! 2. It drains [`Device::poll`]: [`Output::Persist`] made durable before the next [`Output::Send`] goes out, [`Output::Deliver`]
+//!    shown to the user.
+//! 3. At [`Device::deadline`] it calls [`Device::handle_time`].
+//!
+//! Reading is in `apply.rs`, writing in `post.rs`, people and key packages in `people.rs`, what is kept in `state.rs`.
+//!
+//! Invariant: a reply only settles the outbox; what is in a matter is what was *read* from its mailbox, in seq order.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use zeroize::Zeroizing;
+
+use crate::cbor;
+use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
+use crate::frame::{AdmittedBody, Event, PersonView, Post, Reply, Request, ToRelay};
+use crate::identity::Identity;
+use crate::ids::{InviteId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
+use crate::matter::{KeyPackages, LeafCredential, Matter, Me};
+use crate::suite::{self, Digest};
+
+mod apply;
+mod enrol;
+mod people;
+mod post;
+pub mod state;
+#[cfg(test)]
+mod tests;
+
+pub use enrol::{Enrolment, first_organisation};
+pub use people::NewPersonInvite;
+use state::{
+    Batch, Counters, Intent, KnownPerson, MatterRow, OutItem, OwnCommit, OwnInvite, PendingPost, Profile, Recent,
+    Record, Rows, Snapshot, Stage, Table, load,
+};
+
+/// What a device asks of whoever drives it.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Output {
+    /// Make this durable before the next [`Self::Send`].
+    Persist(Batch),
+    /// Send this to the relay.
+    Send(ToRelay),
+    /// Tell the user.
+    Deliver(Notice),
+}
+
+/// Something to tell the user.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// Everything that the relay had when the link came up has been applied.
+    CaughtUp,
+    /// A new record.
+    Recorded(Record),
+    /// A text is durable at the relay.
+    Stored {
+        /// Which matter.
+        matter: MatterId,
+        /// Which message.
+        id: MessageId,
+        /// At which seq.
+        seq: u64,
+    },
+    /// A text can't be sent.
+    Unsendable {
+        /// Which matter.
+        matter: MatterId,
+        /// Which message.
+        id: MessageId,
+        /// Why.
+        why: Refused,
+    },
+    /// A new matter is durable at the relay.
+    Opened(MatterId),
+    /// A new matter was refused.
+    NotOpened(MatterId, Refused),
+    /// This device was added to a matter.
+    Joined(MatterId),
+    /// A change of membership is done.
+    Done {
+        /// Which matter.
+        matter: MatterId,
+        /// Whom.
+        person: PersonId,
+        /// Added or removed.
+        add: bool,
+    },
+    /// A change of membership waits until the person is ready.
+    Waits {
+        /// Which matter.
+        matter: MatterId,
+        /// Whom.
+        person: PersonId,
+    },
+    /// A change of membership was refused for good.
+    NotDone {
+        /// Which matter.
+        matter: MatterId,
+        /// Whom.
+        person: PersonId,
+        /// Why.
+        why: Error,
+    },
+    /// Somebody whom this device invited has joined and was endorsed.
+    Endorsed {
+        /// Their handle.
+        handle: String,
+    },
+    /// Somebody claims an invite of this device and fails its proof.
+    Suspicious {
+        /// The handle they ask for.
+        handle: String,
+        /// Why they are not believed.
+        why: Error,
+    },
+    /// This person is endorsed now.
+    Ready,
+    /// An invite is filed at the relay and may be used.
+    InviteFiled,
+    /// An invite was refused.
+    InviteRefused(Refused),
+    /// Whom this device may see.
+    People(Vec<PersonView>),
+    /// Something the relay or a member did wrong, worth knowing.
+    Problem(Error),
+}
+
+/// What a request was for.
+#[derive(Debug, Clone, PartialEq)]
+enum Asked {
+    Subscribe(MailboxId),
+    Post(u64),
+    Ack,
+    KeyPackages,
+    Chain(PersonId),
+    Take(PersonId),
+    People,
+    Newcomers,
+    Endorse(PersonId, InviteId, String),
+    Invite(InviteId),
+}
+
+/// A matter with what belongs to it.
+#[derive(Debug)]
+struct Room {
+    row: MatterRow,
+    state: Zeroizing<Vec<u8>>,
+    group: Option<Matter>,
+    outbox: BTreeMap<u64, OutItem>,
+    intents: BTreeMap<u64, Intent>,
+    commits: BTreeMap<Digest, OwnCommit>,
+    recent: BTreeMap<u64, Recent>,
+    /// Nothing is posted before: the relay said "slow", or could not store.
+    not_before: Timestamp,
+    /// Nothing is posted before this seq is read: an own Commit, or a fence the relay named, stands there.
+    read_first: u64,
+}
+
+/// What is known of somebody who is to be added, gathered for one Commit.
+#[derive(Debug, Default)]
+struct Material {
+    chain: Option<Vec<Identity>>,
+    packages: Option<Vec<crate::frame::TakenKeyPackage>>,
+    asked: bool,
+    waits: bool,
+}
+
+/// The endpoint machine.
+#[derive(Debug)]
+pub struct Device {
+    profile: Profile,
+    me: Me,
+    key_packages: KeyPackages,
+    rooms: BTreeMap<MatterId, Room>,
+    posts: BTreeMap<u64, PendingPost>,
+    people: BTreeMap<PersonId, KnownPerson>,
+    invites: BTreeMap<InviteId, OwnInvite>,
+    materials: BTreeMap<PersonId, Material>,
+    inbox: Position,
+    idem: u64,
+    cursor: u64,
+    number: u64,
+    ready: bool,
+    last_resort: bool,
+    link: Option<Link>,
+    outputs: VecDeque<Output>,
+    batch: Batch,
+    notices: Vec<Notice>,
+}
+
+/// What belongs to one link and is gone with it.
+#[derive(Debug, Default)]
+struct Link {
+    next: u64,
+    asked: BTreeMap<u64, Asked>,
+    heads: BTreeMap<MailboxId, u64>,
+    sent: BTreeSet<u64>,
+    caught_up: bool,
+    /// A copy of this vault has posted: nothing is sent any more.
+    copied: bool,
+}
+
+impl Device {
+    /// The device that a vault holds.
+    ///
+    /// # Errors
+    /// [`Misuse::State`] if something in it does not load.
+    pub fn open(vault: &dyn Snapshot) -> Result<Self, Error> {
+        let profile: Profile = load(vault, Table::Profile, None, "profile")?
+            .into_iter()
+            .next()
+            .map(|(_, profile)| profile)
+            .ok_or(Misuse::State("profile"))?;
+        let counters: BTreeMap<Vec<u8>, Zeroizing<Vec<u8>>> = vault.rows(Table::Counter, None)?.into_iter().collect();
+        let count = |name: &[u8]| counters.get(name).and_then(|value| cbor::decode(value, "counter").ok());
+        let inbox = match counters.get(Counters::INBOX) {
+            Some(value) => cbor::decode(value, "inbox").map_err(|_| Misuse::State("inbox"))?,
+            None => Position::start(profile.inbox),
+        };
+        let credential = LeafCredential {
+            person: profile.person,
+            device: profile.device,
+            certificate: profile.certificate.digest(),
+        };
+        let key_packages = KeyPackages::default();
+        for (reference, secret) in vault.rows(Table::KeyPackage, None)? {
+            key_packages.restore(reference, &secret)?;
+        }
+        let mut device = Self {
+            me: Me { credential, key: profile.mls_key.clone() },
+            key_packages,
+            rooms: BTreeMap::new(),
+            posts: numbered(load(vault, Table::Post, None, "post")?)?,
+            people: keyed(load(vault, Table::Person, None, "person")?, PersonId::from_slice)?,
+            invites: keyed(load(vault, Table::Invite, None, "invite")?, InviteId::from_slice)?,
+            materials: BTreeMap::new(),
+            inbox,
+            idem: count(Counters::IDEM).unwrap_or(0),
+            cursor: count(Counters::CURSOR).unwrap_or(0),
+            number: count(Counters::NUMBER).unwrap_or(0),
+            ready: count(Counters::READY).unwrap_or(0) == 1,
+            last_resort: count(Counters::LAST_RESORT).unwrap_or(0) == 1,
+            link: None,
+            outputs: VecDeque::new(),
+            batch: Batch::default(),
+            notices: Vec::new(),
+            profile,
+        };
+        for (key, row) in load::<MatterRow>(vault, Table::Matter, None, "matter")? {
+            let id = MatterId::from_slice(&key).map_err(|_| Misuse::State("matter"))?;
+            device.rooms.insert(id, Room::open(vault, id, row)?);
+        }
+        Ok(device)
+    }
+
+    /// What to do next; none once everything is said.
+    pub fn poll(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When to call [`Self::handle_time`], if nothing else happens before.
+    pub fn deadline(&self) -> Option<Timestamp> {
+        let waiting = self.rooms.values().filter(|room| room.wants_to_post());
+        waiting.map(|room| room.not_before).filter(|at| *at > Timestamp(0)).min()
+    }
+
+    /// Who this device is.
+    pub fn profile(&self) -> &Profile {
+        &self.profile
+    }
+
+    /// Whether the person is endorsed.
+    pub fn is_ready(&self) -> bool {
+        self.ready
+    }
+
+    /// Whether everything that the relay had is applied, on this link.
+    pub fn is_caught_up(&self) -> bool {
+        self.link.as_ref().is_some_and(|link| link.caught_up)
+    }
+
+    /// Whether there is nothing left to send or wait for.
+    pub fn is_settled(&self) -> bool {
+        self.posts.is_empty() && !self.rooms.values().any(Room::wants_to_post)
+    }
+
+    /// The matters, by id.
+    pub fn matters(&self) -> impl Iterator<Item = (MatterId, &MatterRow)> {
+        self.rooms.iter().map(|(id, room)| (*id, &room.row))
+    }
+
+    /// A matter.
+    pub fn matter(&self, matter: MatterId) -> Option<&MatterRow> {
+        self.rooms.get(&matter).map(|room| &room.row)
+    }
+
+    /// Texts of a matter that are not yet in its mailbox, oldest first.
+    pub fn pending(&self, matter: MatterId) -> Vec<&OutItem> {
+        self.rooms.get(&matter).map(|room| room.outbox.values().collect()).unwrap_or_default()
+    }
+
+    /// Changes of membership that are not yet done.
+    pub fn intents(&self, matter: MatterId) -> Vec<&Intent> {
+        self.rooms.get(&matter).map(|room| room.intents.values().collect()).unwrap_or_default()
+    }
+
+    /// A person as this device knows them.
+    pub fn person(&self, person: PersonId) -> Option<&KnownPerson> {
+        self.people.get(&person)
+    }
+
+    /// The link is up and the relay has admitted this device.
+    ///
+    /// # Errors
+    /// [`PeerMisbehaved`] if the organisation's key is not the one this device knows.
+    pub fn handle_link_up(&mut self, now: Timestamp, admitted: &AdmittedBody) -> Result<(), Error> {
+        if admitted.organisation.as_ref().is_some_and(|key| *key != self.profile.organisation) {
+            return Err(PeerMisbehaved::WrongKey("the organisation's key").into());
+        }
+        let copied = admitted.idem.as_ref().is_some_and(|accepted| {
+            accepted.idem > self.idem
+                && suite::same(self.idem_mac(accepted.idem, &accepted.parts).as_bytes(), accepted.mac.as_bytes())
+        });
+        self.link = Some(Link { copied, ..Link::default() });
+        self.materials.clear();
+        if admitted.ready {
+            self.become_ready();
+        }
+        self.ask(
+            Asked::Subscribe(self.profile.inbox),
+            Request::Subscribe { mailbox: self.profile.inbox, after: Some(self.inbox) },
+        );
+        let reading: Vec<(MailboxId, Option<Position>)> = self
+            .rooms
+            .values()
+            .filter(|room| matches!(room.row.stage, Stage::Joining | Stage::Open))
+            .map(|room| (room.row.mailbox, (room.row.stage == Stage::Open).then_some(room.row.position)))
+            .collect();
+        for (mailbox, after) in reading {
+            self.ask(Asked::Subscribe(mailbox), Request::Subscribe { mailbox, after });
+        }
+        if copied {
+            self.deliver(Notice::Problem(Misuse::Busy("this profile was copied: another copy of it is in use").into()));
+        } else {
+            self.top_up_key_packages(admitted.key_packages)?;
+            self.ask_about_people();
+        }
+        self.settle(now);
+        Ok(())
+    }
+
+    /// The link is down; whatever was asked and not answered is asked again on the next.
+    pub fn handle_link_down(&mut self) {
+        self.link = None;
+        self.materials.clear();
+        self.flush();
+    }
+
+    /// The relay answered.
+    pub fn handle_reply(&mut self, now: Timestamp, id: u64, reply: Reply) {
+        let Some(asked) = self.link.as_mut().and_then(|link| link.asked.remove(&id)) else { return };
+        match asked {
+            Asked::Subscribe(mailbox) => self.subscribed(now, mailbox, reply),
+            Asked::Post(idem) => self.posted(now, idem, reply),
+            Asked::Ack => {}
+            Asked::KeyPackages => {
+                if let Reply::Refused(refused) = reply {
+                    self.deliver(Notice::Problem(refused.into()));
+                }
+            }
+            Asked::Chain(person) => self.chain_came(person, reply),
+            Asked::Take(person) => self.key_packages_came(person, reply),
+            Asked::People => {
+                if let Reply::People { people } = reply {
+                    self.deliver(Notice::People(people));
+                }
+            }
+            Asked::Newcomers => self.newcomers_came(now, reply),
+            Asked::Endorse(person, invite, handle) => self.endorsed(person, invite, handle, reply),
+            Asked::Invite(invite) => self.invite_filed(invite, reply),
+        }
+        self.settle(now);
+    }
+
+    /// The relay told something.
+    pub fn handle_event(&mut self, now: Timestamp, event: Event) {
+        match event {
+            Event::Entries { mailbox, entries } => self.entries(now, mailbox, entries),
+            Event::Ended { mailbox } => self.ended(mailbox),
+            Event::Newcomer => self.ask_newcomers(),
+            Event::Endorsed => {
+                self.become_ready();
+                self.ask_about_people();
+            }
+            Event::KeyPackagesLow { left } => {
+                if let Err(error) = self.top_up_key_packages(left) {
+                    self.deliver(Notice::Problem(error));
+                }
+            }
+        }
+        self.settle(now);
+    }
+
+    /// Time has passed.
+    pub fn handle_time(&mut self, now: Timestamp) {
+        self.settle(now);
+    }
+
+    /// Asks whom this device may see; the answer is [`Notice::People`].
+    pub fn ask_people(&mut self, now: Timestamp) {
+        self.ask(Asked::People, Request::People);
+        self.settle(now);
+    }
+
+    fn become_ready(&mut self) {
+        if !self.ready {
+            self.ready = true;
+            self.batch.put(Table::Counter, None, Counters::READY, &1_u64);
+            self.deliver(Notice::Ready);
+        }
+    }
+
+    /// Everything that follows from what has just happened.
+    fn settle(&mut self, now: Timestamp) {
+        self.check_caught_up();
+        self.pump(now);
+        self.flush();
+    }
+
+    fn check_caught_up(&mut self) {
+        let inbox = (self.profile.inbox, self.inbox.seq);
+        let read: BTreeMap<MailboxId, u64> = self
+            .rooms
+            .values()
+            .map(|room| (room.row.mailbox, room.row.position.seq))
+            .chain(std::iter::once(inbox))
+            .collect();
+        let Some(link) = self.link.as_mut() else { return };
+        let waits = link.asked.values().any(|asked| !matches!(asked, Asked::Ack | Asked::Post(_)));
+        let behind = link.heads.iter().any(|(mailbox, head)| read.get(mailbox).is_some_and(|seq| seq < head));
+        if !link.caught_up && !waits && !behind {
+            link.caught_up = true;
+            self.deliver(Notice::CaughtUp);
+        }
+    }
+
+    fn ask(&mut self, asked: Asked, request: Request) {
+        let Some(link) = self.link.as_mut() else { return };
+        let id = link.next;
+        link.next = link.next.saturating_add(1);
+        link.asked.insert(id, asked);
+        self.flush_batch();
+        self.outputs.push_back(Output::Send(ToRelay { id, request }));
+    }
+
+    fn deliver(&mut self, notice: Notice) {
+        self.notices.push(notice);
+    }
+
+    /// What was changed so far is to be durable before anything that follows.
+    fn flush_batch(&mut self) {
+        if !self.batch.is_empty() {
+            let batch = std::mem::take(&mut self.batch);
+            match self.outputs.back_mut() {
+                Some(Output::Persist(last)) => last.merge(batch),
+                _ => self.outputs.push_back(Output::Persist(batch)),
+            }
+        }
+    }
+
+    /// Everything done is durable before the user hears of it.
+    fn flush(&mut self) {
+        self.flush_batch();
+        self.outputs.extend(std::mem::take(&mut self.notices).into_iter().map(Output::Deliver));
+    }
+
+    fn idem_mac(&self, idem: u64, parts: &Digest) -> Digest {
+        suite::mac(&self.profile.idem_key, &[&idem.to_be_bytes()[..], parts.as_bytes()].concat())
+    }
+
+    fn save_room(&mut self, matter: MatterId) {
+        if let Some(room) = self.rooms.get(&matter) {
+            self.batch.put(Table::Matter, None, matter.as_bytes(), &room.row);
+        }
+    }
+
+    fn next_number(&mut self) -> u64 {
+        self.number = self.number.saturating_add(1);
+        self.batch.put(Table::Counter, None, Counters::NUMBER, &self.number);
+        self.number
+    }
+
+    /// A new pending Post; it is sent by [`Self::pump`].
+    fn new_post(&mut self, post: PendingPost) {
+        self.idem = self.idem.saturating_add(1);
+        self.batch.put(Table::Counter, None, Counters::IDEM, &self.idem);
+        self.batch.put(Table::Post, None, &self.idem.to_be_bytes(), &post);
+        self.posts.insert(self.idem, post);
+    }
+
+    fn drop_post(&mut self, idem: u64) -> Option<PendingPost> {
+        self.batch.delete(Table::Post, None, &idem.to_be_bytes());
+        self.posts.remove(&idem)
+    }
+
+    /// Sends the Posts that were not sent on this link, in order.
+    fn send_posts(&mut self) {
+        let Some(link) = self.link.as_ref() else { return };
+        let unsent: Vec<u64> = self.posts.keys().filter(|idem| !link.sent.contains(idem)).copied().collect();
+        for idem in unsent {
+            let Some(pending) = self.posts.get(&idem) else { continue };
+            let mac = self.idem_mac(idem, &Post::parts_digest(&pending.parts));
+            let post = Post { idem, mac, parts: pending.parts.clone() };
+            if let Some(link) = self.link.as_mut() {
+                link.sent.insert(idem);
+            }
+            self.ask(Asked::Post(idem), Request::Post(post));
+        }
+    }
+}
+
+impl Room {
+    fn open(vault: &dyn Snapshot, id: MatterId, row: MatterRow) -> Result<Self, Error> {
+        let state = vault.rows(Table::Group, Some(id))?.into_iter().next().map(|(_, state)| state).unwrap_or_default();
+        let recent: Vec<(Vec<u8>, Recent)> = load(vault, Table::Recent, Some(id), "recent entry")?;
+        Ok(Self {
+            row,
+            state,
+            group: None,
+            outbox: numbered(load(vault, Table::Outbox, Some(id), "outbox")?)?,
+            intents: numbered(load(vault, Table::Intent, Some(id), "intent")?)?,
+            commits: keyed(load(vault, Table::Commit, Some(id), "commit")?, Digest::from_slice)?,
+            recent: recent.into_iter().map(|(_, recent)| (recent.position.seq, recent)).collect(),
+            not_before: Timestamp(0),
+            read_first: 0,
+        })
+    }
+
+    /// Whether there is something that this device would post if it could.
+    fn wants_to_post(&self) -> bool {
+        matches!(self.row.stage, Stage::Opening | Stage::Open)
+            && (!self.intents.is_empty()
+                || self.outbox.values().any(|item| item.digest.is_none() && item.failed.is_none()))
+    }
+}
+
+fn numbered<T>(rows: Vec<(Vec<u8>, T)>) -> Result<BTreeMap<u64, T>, Misuse> {
+    keyed(rows, |key| {
+        let bytes: [u8; 8] = key.try_into().map_err(|_| crate::error::Malformed::Length("number"))?;
+        Ok(u64::from_be_bytes(bytes))
+    })
+}
+
+fn keyed<K: Ord, T>(
+    rows: Vec<(Vec<u8>, T)>,
+    key: impl Fn(&[u8]) -> Result<K, crate::error::Malformed>,
+) -> Result<BTreeMap<K, T>, Misuse> {
+    rows.into_iter().map(|(bytes, row)| Ok((key(&bytes).map_err(|_| Misuse::State("row"))?, row))).collect()
+}
+
+/// A vault with nothing in it but a new profile, as rows: what [`Enrolment`] leaves behind.
+pub fn rows_of(profile: &Profile) -> Rows {
+    vec![(Vec::new(), Zeroizing::new(cbor::encode(profile)))]
+}

@@ -1,0 +1,223 @@
+//! How a person begins: from an invite to a profile and a registration.
+//!
+//! 1. The newcomer opens the invite at the relay and holds its statement against the organisation's fingerprint in the URL.
+//! 2. All keys are made here; the person key certifies the device, and the proof under the invite's check key covers everything.
+//! 3. With a relay's first invite the organisation's key is made, too, and endorses its first registrar.
+//!
+//! Invariant: the profile is durable before the registration leaves, so that a lost answer can be asked for again.
+
+use crate::device::state::{KnownPerson, Profile};
+use crate::error::{Error, Malformed, PeerMisbehaved, Refused};
+use crate::frame::{Founding, InviteView, Registration};
+use crate::identity::{
+    DeviceCertificate, Endorsement, Identity, Name, Role, Signed, check_handle, may_endorse, verify_chain,
+};
+use crate::ids::{DeviceId, MailboxId, PersonId, Timestamp};
+use crate::invite::{Claim, Invite, InviteStatement};
+use crate::limits;
+use crate::suite::{self, Label, PublicKey, SecretKey};
+
+/// What an invite turned out to say, verified.
+#[derive(Debug, Clone)]
+pub struct Enrolment {
+    invite: Invite,
+    link_key: SecretKey,
+    statement: Option<(Signed, InviteStatement)>,
+    organisation: Option<PublicKey>,
+    inviter: Option<(PersonId, KnownPerson)>,
+    given: Option<Name>,
+}
+
+/// The private key of a new organisation.
+pub fn first_organisation() -> SecretKey {
+    SecretKey::generate()
+}
+
+impl Enrolment {
+    /// Holds what the relay showed against what the invite's URL pins.
+    ///
+    /// # Errors
+    /// [`PeerMisbehaved`] if the relay shows another organisation, inviter or statement.
+    pub fn new(
+        invite: Invite,
+        link_key: SecretKey,
+        view: InviteView,
+        organisation: Option<PublicKey>,
+    ) -> Result<Self, Error> {
+        let Some(pinned) = invite.organisation else {
+            return Ok(Self { invite, link_key, statement: None, organisation: None, inviter: None, given: None });
+        };
+        let organisation = organisation
+            .filter(|key| key.fingerprint() == pinned)
+            .ok_or(PeerMisbehaved::WrongKey("the organisation's key"))?;
+        let signed = view.statement.ok_or(PeerMisbehaved::Mismatch("the invite"))?;
+        let above = verify_chain(&view.chain, &organisation)?;
+        let said: InviteStatement = signed.unverified("invite")?;
+        let device = above.device(said.issuer.device).ok_or(PeerMisbehaved::NotEndorsed)?;
+        let said: InviteStatement = signed.verify(Label::Invite, &device.mls_key, "invite")?;
+        if said.invite != invite.secret.id() || said.issuer.person != above.person {
+            return Err(PeerMisbehaved::Mismatch("the invite").into());
+        }
+        let endorsement = &above.endorsement;
+        if !may_endorse(endorsement.role, endorsement.registrar, said.role) {
+            return Err(PeerMisbehaved::Role("inviting").into());
+        }
+        let given = match (&view.name, said.name) {
+            (Some(sealed), Some(commitment)) => {
+                let name = invite.secret.open_name(&sealed.0)?;
+                if name.commitment() != commitment {
+                    return Err(PeerMisbehaved::Mismatch("the name in the invite").into());
+                }
+                Some(name)
+            }
+            _ => None,
+        };
+        let known = KnownPerson {
+            handle: endorsement.handle.clone(),
+            role: endorsement.role,
+            name: None,
+            self_stated: false,
+            chain: view.chain,
+        };
+        let inviter = Some((above.person, known));
+        Ok(Self { invite, link_key, statement: Some((signed, said)), organisation: Some(organisation), inviter, given })
+    }
+
+    /// The role that the invite gives, if it is not the newcomer's to say.
+    pub fn role(&self) -> Option<Role> {
+        self.statement.as_ref().map(|(_, statement)| statement.role)
+    }
+
+    /// The handle that the inviter chose, if they did.
+    pub fn handle(&self) -> Option<&str> {
+        self.statement.as_ref().and_then(|(_, statement)| statement.handle.as_deref())
+    }
+
+    /// The name that the inviter gave, if they did.
+    pub fn name(&self) -> Option<&str> {
+        self.given.as_ref().map(|name| name.name.as_str())
+    }
+
+    /// Who invites, as the directory has them.
+    pub fn inviter(&self) -> Option<(PersonId, &KnownPerson)> {
+        self.inviter.as_ref().map(|(person, known)| (*person, known))
+    }
+
+    /// Whether this is a relay's first invite, with which the organisation begins.
+    pub fn is_first(&self) -> bool {
+        self.statement.is_none()
+    }
+
+    /// Makes every key, the profile to persist, and the registration to send.
+    ///
+    /// # Errors
+    /// [`Malformed`] for a handle or name that won't do; [`Refused`] for another role or handle than the invite's.
+    pub fn enrol(
+        self,
+        now: Timestamp,
+        relay: PublicKey,
+        firm: &str,
+        handle: &str,
+        name: &str,
+        role: Role,
+    ) -> Result<(Profile, Registration), Error> {
+        check_handle(handle)?;
+        if self.role().map_or(!role.manages(), |given| given != role) {
+            return Err(Refused::Invite { what: "it is for another role".to_owned() }.into());
+        }
+        if self.handle().is_some_and(|given| given != handle) {
+            return Err(Refused::Invite { what: "it is for another handle".to_owned() }.into());
+        }
+        if firm.len() > limits::NAME_MAX * 2 {
+            return Err(Malformed::TooLarge { what: "the firm's name", limit: limits::NAME_MAX * 2 }.into());
+        }
+        let name = match self.given {
+            Some(given) if given.name == name.trim() => given,
+            _ => Name::new(name)?,
+        };
+        let (person, device, inbox) = (PersonId::random(), DeviceId::random(), MailboxId::random());
+        let (person_key, mls_key) = (SecretKey::generate(), SecretKey::generate());
+        let certificate = DeviceCertificate {
+            person,
+            device,
+            link_key: self.link_key.public()?.digest(),
+            mls_key: mls_key.public()?,
+            made_at: now,
+        };
+        let certificate = Signed::make(Label::DeviceCertificate, &person_key, &certificate)?;
+        let person_public = person_key.public()?;
+        let claim = Claim {
+            invite: self.invite.secret.id(),
+            relay: relay.fingerprint(),
+            person,
+            device,
+            person_key: person_public.digest(),
+            certificate: certificate.digest(),
+            handle: handle.to_owned(),
+            statement: self.statement.as_ref().map(|(signed, _)| signed.digest()),
+        };
+        let (organisation, organisation_key, founding) = match self.organisation {
+            Some(organisation) => (organisation, None, None),
+            None => {
+                let key = first_organisation();
+                let endorsement = Endorsement {
+                    person,
+                    person_key: person_public.digest(),
+                    role,
+                    registrar: true,
+                    handle: handle.to_owned(),
+                    name: name.commitment(),
+                    issuer: None,
+                    from: now,
+                    until: now.plus_ms(limits::ENDORSEMENT_LIFETIME_MS),
+                };
+                let endorsement = Signed::make(Label::Endorsement, &key, &endorsement)?;
+                let public = key.public()?;
+                (public.clone(), Some(key), Some(Founding { key: public, endorsement }))
+            }
+        };
+        let registration = Registration {
+            invite: self.invite.secret.id(),
+            token: self.invite.secret.token(),
+            person,
+            person_key: person_public,
+            certificate: certificate.clone(),
+            handle: handle.to_owned(),
+            role,
+            name: self.invite.secret.seal_name(&name)?,
+            proof: self.invite.secret.prove(&claim),
+            inbox,
+            organisation: founding,
+        };
+        let profile = Profile {
+            person,
+            device,
+            person_key: Some(person_key),
+            link_key: self.link_key,
+            mls_key,
+            certificate,
+            handle: handle.to_owned(),
+            name,
+            role,
+            registrar: organisation_key.is_some(),
+            address: self.invite.address.clone(),
+            relay,
+            organisation,
+            organisation_key,
+            idem_key: suite::random(),
+            inbox,
+            firm: firm.to_owned(),
+        };
+        Ok((profile, registration))
+    }
+}
+
+/// The identity of a person who is their own first link in a chain.
+pub(super) fn identity_of(registration: &Registration, endorsement: Signed) -> Identity {
+    Identity {
+        person: registration.person,
+        person_key: registration.person_key.clone(),
+        certificates: vec![registration.certificate.clone()],
+        endorsement,
+    }
+}

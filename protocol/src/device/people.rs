@@ -1,0 +1,282 @@
+//! People: inviting, judging and endorsing newcomers, learning chains, and keeping key packages at the relay.
+//!
+//! 1. An invite's secret stays in this vault; the relay gets the hash of its token and a signed statement.
+//! 2. A newcomer is believed only with the proof that who can read the invite can make; then this device endorses them.
+//! 3. Chains are fetched when somebody is to be added, and verified up to the organisation's key.
+//!
+//! Invariant: this device signs an endorsement for nobody whose keys the invite's proof does not cover.
+
+use crate::device::enrol::identity_of;
+use crate::device::state::{Counters, KnownPerson, OwnInvite, Table};
+use crate::device::{Asked, Device, Notice};
+use crate::error::{Error, PeerMisbehaved, Refused};
+use crate::frame::{Blob, NewInvite, Registration, Reply, Request};
+use crate::identity::{
+    DeviceCertificate, Endorsement, Issuer, Name, Role, Signed, check_handle, may_endorse, verify_chain,
+};
+use crate::ids::{InviteId, PersonId, Timestamp};
+use crate::invite::{Claim, Invite, InviteSecret, InviteStatement};
+use crate::limits;
+use crate::matter::key_package;
+use crate::suite::{Digest, Label};
+
+/// Whom to invite.
+#[derive(Debug, Clone)]
+pub struct NewPersonInvite {
+    /// As what.
+    pub role: Role,
+    /// The handle they must take, if it is chosen already.
+    pub handle: Option<String>,
+    /// Their name, if it is given already.
+    pub name: Option<String>,
+}
+
+impl Device {
+    /// Makes an invite and files it. It may be used once [`Notice::InviteFiled`] comes.
+    ///
+    /// # Errors
+    /// [`Refused::NotAllowed`] where this person's role may not; [`crate::error::Malformed`] for a bad handle or name.
+    pub fn invite(&mut self, now: Timestamp, wanted: &NewPersonInvite) -> Result<Invite, Error> {
+        if !may_endorse(self.profile.role, self.profile.registrar, wanted.role) {
+            let (own, other) = (self.profile.role.word(), wanted.role.word());
+            let who = if self.profile.role.manages() { "a registrar" } else { "your attorney" };
+            let what = format!("as {own} you may not invite somebody as {other}; ask {who} to do it");
+            return Err(Refused::not_allowed(what).into());
+        }
+        if let Some(handle) = &wanted.handle {
+            check_handle(handle)?;
+        }
+        let name = wanted.name.as_deref().map(Name::new).transpose()?;
+        let secret = InviteSecret::random();
+        let expires = now.plus_ms(limits::INVITE_LIFETIME_MS);
+        let statement = InviteStatement {
+            invite: secret.id(),
+            issuer: self.issuer(),
+            role: wanted.role,
+            handle: wanted.handle.clone(),
+            name: name.as_ref().map(Name::commitment),
+            expires,
+        };
+        let statement = Signed::make(Label::Invite, &self.profile.mls_key, &statement)?;
+        let sealed = name.as_ref().map(|name| secret.seal_name(name)).transpose()?;
+        let own = OwnInvite { secret: secret.clone(), role: wanted.role, statement: statement.digest(), name, expires };
+        self.batch.put(Table::Invite, None, secret.id().as_bytes(), &own);
+        self.invites.insert(secret.id(), own);
+        let filed = NewInvite { token_hash: secret.token_hash(), statement, name: sealed.map(Blob) };
+        self.ask(Asked::Invite(secret.id()), Request::Invite(filed));
+        self.settle(now);
+        Ok(Invite {
+            address: self.profile.address.clone(),
+            relay: self.profile.relay.fingerprint(),
+            organisation: Some(self.profile.organisation.fingerprint()),
+            secret,
+        })
+    }
+
+    pub(super) fn invite_filed(&mut self, invite: InviteId, reply: Reply) {
+        match reply {
+            Reply::Refused(refused) => {
+                self.forget_invite(invite);
+                self.deliver(Notice::InviteRefused(refused));
+            }
+            _ => self.deliver(Notice::InviteFiled),
+        }
+    }
+
+    fn forget_invite(&mut self, invite: InviteId) {
+        self.invites.remove(&invite);
+        self.batch.delete(Table::Invite, None, invite.as_bytes());
+    }
+
+    fn issuer(&self) -> Issuer {
+        Issuer { person: self.profile.person, device: self.profile.device }
+    }
+
+    /// The hash of this person's key.
+    pub(super) fn own_person_key(&self) -> Result<Digest, Error> {
+        let known = self.people.get(&self.profile.person).and_then(|known| known.chain.first());
+        match known {
+            Some(identity) => Ok(identity.person_key.digest()),
+            None => Err(Refused::not_allowed("nobody has endorsed you yet").into()),
+        }
+    }
+
+    /// Asks for what a device needs to know of people when its link comes up: its own chain, and who waits for it.
+    pub(super) fn ask_about_people(&mut self) {
+        if self.ready && self.own_person_key().is_err() {
+            let person = self.profile.person;
+            self.ask(Asked::Chain(person), Request::Chain { person });
+        }
+        self.ask_newcomers();
+    }
+
+    pub(super) fn ask_newcomers(&mut self) {
+        if self.ready && !self.invites.is_empty() {
+            self.ask(Asked::Newcomers, Request::Newcomers);
+        }
+    }
+
+    /// Asks for somebody's chain and key packages.
+    pub(super) fn ask_about(&mut self, person: PersonId) {
+        self.ask(Asked::Chain(person), Request::Chain { person });
+        self.ask(Asked::Take(person), Request::TakeKeyPackages { person });
+    }
+
+    pub(super) fn chain_came(&mut self, person: PersonId, reply: Reply) {
+        let own = person == self.profile.person;
+        match reply {
+            Reply::Chain { chain } => match verify_chain(&chain, &self.profile.organisation) {
+                Ok(verified) if verified.person == person => {
+                    let said = verified.endorsement;
+                    let known = self.people.get(&person);
+                    let kept = known.and_then(|known| known.name.clone()).filter(|n| n.commitment() == said.name);
+                    let name = if own { Some(self.profile.name.clone()) } else { kept };
+                    let self_stated = known.is_some_and(|known| known.self_stated);
+                    let known =
+                        KnownPerson { handle: said.handle, role: said.role, name, self_stated, chain: chain.clone() };
+                    self.know(person, known);
+                    if let Some(material) = self.materials.get_mut(&person) {
+                        material.chain = Some(chain);
+                    }
+                }
+                Ok(_) => self.deliver(Notice::Problem(PeerMisbehaved::Mismatch("a chain of endorsements").into())),
+                Err(error) => self.material_failed(person, error),
+            },
+            Reply::Refused(refused) => self.material_failed(person, refused.into()),
+            _ => {}
+        }
+    }
+
+    pub(super) fn key_packages_came(&mut self, person: PersonId, reply: Reply) {
+        match reply {
+            Reply::KeyPackages { packages } => {
+                if let Some(material) = self.materials.get_mut(&person) {
+                    material.packages = Some(packages);
+                }
+            }
+            Reply::Refused(refused) => self.material_failed(person, refused.into()),
+            _ => {}
+        }
+    }
+
+    /// Somebody who can't be added now: not endorsed yet, and then it waits; or never, and then it is told.
+    fn material_failed(&mut self, person: PersonId, error: Error) {
+        let waits = matches!(
+            error,
+            Error::Refused(Refused::NotFound { .. } | Refused::NotAllowed { .. } | Refused::Slow { .. })
+        );
+        let Some(material) = self.materials.get_mut(&person) else { return };
+        let told = std::mem::replace(&mut material.waits, true);
+        if told {
+            return;
+        }
+        let wanting: Vec<(crate::ids::MatterId, u64)> = self
+            .rooms
+            .iter()
+            .flat_map(|(id, room)| room.intents.iter().map(move |(number, intent)| (*id, *number, intent)))
+            .filter(|(_, _, intent)| intent.add && intent.person == person)
+            .map(|(id, number, _)| (id, number))
+            .collect();
+        for (matter, number) in wanting {
+            if waits {
+                self.deliver(Notice::Waits { matter, person });
+            } else {
+                self.not_done(matter, number, error.clone());
+            }
+        }
+    }
+
+    pub(super) fn newcomers_came(&mut self, now: Timestamp, reply: Reply) {
+        let Reply::Newcomers { newcomers } = reply else { return };
+        for newcomer in newcomers.into_iter().take(limits::INVITES_OPEN_MAX) {
+            match self.endorse(now, &newcomer) {
+                Ok(endorsement) => {
+                    let person = newcomer.person;
+                    let asked = Asked::Endorse(person, newcomer.invite, newcomer.handle);
+                    self.ask(asked, Request::Endorse { person, endorsement });
+                }
+                Err(why) => self.deliver(Notice::Suspicious { handle: newcomer.handle, why }),
+            }
+        }
+    }
+
+    /// Judges a newcomer by the proof under the invite's check key, and signs for them.
+    fn endorse(&mut self, now: Timestamp, newcomer: &Registration) -> Result<Signed, Error> {
+        let invite = self.invites.get(&newcomer.invite).ok_or(PeerMisbehaved::WrongKey("the newcomer's invite"))?;
+        let certificate: DeviceCertificate =
+            newcomer.certificate.verify(Label::DeviceCertificate, &newcomer.person_key, "device certificate")?;
+        let claim = Claim {
+            invite: newcomer.invite,
+            relay: self.profile.relay.fingerprint(),
+            person: newcomer.person,
+            device: certificate.device,
+            person_key: newcomer.person_key.digest(),
+            certificate: newcomer.certificate.digest(),
+            handle: newcomer.handle.clone(),
+            statement: Some(invite.statement),
+        };
+        invite.secret.check(&claim, &newcomer.proof)?;
+        if certificate.person != newcomer.person || newcomer.role != invite.role {
+            return Err(PeerMisbehaved::Mismatch("the newcomer's registration").into());
+        }
+        let name = invite.secret.open_name(&newcomer.name)?;
+        let self_stated = invite.name.as_ref() != Some(&name);
+        let endorsement = Endorsement {
+            person: newcomer.person,
+            person_key: newcomer.person_key.digest(),
+            role: invite.role,
+            registrar: false,
+            handle: newcomer.handle.clone(),
+            name: name.commitment(),
+            issuer: Some(self.issuer()),
+            from: now,
+            until: now.plus_ms(limits::ENDORSEMENT_LIFETIME_MS),
+        };
+        let role = invite.role;
+        let signed = Signed::make(Label::Endorsement, &self.profile.mls_key, &endorsement)?;
+        let mut chain = vec![identity_of(newcomer, signed.clone())];
+        if let Some(own) = self.people.get(&self.profile.person) {
+            chain.extend(own.chain.iter().cloned());
+        }
+        let handle = newcomer.handle.clone();
+        self.know(newcomer.person, KnownPerson { handle, role, name: Some(name), self_stated, chain });
+        Ok(signed)
+    }
+
+    pub(super) fn endorsed(&mut self, person: PersonId, invite: InviteId, handle: String, reply: Reply) {
+        if let Reply::Refused(refused) = reply {
+            self.deliver(Notice::Problem(refused.into()));
+            return;
+        }
+        self.forget_invite(invite);
+        self.materials.remove(&person);
+        self.deliver(Notice::Endorsed { handle });
+    }
+
+    /// Makes key packages until the relay has as many as it should, and a last-resort one.
+    pub(super) fn top_up_key_packages(&mut self, left: u32) -> Result<(), Error> {
+        let left = usize::try_from(left).unwrap_or(usize::MAX);
+        let missing = limits::KEY_PACKAGES.saturating_sub(left);
+        let single = if missing > limits::KEY_PACKAGES / 2 { missing } else { 0 };
+        if single == 0 && self.last_resort {
+            return Ok(());
+        }
+        let mut single_use = Vec::new();
+        for _ in 0..single {
+            single_use.push(self.new_key_package(false)?);
+        }
+        let last_resort = if self.last_resort { None } else { Some(self.new_key_package(true)?) };
+        if last_resort.is_some() {
+            self.last_resort = true;
+            self.batch.put(Table::Counter, None, Counters::LAST_RESORT, &1_u64);
+        }
+        self.ask(Asked::KeyPackages, Request::PublishKeyPackages { single_use, last_resort });
+        Ok(())
+    }
+
+    fn new_key_package(&mut self, last_resort: bool) -> Result<Blob, Error> {
+        let (message, reference, secret) = key_package(&self.me, &self.key_packages, last_resort)?;
+        self.batch.put_bytes(Table::KeyPackage, None, &reference, secret);
+        Ok(Blob(message))
+    }
+}

@@ -1,0 +1,538 @@
+//! Writing: new matters, texts and changes of membership, each a Post that is persisted before it is sent.
+//!
+//! 1. A text waits unsealed in the outbox and is sealed at its head, against the newest fence read.
+//! 2. Changes of membership wait as intents; all that can be carried out go into one Commit with its bundle, Grants and Welcomes.
+//! 3. While a Commit may have been accepted, nothing else is sealed in that matter.
+//! 4. A refusal puts texts and intents back, or reports them.
+//!
+//! Invariant: an idem is persisted with what it stands for before it is sent, and never stands for anything else.
+
+use crate::content::{Body, Bundle, Content, NamedPerson};
+use crate::device::state::{
+    Intent, KnownPerson, MatterRow, OutItem, OwnCommit, PendingPost, Purpose, RecordBody, Stage, Table,
+};
+use crate::device::{Device, Material, Notice, Room};
+use crate::envelope::{self, Class};
+use crate::error::{Error, Malformed, Misuse, PeerMisbehaved, Refused};
+use crate::frame::{Blob, Part, Post, Reply, Rights};
+use crate::identity::{Identity, verify_chain};
+use crate::ids::{MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
+use crate::limits;
+use crate::matter::{
+    Certificates, Change, Companion, Matter, MatterContext, Participant, RULES, Seen, key_package_owner,
+};
+use crate::suite::Digest;
+
+/// How long to wait before trying again what the relay could not store or had no room for.
+const AGAIN_MS: u64 = 5_000;
+
+impl Device {
+    /// Opens a matter. It is at the relay once [`Notice::Opened`] comes.
+    ///
+    /// # Errors
+    /// [`Refused::NotAllowed`] unless this person is an attorney or staff and endorsed; [`Malformed`] for a bad title.
+    pub fn open_matter(&mut self, now: Timestamp, title: &str) -> Result<MatterId, Error> {
+        let title = title.trim();
+        if title.is_empty() {
+            return Err(Malformed::Text("title").into());
+        }
+        if title.len() > limits::TITLE_MAX {
+            return Err(Malformed::TooLarge { what: "title", limit: limits::TITLE_MAX }.into());
+        }
+        if !self.profile.role.manages() {
+            return Err(Refused::not_allowed("only attorneys and staff open matters").into());
+        }
+        let person_key = self.own_person_key()?;
+        let participant = Participant { person: self.profile.person, role: self.profile.role, person_key };
+        let context = MatterContext {
+            rules: RULES,
+            mailbox: MailboxId::random(),
+            title: title.to_owned(),
+            orders: [0; 48],
+            people: vec![participant],
+        };
+        let id = MatterId::random();
+        let group = Matter::create(&self.me, &self.key_packages, id, &context)?;
+        let start = Position::start(context.mailbox);
+        let row = MatterRow {
+            mailbox: context.mailbox,
+            title: context.title,
+            stage: Stage::Opening,
+            position: start,
+            fence: start,
+            bundles: Vec::new(),
+            epoch: group.epoch(),
+            people: vec![self.profile.person],
+            since: now,
+        };
+        self.rooms.insert(id, Room::new(row, group));
+        self.save_state(id);
+        let parts = vec![Part::Create { mailbox: context.mailbox }];
+        self.new_post(PendingPost { parts, matter: id, purpose: Purpose::Open });
+        self.settle(now);
+        Ok(id)
+    }
+
+    /// Puts a text into the outbox. It is in the matter once [`Notice::Stored`] comes.
+    ///
+    /// # Errors
+    /// [`Malformed::TooLarge`] with the limit; [`Misuse`] if the matter is not open here or the outbox is full.
+    pub fn send_text(&mut self, now: Timestamp, matter: MatterId, id: MessageId, text: &str) -> Result<(), Error> {
+        let content = Content::text(id, now, text)?.encode();
+        let room = self.rooms.get_mut(&matter).ok_or(Misuse::NoMatter)?;
+        if room.row.stage == Stage::Removed {
+            return Err(Refused::not_allowed("you are no longer in this matter").into());
+        }
+        if room.row.stage == Stage::Forked {
+            return Err(PeerMisbehaved::Fork { seq: room.row.position.seq }.into());
+        }
+        if room.outbox.len() >= limits::OUTBOX_MAX {
+            return Err(Misuse::Busy("too many messages wait to be sent").into());
+        }
+        if room.outbox.values().any(|item| item.id == id) {
+            return Ok(());
+        }
+        let item = OutItem { id, content, digest: None, seq: None, failed: None };
+        let number = self.next_number();
+        self.save_item(matter, number, item);
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Wants somebody in a matter. [`Notice::Done`], [`Notice::Waits`] or [`Notice::NotDone`] tells what became of it.
+    ///
+    /// # Errors
+    /// [`Refused::NotAllowed`] unless this person manages the matter; [`Misuse`] if it is not open here.
+    pub fn add(&mut self, now: Timestamp, matter: MatterId, person: PersonId, handle: &str) -> Result<(), Error> {
+        self.intend(now, matter, Intent { person, handle: handle.to_owned(), add: true })
+    }
+
+    /// Wants somebody out of a matter.
+    ///
+    /// # Errors
+    /// As [`Self::add`].
+    pub fn remove(&mut self, now: Timestamp, matter: MatterId, person: PersonId, handle: &str) -> Result<(), Error> {
+        if person == self.profile.person {
+            return Err(Misuse::Busy("nobody can remove themselves; ask another attorney or staff member").into());
+        }
+        self.intend(now, matter, Intent { person, handle: handle.to_owned(), add: false })
+    }
+
+    fn intend(&mut self, now: Timestamp, matter: MatterId, intent: Intent) -> Result<(), Error> {
+        if !self.profile.role.manages() {
+            return Err(Refused::not_allowed("only attorneys and staff add and remove people").into());
+        }
+        let room = self.rooms.get(&matter).ok_or(Misuse::NoMatter)?;
+        if !matches!(room.row.stage, Stage::Opening | Stage::Open) {
+            return Err(Refused::not_allowed("you are no longer in this matter").into());
+        }
+        let (person, add) = (intent.person, intent.add);
+        if room.row.people.contains(&person) == add {
+            self.deliver(Notice::Done { matter, person, add });
+            self.settle(now);
+            return Ok(());
+        }
+        if add && room.row.people.len() >= limits::PEOPLE_MAX {
+            return Err(Malformed::TooLarge { what: "matter's list of people", limit: limits::PEOPLE_MAX }.into());
+        }
+        self.materials.remove(&person);
+        let known = room.intents.values().any(|other| other.person == person && other.add == add);
+        if !known {
+            let number = self.next_number();
+            self.batch.put(Table::Intent, Some(matter), &number.to_be_bytes(), &intent);
+            if let Some(room) = self.rooms.get_mut(&matter) {
+                room.intents.retain(|_, other| other.person != person);
+                room.intents.insert(number, intent);
+            }
+        }
+        self.settle(now);
+        Ok(())
+    }
+
+    /// Posts whatever can be posted now.
+    pub(super) fn pump(&mut self, now: Timestamp) {
+        let usable = self.link.as_ref().is_some_and(|link| link.caught_up && !link.copied);
+        if !usable {
+            return;
+        }
+        let matters: Vec<MatterId> =
+            self.rooms.iter().filter(|(_, room)| room.may_post(now)).map(|(matter, _)| *matter).collect();
+        for matter in matters {
+            if self.posts.values().any(|post| post.matter == matter) {
+                continue;
+            }
+            if let Err(error) = self.post_next(now, matter) {
+                self.drop_group(matter);
+                self.deliver(Notice::Problem(error));
+                if let Some(room) = self.rooms.get_mut(&matter) {
+                    room.not_before = now.plus_ms(AGAIN_MS);
+                }
+            }
+        }
+        self.send_posts();
+    }
+
+    /// After an error, only what was saved counts.
+    fn drop_group(&mut self, matter: MatterId) {
+        if let Some(room) = self.rooms.get_mut(&matter) {
+            room.group = None;
+        }
+    }
+
+    /// A Commit if one is wanted and possible, else the oldest unsealed text.
+    fn post_next(&mut self, now: Timestamp, matter: MatterId) -> Result<(), Error> {
+        if self.wants_material(matter) {
+            return Ok(());
+        }
+        if self.post_commit(now, matter)? {
+            return Ok(());
+        }
+        self.post_text(matter)
+    }
+
+    fn post_text(&mut self, matter: MatterId) -> Result<(), Error> {
+        let Some(room) = self.rooms.get(&matter) else { return Ok(()) };
+        let next = room.outbox.iter().find(|(_, item)| item.digest.is_none() && item.failed.is_none());
+        let Some((number, item)) = next.map(|(number, item)| (*number, item.clone())) else { return Ok(()) };
+        let seen = Seen { position: room.row.position, roster: None, bundle: None };
+        let part = self.sealed(matter, &item.content, &seen)?;
+        let digest = part_digest(&part);
+        self.save_item(matter, number, OutItem { digest: Some(digest), ..item });
+        self.new_post(PendingPost { parts: vec![part], matter, purpose: Purpose::Text(number) });
+        Ok(())
+    }
+
+    /// Seals a content; the new state is in the batch that the Post will be in.
+    fn sealed(&mut self, matter: MatterId, content: &[u8], seen: &Seen) -> Result<Part, Error> {
+        let padded = envelope::pad(content)?;
+        let sealed = self.group(matter)?.seal(&padded, seen)?;
+        self.save_state(matter);
+        self.append(matter, &envelope::wrap(Class::Message, &sealed)?, false)
+    }
+
+    fn append(&self, matter: MatterId, envelope: &[u8], fence: bool) -> Result<Part, Error> {
+        let row = &self.rooms.get(&matter).ok_or(Misuse::NoMatter)?.row;
+        Ok(Part::Append {
+            mailbox: row.mailbox,
+            base: row.fence,
+            fence,
+            envelope: Blob(envelope.to_vec()),
+            keep_ms: limits::ENVELOPE_LIFETIME_MS,
+        })
+    }
+
+    /// Asks for what is missing about people to be added. True while answers are on their way.
+    fn wants_material(&mut self, matter: MatterId) -> bool {
+        let Some(room) = self.rooms.get(&matter) else { return false };
+        let people: Vec<PersonId> =
+            room.intents.values().filter(|intent| intent.add).map(|intent| intent.person).collect();
+        let mut waiting = false;
+        for person in people {
+            let material = self.materials.entry(person).or_default();
+            if !material.asked {
+                material.asked = true;
+                self.ask_about(person);
+                waiting = true;
+            } else if !material.waits && (material.chain.is_none() || material.packages.is_none()) {
+                waiting = true;
+            }
+        }
+        waiting
+    }
+
+    /// Builds and posts one Commit for every intent that can be carried out. False if there is none.
+    fn post_commit(&mut self, now: Timestamp, matter: MatterId) -> Result<bool, Error> {
+        let room = self.rooms.get(&matter).ok_or(Misuse::NoMatter)?;
+        let (row, intents) = (room.row.clone(), room.intents.clone());
+        let mut wanted = Wanted::default();
+        for (number, intent) in &intents {
+            let refused = if intent.add {
+                let Some(material) = self.materials.get(&intent.person).filter(|material| !material.waits) else {
+                    continue;
+                };
+                wanted.add(intent.person, material, &self.profile.organisation, now).err()
+            } else {
+                wanted.remove.push(intent.person);
+                None
+            };
+            match refused {
+                Some(why) => self.not_done(matter, *number, why),
+                None => wanted.intents.push(*number),
+            }
+        }
+        if wanted.intents.is_empty() {
+            return Ok(false);
+        }
+        self.commit_post(matter, &row, wanted)?;
+        Ok(true)
+    }
+
+    fn commit_post(&mut self, matter: MatterId, row: &MatterRow, wanted: Wanted) -> Result<(), Error> {
+        let group = self.group(matter)?;
+        let mut context = group.context()?;
+        let leaves: Vec<_> =
+            group.members().into_iter().filter(|member| wanted.remove.contains(&member.credential.person)).collect();
+        context.people.retain(|participant| !wanted.remove.contains(&participant.person));
+        context.people.extend(&wanted.participants);
+        context.people.sort();
+
+        let mut roster: Vec<Part> = Vec::new();
+        for (credential, rights, _) in &wanted.devices {
+            let device = credential.device;
+            roster.push(Part::Grant { mailbox: row.mailbox, device, rights: *rights });
+        }
+        for member in &leaves {
+            roster.push(Part::Revoke { mailbox: row.mailbox, device: member.credential.device });
+        }
+        let mut seen = Seen { position: row.position, roster: Some(Post::roster_digest(&roster)), bundle: None };
+        let mut parts = Vec::new();
+        let mut bundle = None;
+        if !wanted.participants.is_empty() {
+            let told = self.bundle_of(wanted.participants.iter().map(|participant| participant.person), &wanted.chains);
+            let id = MessageId::random();
+            let content = Content { id, sent_at: Timestamp(0), body: Body::Bundle(told.clone()) }.encode();
+            let part = self.sealed(matter, &content, &Seen { roster: None, ..seen })?;
+            seen.bundle = Some(part_digest(&part));
+            bundle = Some((part_digest(&part), told));
+            parts.push(part);
+        }
+        let everyone: Vec<PersonId> = context.people.iter().map(|participant| participant.person).collect();
+        let companion = (!wanted.participants.is_empty())
+            .then(|| Companion { bundle: self.bundle_of(everyone.into_iter(), &wanted.chains), seen: row.position });
+        let certificates = Certificates::of(bundle.as_ref().map_or(&[][..], |(_, told)| &told.identities))?;
+        let change = Change {
+            add: wanted.devices.iter().map(|(_, _, taken)| taken.package.0.clone()).collect(),
+            remove: leaves.iter().map(|member| member.leaf).collect(),
+            context: Some(context),
+            companion,
+        };
+        let built = self.group(matter)?.build(change, &seen, certificates)?;
+        let commit = envelope::wrap(Class::Commit, &built.commit)?;
+        let digest = Digest::of(&[&commit]);
+        parts.push(self.append(matter, &commit, true)?);
+        parts.extend(roster);
+        if let Some(welcome) = &built.welcome {
+            let welcome = envelope::wrap(Class::Welcome, welcome)?;
+            for (_, _, taken) in &wanted.devices {
+                parts.push(Part::Append {
+                    mailbox: taken.inbox,
+                    base: Position::start(taken.inbox),
+                    fence: false,
+                    envelope: Blob(welcome.clone()),
+                    keep_ms: limits::ENVELOPE_LIFETIME_MS,
+                });
+            }
+        }
+        let own = OwnCommit { epoch: built.epoch, secrets: built.secrets.to_vec(), intents: wanted.intents, bundle };
+        self.batch.put(Table::Commit, Some(matter), digest.as_bytes(), &own);
+        if let Some(room) = self.rooms.get_mut(&matter) {
+            room.commits.insert(digest, own);
+        }
+        self.new_post(PendingPost { parts, matter, purpose: Purpose::Commit(digest) });
+        Ok(())
+    }
+
+    /// The chains and names of some people, as far as this device knows them.
+    fn bundle_of(&self, people: impl Iterator<Item = PersonId>, chains: &[Vec<Identity>]) -> Bundle {
+        let mut bundle = Bundle::default();
+        for person in people {
+            let fresh = chains.iter().find(|chain| chain.first().is_some_and(|identity| identity.person == person));
+            let known = self.people.get(&person);
+            let chain = fresh.or_else(|| known.map(|known| &known.chain));
+            for identity in chain.into_iter().flatten() {
+                if !bundle.identities.iter().any(|other| other.person == identity.person) {
+                    bundle.identities.push(identity.clone());
+                }
+            }
+            if let Some(KnownPerson { name: Some(name), .. }) = known {
+                bundle.names.push(NamedPerson { person, name: name.clone() });
+            }
+        }
+        bundle
+    }
+
+    /// The relay answered a Post.
+    pub(super) fn posted(&mut self, now: Timestamp, idem: u64, reply: Reply) {
+        let Some(post) = self.posts.get(&idem).cloned() else { return };
+        match reply {
+            Reply::Posted { seqs } => {
+                self.drop_post(idem);
+                self.accepted(now, &post, &seqs);
+            }
+            Reply::Refused(refused) => self.refused(now, idem, &post, refused),
+            _ => {}
+        }
+    }
+
+    fn accepted(&mut self, now: Timestamp, post: &PendingPost, seqs: &[u64]) {
+        let matter = post.matter;
+        match post.purpose {
+            Purpose::Open => {
+                let Some(room) = self.rooms.get_mut(&matter) else { return };
+                room.row.stage = Stage::Open;
+                let (mailbox, position) = (room.row.mailbox, room.row.position);
+                self.save_room(matter);
+                let own = Some((self.profile.person, self.profile.device));
+                self.record(now, matter, 0, own, now, RecordBody::Joined);
+                self.deliver(Notice::Opened(matter));
+                let after = Some(position);
+                self.ask(super::Asked::Subscribe(mailbox), crate::frame::Request::Subscribe { mailbox, after });
+            }
+            Purpose::Text(number) => {
+                let Some(item) = self.rooms.get(&matter).and_then(|room| room.outbox.get(&number)).cloned() else {
+                    return;
+                };
+                let Some(seq) = seqs.first().copied() else { return };
+                let id = item.id;
+                self.save_item(matter, number, OutItem { seq: Some(seq), ..item });
+                self.batch.put(Table::Sent, Some(matter), id.as_bytes(), &seq);
+                self.deliver(Notice::Stored { matter, id, seq });
+            }
+            // It counts once it is read; until then nothing else is sealed.
+            Purpose::Commit(_) => {
+                let last = seqs.iter().zip(post.parts.iter().filter(|part| matches!(part, Part::Append { .. })));
+                let fence =
+                    last.filter(|(_, part)| matches!(part, Part::Append { fence: true, .. })).map(|(seq, _)| *seq);
+                if let (Some(room), Some(seq)) = (self.rooms.get_mut(&matter), fence.max()) {
+                    room.read_first = seq;
+                }
+            }
+        }
+    }
+
+    fn refused(&mut self, now: Timestamp, idem: u64, post: &PendingPost, refused: Refused) {
+        let matter = post.matter;
+        let transient = match &refused {
+            Refused::Slow { after_ms } => Some(*after_ms),
+            Refused::Storage | Refused::Full { .. } => Some(AGAIN_MS),
+            Refused::Stale { .. } | Refused::Unknown => Some(0),
+            _ => None,
+        };
+        self.drop_post(idem);
+        if let (Some(wait), Some(room)) = (transient, self.rooms.get_mut(&matter)) {
+            room.not_before = now.plus_ms(wait);
+            if let Refused::Stale { latest } = refused {
+                room.read_first = latest;
+            }
+        }
+        match post.purpose {
+            Purpose::Open => match transient {
+                Some(_) => self.new_post(post.clone()),
+                None => {
+                    self.rooms.remove(&matter);
+                    self.batch.delete(Table::Matter, None, matter.as_bytes());
+                    self.batch.delete(Table::Group, Some(matter), &[]);
+                    self.deliver(Notice::NotOpened(matter, refused));
+                }
+            },
+            Purpose::Text(number) => {
+                let Some(item) = self.rooms.get(&matter).and_then(|room| room.outbox.get(&number)).cloned() else {
+                    return;
+                };
+                let failed = transient.is_none().then(|| refused.to_string());
+                if failed.is_some() {
+                    self.deliver(Notice::Unsendable { matter, id: item.id, why: refused });
+                }
+                self.save_item(matter, number, OutItem { digest: None, failed, ..item });
+            }
+            Purpose::Commit(digest) => {
+                let intents = self
+                    .rooms
+                    .get(&matter)
+                    .and_then(|room| room.commits.get(&digest))
+                    .map(|commit| commit.intents.clone())
+                    .unwrap_or_default();
+                // Key packages are used once, even by a Commit that was refused.
+                self.materials.clear();
+                if transient.is_none() {
+                    for number in intents {
+                        self.not_done(matter, number, refused.clone().into());
+                    }
+                }
+            }
+        }
+    }
+
+    /// An intent that will never be carried out.
+    pub(super) fn not_done(&mut self, matter: MatterId, number: u64, why: Error) {
+        let intent = self.rooms.get_mut(&matter).and_then(|room| room.intents.remove(&number));
+        self.batch.delete(Table::Intent, Some(matter), &number.to_be_bytes());
+        if let Some(intent) = intent {
+            self.deliver(Notice::NotDone { matter, person: intent.person, why });
+        }
+    }
+
+    fn save_item(&mut self, matter: MatterId, number: u64, item: OutItem) {
+        self.batch.put(Table::Outbox, Some(matter), &number.to_be_bytes(), &item);
+        if let Some(room) = self.rooms.get_mut(&matter) {
+            room.outbox.insert(number, item);
+        }
+    }
+}
+
+impl Room {
+    fn may_post(&self, now: Timestamp) -> bool {
+        let read = self.row.position.seq >= self.read_first;
+        self.row.stage == Stage::Open && read && self.not_before <= now && self.wants_to_post()
+    }
+}
+
+/// What one Commit is to do.
+#[derive(Default)]
+struct Wanted {
+    intents: Vec<u64>,
+    participants: Vec<Participant>,
+    chains: Vec<Vec<Identity>>,
+    devices: Vec<(crate::matter::LeafCredential, Rights, crate::frame::TakenKeyPackage)>,
+    remove: Vec<PersonId>,
+}
+
+impl Wanted {
+    /// Somebody to add: their chain must reach the organisation, their endorsement be in force, and every key package be
+    /// that of a device they certified.
+    fn add(
+        &mut self,
+        person: PersonId,
+        material: &Material,
+        organisation: &crate::suite::PublicKey,
+        now: Timestamp,
+    ) -> Result<(), Error> {
+        let (Some(chain), Some(packages)) = (&material.chain, &material.packages) else {
+            return Err(Misuse::Busy("the person's keys have not come").into());
+        };
+        let verified = verify_chain(chain, organisation)?;
+        if verified.person != person {
+            return Err(PeerMisbehaved::Mismatch("a chain of endorsements").into());
+        }
+        if verified.endorsement.until <= now {
+            return Err(Refused::not_allowed("that person's endorsement has expired").into());
+        }
+        if packages.is_empty() {
+            return Err(Refused::not_found("a key package of that person").into());
+        }
+        let role = verified.endorsement.role;
+        let rights = if role.manages() { Rights::MANAGER } else { Rights::MEMBER };
+        let mut devices = Vec::new();
+        for taken in packages {
+            let owner = key_package_owner(&taken.package.0)?;
+            let certified = verified.devices.iter().any(|(digest, certificate)| {
+                *digest == owner.certificate && certificate.device == owner.device && owner.device == taken.device
+            });
+            if owner.person != person || !certified {
+                return Err(PeerMisbehaved::WrongKey("a key package").into());
+            }
+            devices.push((owner, rights, taken.clone()));
+        }
+        self.devices.extend(devices);
+        self.participants.push(Participant { person, role, person_key: verified.person_key.digest() });
+        self.chains.push(chain.clone());
+        Ok(())
+    }
+}
+
+fn part_digest(part: &Part) -> Digest {
+    match part {
+        Part::Append { envelope, .. } => Digest::of(&[&envelope.0]),
+        _ => Digest::of(&[]),
+    }
+}

@@ -1,0 +1,493 @@
+//! What a device keeps, row by row, and how a batch of changes reaches the vault.
+//!
+//! Invariant: a [`Batch`] is applied whole or not at all; within it the last change of a row wins.
+
+use std::collections::BTreeMap;
+
+use minicbor::{Decode, Encode};
+use zeroize::Zeroizing;
+
+use crate::cbor;
+use crate::content::Bundle;
+use crate::error::Misuse;
+use crate::frame::Part;
+use crate::identity::{Identity, Name, Role, Signed};
+use crate::ids::{DeviceId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
+use crate::invite::InviteSecret;
+use crate::suite::{Digest, PublicKey, SecretKey};
+
+/// A table of the vault. The numbers are part of the vault's format.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+#[repr(u8)]
+pub enum Table {
+    /// One row: the [`Profile`].
+    Profile = 0,
+    /// Private halves of key packages, by reference.
+    KeyPackage = 1,
+    /// A [`MatterRow`] for each matter.
+    Matter = 2,
+    /// MLS state, one row for each matter.
+    Group = 3,
+    /// An [`OwnCommit`] by the hash of its envelope.
+    Commit = 4,
+    /// An [`OutItem`] by its number.
+    Outbox = 5,
+    /// An [`Intent`] by its number.
+    Intent = 6,
+    /// A [`Record`] by its cursor.
+    Record = 7,
+    /// A [`KnownPerson`] by id.
+    Person = 8,
+    /// An [`OwnInvite`] by id.
+    Invite = 9,
+    /// A [`Recent`] entry by seq modulo [`RECENT`].
+    Recent = 10,
+    /// A [`PendingPost`] by idem.
+    Post = 11,
+    /// Counters and positions by name; see [`Counters`].
+    Counter = 12,
+    /// The seq of an own message, by message id: the same id is never sent twice.
+    Sent = 13,
+}
+
+/// How many of the last entries of a mailbox a device remembers, to hold against what others say they read.
+pub const RECENT: u64 = 1024;
+
+/// A key of a row: its table, its matter where it belongs to one, and its key.
+pub type RowKey = (Table, Option<MatterId>, Vec<u8>);
+
+/// Changes to the vault that belong together.
+#[derive(Debug, Default)]
+pub struct Batch {
+    rows: BTreeMap<RowKey, Option<Zeroizing<Vec<u8>>>>,
+}
+
+impl Batch {
+    /// The changes: a value to write, or none to delete the row.
+    pub fn into_rows(self) -> impl Iterator<Item = (RowKey, Option<Zeroizing<Vec<u8>>>)> {
+        self.rows.into_iter()
+    }
+
+    /// Takes over the changes of a later batch.
+    pub fn merge(&mut self, later: Self) {
+        self.rows.extend(later.rows);
+    }
+
+    /// Whether nothing changes.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
+    }
+
+    /// Writes a row.
+    pub fn put<T: Encode<()>>(&mut self, table: Table, matter: Option<MatterId>, key: &[u8], row: &T) {
+        self.put_bytes(table, matter, key, Zeroizing::new(cbor::encode(row)));
+    }
+
+    /// Writes a row that is bytes already.
+    pub fn put_bytes(&mut self, table: Table, matter: Option<MatterId>, key: &[u8], value: Zeroizing<Vec<u8>>) {
+        self.rows.insert((table, matter, key.to_vec()), Some(value));
+    }
+
+    /// Deletes a row.
+    pub fn delete(&mut self, table: Table, matter: Option<MatterId>, key: &[u8]) {
+        self.rows.insert((table, matter, key.to_vec()), None);
+    }
+}
+
+/// Rows of one table, each key with its value.
+pub type Rows = Vec<(Vec<u8>, Zeroizing<Vec<u8>>)>;
+
+/// The vault, as a device reads it when it opens.
+pub trait Snapshot {
+    /// All rows of a table that belong to one matter, or to none; by key.
+    ///
+    /// # Errors
+    /// [`Misuse::State`] if the vault can't be read.
+    fn rows(&self, table: Table, matter: Option<MatterId>) -> Result<Rows, Misuse>;
+}
+
+/// Decodes every row of a table.
+pub(super) fn load<T: for<'b> Decode<'b, ()>>(
+    vault: &dyn Snapshot,
+    table: Table,
+    matter: Option<MatterId>,
+    what: &'static str,
+) -> Result<Vec<(Vec<u8>, T)>, Misuse> {
+    let rows = vault.rows(table, matter)?;
+    rows.into_iter()
+        .map(|(key, value)| Ok((key, cbor::decode(&value, what).map_err(|_| Misuse::State(what))?)))
+        .collect()
+}
+
+/// A person's device: who it is, and every long-term key it holds. A secret.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(map)]
+pub struct Profile {
+    /// Whose device.
+    #[n(0)]
+    pub person: PersonId,
+    /// Which device.
+    #[n(1)]
+    pub device: DeviceId,
+    /// The person's key; on their first device only.
+    #[n(2)]
+    pub person_key: Option<SecretKey>,
+    /// For TLS and the hello.
+    #[n(3)]
+    pub link_key: SecretKey,
+    /// For matters.
+    #[n(4)]
+    pub mls_key: SecretKey,
+    /// Certifies both device keys.
+    #[n(5)]
+    pub certificate: Signed,
+    /// The person's handle.
+    #[n(6)]
+    pub handle: String,
+    /// The person's display name.
+    #[n(7)]
+    pub name: Name,
+    /// The person's role.
+    #[n(8)]
+    pub role: Role,
+    /// Whether the person may endorse anyone.
+    #[n(9)]
+    pub registrar: bool,
+    /// Where the relay is.
+    #[n(10)]
+    pub address: String,
+    /// The relay's key.
+    #[n(11)]
+    pub relay: PublicKey,
+    /// The organisation's key.
+    #[n(12)]
+    pub organisation: PublicKey,
+    /// The organisation's private key; with the first registrar only.
+    #[n(13)]
+    pub organisation_key: Option<SecretKey>,
+    /// Makes the MACs that prove an idem to be this vault's.
+    #[cbor(n(14), with = "minicbor::bytes")]
+    pub idem_key: [u8; 32],
+    /// Where Welcomes arrive.
+    #[n(15)]
+    pub inbox: MailboxId,
+    /// The firm, as its relay names it.
+    #[n(16)]
+    pub firm: String,
+}
+
+/// How far a matter has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(index_only)]
+#[non_exhaustive]
+pub enum Stage {
+    /// Made here, not yet at the relay.
+    #[n(0)]
+    Opening,
+    /// Joined; the position at which reading begins is not yet known.
+    #[n(1)]
+    Joining,
+    /// In use.
+    #[n(2)]
+    Open,
+    /// This device was removed.
+    #[n(3)]
+    Removed,
+    /// The relay showed two histories: stopped, kept as proof.
+    #[n(4)]
+    Forked,
+}
+
+/// A matter beside its MLS state.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(map)]
+pub struct MatterRow {
+    /// Its mailbox.
+    #[n(0)]
+    pub mailbox: MailboxId,
+    /// Its title.
+    #[n(1)]
+    pub title: String,
+    /// How far it has come.
+    #[n(2)]
+    pub stage: Stage,
+    /// The last position read.
+    #[n(3)]
+    pub position: Position,
+    /// The last fence read.
+    #[n(4)]
+    pub fence: Position,
+    /// Bundles read since that fence.
+    #[n(5)]
+    pub bundles: Vec<HeldBundle>,
+    /// The epoch, for showing it without loading MLS state.
+    #[n(6)]
+    pub epoch: u64,
+    /// The people, likewise.
+    #[n(7)]
+    pub people: Vec<PersonId>,
+    /// When it was opened or joined, by this device's clock.
+    #[n(8)]
+    pub since: Timestamp,
+}
+
+/// A bundle that waits for its Commit.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(map)]
+pub struct HeldBundle {
+    /// The hash of its envelope.
+    #[n(0)]
+    pub digest: Digest,
+    /// Its author.
+    #[n(1)]
+    pub device: DeviceId,
+    /// What it says.
+    #[n(2)]
+    pub bundle: Bundle,
+}
+
+/// An own Commit that was built and not yet read back. A secret.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(map)]
+pub struct OwnCommit {
+    /// The epoch it was built in.
+    #[n(0)]
+    pub epoch: u64,
+    /// Its MLS secrets.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub secrets: Vec<u8>,
+    /// The intents that it carries out.
+    #[n(2)]
+    pub intents: Vec<u64>,
+    /// The hash of its bundle's envelope, and what it says: an own message can't be opened.
+    #[n(3)]
+    pub bundle: Option<(Digest, Bundle)>,
+}
+
+/// A text that has not been read back from the mailbox.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(map)]
+pub struct OutItem {
+    /// The message.
+    #[n(0)]
+    pub id: MessageId,
+    /// Its content, encoded and not sealed.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub content: Vec<u8>,
+    /// The hash of its envelope, once it was sealed; by this it is recognised in the mailbox.
+    #[n(2)]
+    pub digest: Option<Digest>,
+    /// Its seq, once the relay has said so.
+    #[n(3)]
+    pub seq: Option<u64>,
+    /// Why it can't be sent, if it can't.
+    #[n(4)]
+    pub failed: Option<String>,
+}
+
+/// A change of membership that somebody asked for.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(map)]
+pub struct Intent {
+    /// Whom.
+    #[n(0)]
+    pub person: PersonId,
+    /// Their handle.
+    #[n(1)]
+    pub handle: String,
+    /// Whether to add or to remove.
+    #[n(2)]
+    pub add: bool,
+}
+
+/// A Post whose reply has not come.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(map)]
+pub struct PendingPost {
+    /// Its parts.
+    #[n(0)]
+    pub parts: Vec<Part>,
+    /// Which matter.
+    #[n(1)]
+    pub matter: MatterId,
+    /// What for.
+    #[n(2)]
+    pub purpose: Purpose,
+}
+
+/// What a Post is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[non_exhaustive]
+pub enum Purpose {
+    /// A new matter's mailbox.
+    #[n(0)]
+    Open,
+    /// A text, by its number in the outbox.
+    #[n(1)]
+    Text(#[n(0)] u64),
+    /// A Commit, by the hash of its envelope.
+    #[n(2)]
+    Commit(#[n(0)] Digest),
+}
+
+/// A person as this device knows them.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(map)]
+pub struct KnownPerson {
+    /// Their handle.
+    #[n(0)]
+    pub handle: String,
+    /// Their role.
+    #[n(1)]
+    pub role: Role,
+    /// Their name, if it was told, and fits the endorsement.
+    #[n(2)]
+    pub name: Option<Name>,
+    /// Whether they gave the name themselves.
+    #[n(3)]
+    pub self_stated: bool,
+    /// Their identity and the chain above; empty until it is known.
+    #[n(4)]
+    pub chain: Vec<Identity>,
+}
+
+impl KnownPerson {
+    /// What to call them: name and handle, or the handle alone.
+    pub fn label(&self) -> String {
+        match &self.name {
+            Some(name) => format!("{} ({})", name.name, self.handle),
+            None => self.handle.clone(),
+        }
+    }
+}
+
+/// An invite that this device made. A secret until it is used.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(map)]
+pub struct OwnInvite {
+    /// Its secret.
+    #[n(0)]
+    pub secret: InviteSecret,
+    /// As what.
+    #[n(1)]
+    pub role: Role,
+    /// The hash of its statement.
+    #[n(2)]
+    pub statement: Digest,
+    /// The name that the inviter gave, if any.
+    #[n(3)]
+    pub name: Option<Name>,
+    /// Until when.
+    #[n(4)]
+    pub expires: Timestamp,
+}
+
+/// One of the last entries of a mailbox.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(map)]
+pub struct Recent {
+    /// The position after it.
+    #[n(0)]
+    pub position: Position,
+    /// Who sent which message, where it was one: a repeat is dropped.
+    #[n(1)]
+    pub message: Option<(PersonId, MessageId)>,
+}
+
+/// A thing that happened in a matter, as this device keeps it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Record {
+    /// The device's own count over all matters, from 1: the cursor of `recv`.
+    #[n(0)]
+    pub cursor: u64,
+    /// Which matter.
+    #[n(1)]
+    pub matter: MatterId,
+    /// Its seq in the matter's mailbox.
+    #[n(2)]
+    pub seq: u64,
+    /// By whom; none where that can't be known.
+    #[n(3)]
+    pub from: Option<PersonId>,
+    /// By which device.
+    #[n(4)]
+    pub device: Option<DeviceId>,
+    /// When, by the author's clock; for what has no such time, by this device's.
+    #[n(5)]
+    pub at: Timestamp,
+    /// What.
+    #[n(6)]
+    pub what: RecordBody,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[non_exhaustive]
+pub enum RecordBody {
+    /// A text, as its author typed it: strip terminal escapes before showing it.
+    #[n(0)]
+    Text {
+        /// Its id.
+        #[n(0)]
+        id: MessageId,
+        /// What it says.
+        #[n(1)]
+        text: String,
+    },
+    /// People were added.
+    #[n(1)]
+    Added {
+        /// Who.
+        #[n(0)]
+        people: Vec<PersonId>,
+    },
+    /// People were removed.
+    #[n(2)]
+    Removed {
+        /// Who.
+        #[n(0)]
+        people: Vec<PersonId>,
+    },
+    /// This device opened or joined the matter here.
+    #[n(3)]
+    Joined,
+    /// A message of a kind that this version does not know.
+    #[n(4)]
+    Unknown,
+    /// Something that could not be opened, or that the rules refuse.
+    #[n(5)]
+    Void {
+        /// Why, a lowercase fact.
+        #[n(0)]
+        why: String,
+    },
+    /// An envelope that had expired at the relay.
+    #[n(6)]
+    Gap,
+    /// A member says to have read something else than this device: the relay shows two histories, or the member lies.
+    #[n(7)]
+    Dispute,
+}
+
+/// Names of rows in [`Table::Counter`].
+#[derive(Debug)]
+pub struct Counters;
+
+impl Counters {
+    /// The highest idem issued.
+    pub const IDEM: &'static [u8] = b"idem";
+    /// The newest record's cursor.
+    pub const CURSOR: &'static [u8] = b"cursor";
+    /// The number of the newest outbox item or intent.
+    pub const NUMBER: &'static [u8] = b"number";
+    /// The inbox's position.
+    pub const INBOX: &'static [u8] = b"inbox";
+    /// Whether a last-resort key package was published.
+    pub const LAST_RESORT: &'static [u8] = b"last resort";
+    /// Whether this person is endorsed, as far as this device knows.
+    pub const READY: &'static [u8] = b"ready";
+    /// The cursor of the last record that `recv` or `chat` printed; the shell's.
+    pub const PRINTED: &'static [u8] = b"printed";
+}
