@@ -27,6 +27,9 @@ use crate::vault::Vault;
 const PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 
+/// How long a session that is closed waits for what it has under way.
+const LINGER: Duration = Duration::from_secs(2);
+
 /// Now, by the system's clock.
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -184,8 +187,15 @@ impl Session {
         Ok(())
     }
 
-    /// Ends the link in order.
+    /// Ends the link in order, after what is under way: an own change of membership, a due answer.
     pub async fn close(mut self) {
+        let until = Instant::now() + LINGER;
+        while self.live.is_some() && self.device.is_caught_up() && !self.device.is_idle() {
+            match self.next(until).await {
+                Ok(Told::Quiet) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
         if let Some(live) = self.live.take() {
             live.close().await;
         }

@@ -288,6 +288,17 @@ impl Device {
         self.posts.is_empty() && !self.rooms.values().any(Room::wants_to_post)
     }
 
+    /// Whether nothing is under way: nothing asked or posted is unanswered, and nothing could be posted now.
+    pub fn is_idle(&self) -> bool {
+        let asked = self.link.as_ref().is_some_and(|link| link.asked.values().any(|asked| *asked != Asked::Ack));
+        let possible = self.rooms.values().filter(|room| room.row.stage == Stage::Open).any(|room| {
+            let waits = |person| self.materials.get(&person).is_some_and(|material| material.waits);
+            room.intents.values().any(|intent| !intent.add || !waits(intent.person))
+                || room.outbox.values().any(|item| item.digest.is_none() && item.failed.is_none())
+        });
+        !asked && self.posts.is_empty() && !possible
+    }
+
     /// The matters, by id.
     pub fn matters(&self) -> impl Iterator<Item = (MatterId, &MatterRow)> {
         self.rooms.iter().map(|(id, room)| (*id, &room.row))
