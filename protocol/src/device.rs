@@ -135,7 +135,7 @@ enum Asked {
     Subscribe(MailboxId),
     Post(u64),
     Ack,
-    KeyPackages,
+    KeyPackages { last_resort: bool },
     Chain(PersonId),
     Take(PersonId),
     People,
@@ -186,6 +186,7 @@ pub struct Device {
     number: u64,
     ready: bool,
     last_resort: bool,
+    now: Timestamp,
     link: Option<Link>,
     outputs: VecDeque<Output>,
     batch: Batch,
@@ -244,6 +245,7 @@ impl Device {
             number: count(Counters::NUMBER).unwrap_or(0),
             ready: count(Counters::READY).unwrap_or(0) == 1,
             last_resort: count(Counters::LAST_RESORT).unwrap_or(0) == 1,
+            now: Timestamp(0),
             link: None,
             outputs: VecDeque::new(),
             batch: Batch::default(),
@@ -262,10 +264,14 @@ impl Device {
         self.outputs.pop_front()
     }
 
-    /// When to call [`Self::handle_time`], if nothing else happens before.
+    /// When to call [`Self::handle_time`], if nothing else happens before. Never a time that this device was told has come.
     pub fn deadline(&self) -> Option<Timestamp> {
-        let waiting = self.rooms.values().filter(|room| room.wants_to_post());
-        waiting.map(|room| room.not_before).filter(|at| *at > Timestamp(0)).min()
+        self.link.as_ref().filter(|link| !link.copied)?;
+        let waiting = self
+            .rooms
+            .iter()
+            .filter(|(id, room)| room.wants_to_post() || self.posts.values().any(|post| post.matter == **id));
+        waiting.map(|(_, room)| room.not_before).filter(|at| *at > self.now).min()
     }
 
     /// Who this device is.
@@ -348,7 +354,7 @@ impl Device {
         let reading: Vec<(MailboxId, Option<Position>)> = self
             .rooms
             .values()
-            .filter(|room| matches!(room.row.stage, Stage::Joining | Stage::Open))
+            .filter(|room| room.reads())
             .map(|room| (room.row.mailbox, (room.row.stage == Stage::Open).then_some(room.row.position)))
             .collect();
         for (mailbox, after) in reading {
@@ -378,11 +384,7 @@ impl Device {
             Asked::Subscribe(mailbox) => self.subscribed(now, mailbox, reply),
             Asked::Post(idem) => self.posted(now, idem, reply),
             Asked::Ack => {}
-            Asked::KeyPackages => {
-                if let Reply::Refused(refused) = reply {
-                    self.deliver(Notice::Problem(refused.into()));
-                }
-            }
+            Asked::KeyPackages { last_resort } => self.published(last_resort, reply),
             Asked::Chain(person) => self.chain_came(person, reply),
             Asked::Take(person) => self.key_packages_came(person, reply),
             Asked::People => {
@@ -437,6 +439,7 @@ impl Device {
 
     /// Everything that follows from what has just happened.
     fn settle(&mut self, now: Timestamp) {
+        self.now = now;
         self.check_caught_up();
         self.pump(now);
         self.flush();
@@ -447,6 +450,7 @@ impl Device {
         let read: BTreeMap<MailboxId, u64> = self
             .rooms
             .values()
+            .filter(|room| room.reads())
             .map(|room| (room.row.mailbox, room.row.position.seq))
             .chain(std::iter::once(inbox))
             .collect();
@@ -518,10 +522,12 @@ impl Device {
         self.posts.remove(&idem)
     }
 
-    /// Sends the Posts that were not sent on this link, in order.
-    fn send_posts(&mut self) {
+    /// Sends the Posts that were not sent on this link and need not wait, in order.
+    fn send_posts(&mut self, now: Timestamp) {
         let Some(link) = self.link.as_ref() else { return };
-        let unsent: Vec<u64> = self.posts.keys().filter(|idem| !link.sent.contains(idem)).copied().collect();
+        let waits = |post: &PendingPost| self.rooms.get(&post.matter).is_some_and(|room| room.not_before > now);
+        let unsent = self.posts.iter().filter(|(idem, post)| !link.sent.contains(idem) && !waits(post));
+        let unsent: Vec<u64> = unsent.map(|(idem, _)| *idem).collect();
         for idem in unsent {
             let Some(pending) = self.posts.get(&idem) else { continue };
             let mac = self.idem_mac(idem, &Post::parts_digest(&pending.parts));
@@ -549,6 +555,11 @@ impl Room {
             not_before: Timestamp(0),
             read_first: 0,
         })
+    }
+
+    /// Whether this device reads the mailbox.
+    fn reads(&self) -> bool {
+        matches!(self.row.stage, Stage::Joining | Stage::Open)
     }
 
     /// Whether there is something that this device would post if it could.

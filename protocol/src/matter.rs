@@ -677,7 +677,7 @@ impl Matter {
         Ok(Opened { sender, seen, plaintext })
     }
 
-    /// Builds a Commit without applying it. Nothing of this matter changes.
+    /// Builds a Commit without applying it. The epoch stays, but a key is used up: persist [`Self::state`] before sending.
     ///
     /// # Errors
     /// [`PeerMisbehaved::Void`] if the rules forbid it, or a key package is not what it should be.
@@ -707,6 +707,7 @@ impl Matter {
             None => None,
         };
         let secrets = Zeroizing::new(secrets.to_bytes().map_err(|_| Misuse::Crypto)?);
+        self.write()?;
         Ok(Built { commit, welcome, secrets, epoch })
     }
 

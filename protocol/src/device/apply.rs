@@ -13,7 +13,7 @@ use crate::device::state::{
 };
 use crate::device::{Device, Notice, Room};
 use crate::envelope::{self, Class};
-use crate::error::{Error, Misuse, PeerMisbehaved};
+use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{Entry, EntryBody, Reply, Request};
 use crate::identity::{Endorsement, Identity, verify_chain};
 use crate::ids::{DeviceId, MailboxId, MatterId, PersonId, Position, Timestamp};
@@ -26,13 +26,17 @@ impl Device {
     pub(super) fn subscribed(&mut self, now: Timestamp, mailbox: MailboxId, reply: Reply) {
         match reply {
             Reply::Subscribed { start, head } => {
+                let matter = self.room_of(mailbox);
+                let stage = matter.and_then(|id| self.rooms.get(&id)).map(|room| room.row.stage);
+                if let Some(matter) = matter.filter(|_| stage == Some(Stage::Open)) {
+                    if !self.continues(matter, &start) {
+                        return;
+                    }
+                }
                 if let Some(link) = self.link.as_mut() {
                     link.heads.insert(mailbox, head);
                 }
-                let joining = self
-                    .room_of(mailbox)
-                    .filter(|id| self.rooms.get(id).is_some_and(|room| room.row.stage == Stage::Joining));
-                if let Some(matter) = joining {
+                if let Some(matter) = matter.filter(|_| stage == Some(Stage::Joining)) {
                     if let Some(room) = self.rooms.get_mut(&matter) {
                         room.row.position = start;
                         room.row.fence = start;
@@ -43,15 +47,27 @@ impl Device {
                     self.deliver(Notice::Joined(matter));
                 }
             }
+            // The relay alone can't claim a removal, nor take back what was read: the matter rests, on this link.
             Reply::Refused(refused) => {
-                // A mailbox that this device may not read any more: it was revoked there without a Commit.
-                if let Some(matter) = self.room_of(mailbox) {
-                    self.deliver(Notice::Problem(refused.into()));
-                    self.close(matter, Stage::Removed);
-                }
+                let read = self.room_of(mailbox).and_then(|id| self.rooms.get(&id)).map(|room| room.row.position.seq);
+                self.deliver(Notice::Problem(match (read, refused) {
+                    (Some(seq), Refused::Malformed { .. }) if seq > 0 => PeerMisbehaved::Fork { seq }.into(),
+                    (_, refused) => refused.into(),
+                }));
             }
             _ => {}
         }
+    }
+
+    /// Whether reading goes on where this device left off. A relay that says otherwise shows two histories: the matter stops.
+    fn continues(&mut self, matter: MatterId, start: &Position) -> bool {
+        let Some(position) = self.rooms.get(&matter).map(|room| room.row.position) else { return false };
+        if position == *start || position.seq == 0 {
+            return position == *start;
+        }
+        self.deliver(Notice::Problem(PeerMisbehaved::Fork { seq: position.seq }.into()));
+        self.close(matter, Stage::Forked);
+        false
     }
 
     /// The relay says that this device's reading of a mailbox has ended. Whether it was removed, only a Commit tells.
@@ -73,7 +89,6 @@ impl Device {
             for entry in entries {
                 self.inbox_entry(now, &entry);
             }
-            self.batch.put(Table::Counter, None, Counters::INBOX, &self.inbox);
             self.acknowledge(mailbox, self.inbox.seq);
             return;
         }
@@ -96,6 +111,7 @@ impl Device {
             return;
         }
         self.inbox = self.inbox.next(entry.fence, &entry.digest());
+        self.batch.put(Table::Counter, None, Counters::INBOX, &self.inbox);
         let EntryBody::Envelope(bytes) = &entry.body else { return };
         let joined = match envelope::unwrap(&bytes.0) {
             Ok((Class::Welcome, welcome)) => self.welcome(now, welcome),
@@ -173,6 +189,7 @@ impl Device {
                 if let Some(room) = self.rooms.get_mut(&matter) {
                     room.group = None;
                 }
+                self.own_commit_void(matter, &digest, &error);
                 None
             }
         };
@@ -334,6 +351,15 @@ impl Device {
         Ok(())
     }
 
+    /// An own Commit that nobody can apply is not built again and again: what it was for is reported.
+    fn own_commit_void(&mut self, matter: MatterId, digest: &Digest, why: &Error) {
+        let Some(commit) = self.rooms.get_mut(&matter).and_then(|room| room.commits.remove(digest)) else { return };
+        self.batch.delete(Table::Commit, Some(matter), digest.as_bytes());
+        for number in commit.intents {
+            self.not_done(matter, number, why.clone());
+        }
+    }
+
     /// Takes over the people and title of a new epoch; returns who came and who went.
     fn people_changed(
         &mut self,
@@ -391,9 +417,17 @@ impl Device {
     pub(super) fn close(&mut self, matter: MatterId, stage: Stage) {
         let Some(room) = self.rooms.get_mut(&matter) else { return };
         room.row.stage = stage;
-        let intents: Vec<u64> = std::mem::take(&mut room.intents).into_keys().collect();
-        for number in intents {
+        let why = Refused::not_allowed("you are no longer in this matter");
+        for number in std::mem::take(&mut room.intents).into_keys() {
             self.batch.delete(Table::Intent, Some(matter), &number.to_be_bytes());
+        }
+        for digest in std::mem::take(&mut room.commits).into_keys() {
+            self.batch.delete(Table::Commit, Some(matter), digest.as_bytes());
+        }
+        for (number, item) in room.outbox.iter_mut().filter(|(_, item)| item.seq.is_none() && item.failed.is_none()) {
+            item.failed = Some(why.to_string());
+            self.batch.put(Table::Outbox, Some(matter), &number.to_be_bytes(), &*item);
+            self.notices.push(Notice::Unsendable { matter, id: item.id, why: why.clone() });
         }
         let posts: Vec<u64> =
             self.posts.iter().filter(|(_, post)| post.matter == matter).map(|(idem, _)| *idem).collect();

@@ -139,11 +139,11 @@ impl Device {
                         material.chain = Some(chain);
                     }
                 }
-                Ok(_) => self.deliver(Notice::Problem(PeerMisbehaved::Mismatch("a chain of endorsements").into())),
+                Ok(_) => self.material_failed(person, PeerMisbehaved::Mismatch("a chain of endorsements").into()),
                 Err(error) => self.material_failed(person, error),
             },
             Reply::Refused(refused) => self.material_failed(person, refused.into()),
-            _ => {}
+            _ => self.material_failed(person, PeerMisbehaved::Mismatch("the relay's answer").into()),
         }
     }
 
@@ -155,7 +155,7 @@ impl Device {
                 }
             }
             Reply::Refused(refused) => self.material_failed(person, refused.into()),
-            _ => {}
+            _ => self.material_failed(person, PeerMisbehaved::Mismatch("the relay's answer").into()),
         }
     }
 
@@ -170,25 +170,37 @@ impl Device {
         if told {
             return;
         }
-        let wanting: Vec<(crate::ids::MatterId, u64)> = self
+        let wanting: Vec<(crate::ids::MatterId, u64, bool)> = self
             .rooms
             .iter()
             .flat_map(|(id, room)| room.intents.iter().map(move |(number, intent)| (*id, *number, intent)))
             .filter(|(_, _, intent)| intent.add && intent.person == person)
-            .map(|(id, number, _)| (id, number))
+            .map(|(id, number, intent)| (id, number, intent.told))
             .collect();
-        for (matter, number) in wanting {
-            if waits {
-                self.deliver(Notice::Waits { matter, person });
-            } else {
+        for (matter, number, told) in wanting {
+            if !waits {
                 self.not_done(matter, number, error.clone());
+            } else if !told {
+                self.tell_waits(matter, number);
             }
         }
+    }
+
+    fn tell_waits(&mut self, matter: crate::ids::MatterId, number: u64) {
+        let Some(intent) = self.rooms.get_mut(&matter).and_then(|room| room.intents.get_mut(&number)) else { return };
+        intent.told = true;
+        let person = intent.person;
+        self.batch.put(Table::Intent, Some(matter), &number.to_be_bytes(), &*intent);
+        self.deliver(Notice::Waits { matter, person });
     }
 
     pub(super) fn newcomers_came(&mut self, now: Timestamp, reply: Reply) {
         let Reply::Newcomers { newcomers } = reply else { return };
         for newcomer in newcomers.into_iter().take(limits::INVITES_OPEN_MAX) {
+            let under_way = |asked: &Asked| matches!(asked, Asked::Endorse(person, ..) if *person == newcomer.person);
+            if self.link.as_ref().is_some_and(|link| link.asked.values().any(under_way)) {
+                continue;
+            }
             match self.endorse(now, &newcomer) {
                 Ok(endorsement) => {
                     let person = newcomer.person;
@@ -255,6 +267,10 @@ impl Device {
 
     /// Makes key packages until the relay has as many as it should, and a last-resort one.
     pub(super) fn top_up_key_packages(&mut self, left: u32) -> Result<(), Error> {
+        let asked = |link: &super::Link| link.asked.values().any(|asked| matches!(asked, Asked::KeyPackages { .. }));
+        if self.link.as_ref().is_none_or(asked) {
+            return Ok(());
+        }
         let left = usize::try_from(left).unwrap_or(usize::MAX);
         let missing = limits::KEY_PACKAGES.saturating_sub(left);
         let single = if missing > limits::KEY_PACKAGES / 2 { missing } else { 0 };
@@ -266,12 +282,21 @@ impl Device {
             single_use.push(self.new_key_package(false)?);
         }
         let last_resort = if self.last_resort { None } else { Some(self.new_key_package(true)?) };
-        if last_resort.is_some() {
-            self.last_resort = true;
-            self.batch.put(Table::Counter, None, Counters::LAST_RESORT, &1_u64);
-        }
-        self.ask(Asked::KeyPackages, Request::PublishKeyPackages { single_use, last_resort });
+        let asked = Asked::KeyPackages { last_resort: last_resort.is_some() };
+        self.ask(asked, Request::PublishKeyPackages { single_use, last_resort });
         Ok(())
+    }
+
+    /// Key packages are at the relay: only now does the last-resort one count.
+    pub(super) fn published(&mut self, last_resort: bool, reply: Reply) {
+        match reply {
+            Reply::Refused(refused) => self.deliver(Notice::Problem(refused.into())),
+            _ if last_resort => {
+                self.last_resort = true;
+                self.batch.put(Table::Counter, None, Counters::LAST_RESORT, &1_u64);
+            }
+            _ => {}
+        }
     }
 
     fn new_key_package(&mut self, last_resort: bool) -> Result<Blob, Error> {

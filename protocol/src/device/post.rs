@@ -104,7 +104,7 @@ impl Device {
     /// # Errors
     /// [`Refused::NotAllowed`] unless this person manages the matter; [`Misuse`] if it is not open here.
     pub fn add(&mut self, now: Timestamp, matter: MatterId, person: PersonId, handle: &str) -> Result<(), Error> {
-        self.intend(now, matter, Intent { person, handle: handle.to_owned(), add: true })
+        self.intend(now, matter, Intent { person, handle: handle.to_owned(), add: true, told: false })
     }
 
     /// Wants somebody out of a matter.
@@ -115,7 +115,7 @@ impl Device {
         if person == self.profile.person {
             return Err(Misuse::Busy("nobody can remove themselves; ask another attorney or staff member").into());
         }
-        self.intend(now, matter, Intent { person, handle: handle.to_owned(), add: false })
+        self.intend(now, matter, Intent { person, handle: handle.to_owned(), add: false, told: false })
     }
 
     fn intend(&mut self, now: Timestamp, matter: MatterId, intent: Intent) -> Result<(), Error> {
@@ -127,7 +127,11 @@ impl Device {
             return Err(Refused::not_allowed("you are no longer in this matter").into());
         }
         let (person, add) = (intent.person, intent.add);
-        if room.row.people.contains(&person) == add {
+        // The newest wish counts, a repeated one is told about again.
+        let replaced = room.intents.iter().filter(|(_, other)| other.person == person);
+        let replaced: Vec<u64> = replaced.map(|(number, _)| *number).collect();
+        if room.row.people.contains(&person) == add && room.commits.is_empty() {
+            self.drop_intents(matter, &replaced);
             self.deliver(Notice::Done { matter, person, add });
             self.settle(now);
             return Ok(());
@@ -136,27 +140,35 @@ impl Device {
             return Err(Malformed::TooLarge { what: "matter's list of people", limit: limits::PEOPLE_MAX }.into());
         }
         self.materials.remove(&person);
-        let known = room.intents.values().any(|other| other.person == person && other.add == add);
-        if !known {
-            let number = self.next_number();
-            self.batch.put(Table::Intent, Some(matter), &number.to_be_bytes(), &intent);
-            if let Some(room) = self.rooms.get_mut(&matter) {
-                room.intents.retain(|_, other| other.person != person);
-                room.intents.insert(number, intent);
-            }
+        self.drop_intents(matter, &replaced);
+        let number = self.next_number();
+        self.batch.put(Table::Intent, Some(matter), &number.to_be_bytes(), &intent);
+        if let Some(room) = self.rooms.get_mut(&matter) {
+            room.intents.insert(number, intent);
         }
         self.settle(now);
         Ok(())
     }
 
+    fn drop_intents(&mut self, matter: MatterId, numbers: &[u64]) {
+        for number in numbers {
+            self.batch.delete(Table::Intent, Some(matter), &number.to_be_bytes());
+            if let Some(room) = self.rooms.get_mut(&matter) {
+                room.intents.remove(number);
+            }
+        }
+    }
+
     /// Posts whatever can be posted now.
     pub(super) fn pump(&mut self, now: Timestamp) {
-        let usable = self.link.as_ref().is_some_and(|link| link.caught_up && !link.copied);
-        if !usable {
-            return;
-        }
-        let matters: Vec<MatterId> =
-            self.rooms.iter().filter(|(_, room)| room.may_post(now)).map(|(matter, _)| *matter).collect();
+        let Some(link) = self.link.as_ref().filter(|link| link.caught_up && !link.copied) else { return };
+        // Nothing is posted to a mailbox that this link does not read.
+        let matters: Vec<MatterId> = self
+            .rooms
+            .iter()
+            .filter(|(_, room)| room.may_post(now) && link.heads.contains_key(&room.row.mailbox))
+            .map(|(matter, _)| *matter)
+            .collect();
         for matter in matters {
             if self.posts.values().any(|post| post.matter == matter) {
                 continue;
@@ -169,7 +181,7 @@ impl Device {
                 }
             }
         }
-        self.send_posts();
+        self.send_posts(now);
     }
 
     /// After an error, only what was saved counts.
@@ -195,7 +207,17 @@ impl Device {
         let next = room.outbox.iter().find(|(_, item)| item.digest.is_none() && item.failed.is_none());
         let Some((number, item)) = next.map(|(number, item)| (*number, item.clone())) else { return Ok(()) };
         let seen = Seen { position: room.row.position, roster: None, bundle: None };
-        let part = self.sealed(matter, &item.content, &seen)?;
+        let part = match self.sealed(matter, &item.content, &seen) {
+            Ok(part) => part,
+            // It will never fit; whatever else went wrong may pass.
+            Err(Error::Malformed(malformed)) => {
+                let why = Refused::malformed(malformed.to_string());
+                self.deliver(Notice::Unsendable { matter, id: item.id, why: why.clone() });
+                self.save_item(matter, number, OutItem { failed: Some(why.to_string()), ..item });
+                return Ok(());
+            }
+            Err(error) => return Err(error),
+        };
         let digest = part_digest(&part);
         self.save_item(matter, number, OutItem { digest: Some(digest), ..item });
         self.new_post(PendingPost { parts: vec![part], matter, purpose: Purpose::Text(number) });
@@ -246,15 +268,24 @@ impl Device {
         let (row, intents) = (room.row.clone(), room.intents.clone());
         let mut wanted = Wanted::default();
         for (number, intent) in &intents {
-            let refused = if intent.add {
-                let Some(material) = self.materials.get(&intent.person).filter(|material| !material.waits) else {
-                    continue;
+            if row.people.contains(&intent.person) == intent.add {
+                self.drop_intents(matter, &[*number]);
+                self.deliver(Notice::Done { matter, person: intent.person, add: intent.add });
+                continue;
+            }
+            let refused =
+                if intent.add && wanted.participants.len().saturating_add(row.people.len()) >= limits::PEOPLE_MAX {
+                    let limit = limits::PEOPLE_MAX;
+                    Some(Malformed::TooLarge { what: "matter's list of people", limit }.into())
+                } else if intent.add {
+                    let Some(material) = self.materials.get(&intent.person).filter(|material| !material.waits) else {
+                        continue;
+                    };
+                    wanted.add(intent.person, material, &self.profile.organisation, now).err()
+                } else {
+                    wanted.remove.push(intent.person);
+                    None
                 };
-                wanted.add(intent.person, material, &self.profile.organisation, now).err()
-            } else {
-                wanted.remove.push(intent.person);
-                None
-            };
             match refused {
                 Some(why) => self.not_done(matter, *number, why),
                 None => wanted.intents.push(*number),
@@ -263,7 +294,15 @@ impl Device {
         if wanted.intents.is_empty() {
             return Ok(false);
         }
-        self.commit_post(matter, &row, wanted)?;
+        let numbers = wanted.intents.clone();
+        if let Err(why) = self.commit_post(matter, &row, wanted) {
+            // What the rules or the library refuse now they refuse again: it is told, and blocks nothing else.
+            self.drop_group(matter);
+            for number in numbers {
+                self.not_done(matter, number, why.clone());
+            }
+            return Ok(false);
+        }
         Ok(true)
     }
 
@@ -307,6 +346,7 @@ impl Device {
             companion,
         };
         let built = self.group(matter)?.build(change, &seen, certificates)?;
+        self.save_state(matter);
         let commit = envelope::wrap(Class::Commit, &built.commit)?;
         let digest = Digest::of(&[&commit]);
         parts.push(self.append(matter, &commit, true)?);

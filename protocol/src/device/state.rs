@@ -299,6 +299,9 @@ pub struct Intent {
     /// Whether to add or to remove.
     #[n(2)]
     pub add: bool,
+    /// Whether the user was told that it waits; told once, not on each link.
+    #[cbor(n(3), default)]
+    pub told: bool,
 }
 
 /// A Post whose reply has not come.

@@ -200,3 +200,14 @@ fn a_commit_without_its_certificates_is_void() {
     let built = add(&mut hers, &[&ada, &bob, &eve], &eve).unwrap();
     assert!(his.apply(&built.commit, Certificates::default()).is_err());
 }
+
+/// Two Commits of one epoch must not come from one key: what the first used up is in the state, even if it is never applied.
+#[test]
+fn building_a_commit_uses_up_a_key_of_the_saved_state() {
+    let (_ada, mut hers, _bob, _his) = pair();
+    let (before, epoch) = (hers.state(), hers.epoch());
+    hers.build(Change { remove: vec![1], context: None, ..Change::default() }, &seen(), Certificates::default())
+        .unwrap();
+    assert_ne!(before, hers.state());
+    assert_eq!(epoch, hers.epoch());
+}

@@ -1,0 +1,662 @@
+//! What devices are tested against: vaults in memory, a relay that follows the mailbox rules and can be told to lie, and a pump.
+//!
+//! Invariant: a vault is changed by whole batches alone, and the relay accepts one content for one idem, as the real ones do.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::OnceLock;
+
+use zeroize::Zeroizing;
+
+use crate::device::state::{Batch, Record, RecordBody, RowKey, Rows, Snapshot, Table};
+use crate::device::{Device, Enrolment, NewPersonInvite, Notice, Output, rows_of};
+use crate::error::{Misuse, Refused};
+use crate::frame::{
+    AcceptedIdem, AdmittedBody, Blob, Entry, EntryBody, Event, FromRelay, InviteView, NewInvite, Part, Post,
+    Registration, Reply, Request, Rights, TakenKeyPackage, VERSION,
+};
+use crate::identity::{DeviceCertificate, Identity, Role, Signed};
+use crate::ids::{DeviceId, InviteId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
+use crate::invite::{Invite, InviteSecret};
+use crate::limits;
+use crate::suite::{Digest, PublicKey, SecretKey};
+
+/// A vault in memory.
+#[derive(Clone, Default)]
+pub(super) struct Vault(pub(super) BTreeMap<RowKey, Zeroizing<Vec<u8>>>);
+
+impl Vault {
+    fn apply(&mut self, batch: Batch) {
+        for (key, value) in batch.into_rows() {
+            match value {
+                Some(value) => self.0.insert(key, value),
+                None => self.0.remove(&key),
+            };
+        }
+    }
+}
+
+impl Snapshot for Vault {
+    fn rows(&self, table: Table, matter: Option<MatterId>) -> Result<Rows, Misuse> {
+        let of = self.0.iter().filter(|((t, m, _), _)| *t == table && *m == matter);
+        Ok(of.map(|((_, _, key), value)| (key.clone(), value.clone())).collect())
+    }
+}
+
+#[derive(Clone)]
+struct Grant {
+    device: DeviceId,
+    rights: Rights,
+    from: u64,
+    until: Option<u64>,
+}
+
+#[derive(Clone)]
+struct Mailbox {
+    entries: Vec<Entry>,
+    head: Position,
+    fence: Position,
+    positions: Vec<Position>,
+    grants: Vec<Grant>,
+    inbox_of: Option<DeviceId>,
+}
+
+#[derive(Clone)]
+struct Person {
+    registration: Registration,
+    endorsement: Option<Signed>,
+    inviter: Option<PersonId>,
+}
+
+/// A relay in memory.
+#[derive(Clone, Default)]
+pub(super) struct Relay {
+    organisation: Option<PublicKey>,
+    people: BTreeMap<PersonId, Person>,
+    devices: BTreeMap<DeviceId, (PersonId, MailboxId)>,
+    mailboxes: BTreeMap<MailboxId, Mailbox>,
+    single_use: BTreeMap<DeviceId, VecDeque<Blob>>,
+    pub(super) last_resort: BTreeMap<DeviceId, Blob>,
+    accepted: BTreeMap<(DeviceId, u64), (Digest, Vec<u64>)>,
+    pub(super) newest: BTreeMap<DeviceId, AcceptedIdem>,
+    invites: BTreeMap<InviteId, (PersonId, NewInvite)>,
+    envelopes: BTreeSet<Digest>,
+    events: Vec<(PersonId, Event)>,
+    /// How many Posts came, accepted or not.
+    pub(super) posts: usize,
+    /// The next Posts are refused with these.
+    pub(super) refuse: VecDeque<Refused>,
+    /// After the next Post is accepted the link breaks instead of a reply.
+    pub(super) lose_reply: bool,
+    /// Instead of somebody's key packages those of somebody else are served.
+    pub(super) swap_packages: BTreeMap<PersonId, PersonId>,
+    /// Key packages are served with their last byte changed, a byte of their signature.
+    pub(super) spoil_packages: bool,
+    /// Instead of somebody's chain that of somebody else is served.
+    pub(super) swap_chain: BTreeMap<PersonId, PersonId>,
+    /// What one device is shown of matters instead of the truth.
+    pub(super) shown: Option<(DeviceId, fn(&mut Vec<Entry>))>,
+    /// Registrations are shown altered.
+    pub(super) altered: Option<fn(&mut Registration)>,
+}
+
+impl Relay {
+    fn chain(&self, person: PersonId) -> Vec<Identity> {
+        let mut chain = Vec::new();
+        let mut next = Some(person);
+        while let Some(row) = next.and_then(|person| self.people.get(&person)) {
+            let Some(endorsement) = row.endorsement.clone() else { break };
+            let said: crate::identity::Endorsement = endorsement.unverified("endorsement").unwrap();
+            next = said.issuer.map(|issuer| issuer.person);
+            chain.push(crate::device::enrol::identity_of(&row.registration, endorsement));
+        }
+        chain
+    }
+
+    fn register(&mut self, registration: &Registration, inviter: Option<PersonId>) -> DeviceId {
+        let certificate: DeviceCertificate = registration.certificate.unverified("certificate").unwrap();
+        let endorsement = registration.organisation.as_ref().map(|founding| founding.endorsement.clone());
+        if let Some(founding) = &registration.organisation {
+            self.organisation = Some(founding.key.clone());
+        }
+        self.people.insert(registration.person, Person { registration: registration.clone(), endorsement, inviter });
+        self.devices.insert(certificate.device, (registration.person, registration.inbox));
+        self.mailboxes.insert(registration.inbox, mailbox(registration.inbox, Some(certificate.device)));
+        if let Some(inviter) = inviter {
+            self.events.push((inviter, Event::Newcomer));
+        }
+        certificate.device
+    }
+
+    fn admitted(&self, device: DeviceId, now: Timestamp) -> AdmittedBody {
+        let (person, _) = self.devices[&device];
+        AdmittedBody {
+            version: VERSION,
+            relay_key: relay_key().public().unwrap(),
+            incarnation: [1; 16],
+            now,
+            idem: self.newest.get(&device).cloned(),
+            key_packages: self.single_use.get(&device).map_or(0, |packages| packages.len() as u32),
+            ready: self.people[&person].endorsement.is_some(),
+            organisation: self.organisation.clone(),
+            firm: "Firm".to_owned(),
+        }
+    }
+
+    fn handle(&mut self, device: DeviceId, request: &Request) -> Reply {
+        let (own, _) = self.devices[&device];
+        match request {
+            Request::Post(post) => self.post(device, post).map_or_else(Reply::Refused, |seqs| Reply::Posted { seqs }),
+            Request::Subscribe { mailbox, after } => self.subscribe(device, *mailbox, *after),
+            Request::Ack { .. } => Reply::Done,
+            Request::PublishKeyPackages { single_use, last_resort } => {
+                self.single_use.entry(device).or_default().extend(single_use.iter().cloned());
+                self.last_resort.extend(last_resort.iter().map(|package| (device, package.clone())));
+                Reply::Done
+            }
+            Request::TakeKeyPackages { person } => self.take(*person),
+            Request::People => Reply::People { people: Vec::new() },
+            Request::Chain { person } => {
+                let shown = self.swap_chain.get(person).unwrap_or(person);
+                match self.chain(*shown) {
+                    chain if chain.is_empty() => Reply::Refused(Refused::not_found("that person")),
+                    chain => Reply::Chain { chain },
+                }
+            }
+            Request::Invite(invite) => {
+                let statement: crate::invite::InviteStatement = invite.statement.unverified("invite").unwrap();
+                self.invites.insert(statement.invite, (own, invite.clone()));
+                Reply::Done
+            }
+            Request::Newcomers => {
+                let waiting = self.people.values().filter(|row| row.endorsement.is_none() && row.inviter == Some(own));
+                let mut newcomers: Vec<Registration> = waiting.map(|row| row.registration.clone()).collect();
+                if let Some(alter) = self.altered {
+                    newcomers.iter_mut().for_each(alter);
+                }
+                Reply::Newcomers { newcomers }
+            }
+            Request::Endorse { person, endorsement } => {
+                self.people.get_mut(person).unwrap().endorsement = Some(endorsement.clone());
+                self.events.push((*person, Event::Endorsed));
+                Reply::Done
+            }
+            _ => Reply::Refused(Refused::malformed("request")),
+        }
+    }
+
+    fn take(&mut self, person: PersonId) -> Reply {
+        let person = *self.swap_packages.get(&person).unwrap_or(&person);
+        if self.people[&person].endorsement.is_none() {
+            return Reply::Refused(Refused::not_found("key packages"));
+        }
+        let devices: Vec<(DeviceId, MailboxId)> = self
+            .devices
+            .iter()
+            .filter(|(_, (owner, _))| *owner == person)
+            .map(|(d, (_, inbox))| (*d, *inbox))
+            .collect();
+        let mut packages = Vec::new();
+        for (device, inbox) in devices {
+            let waiting = self.single_use.entry(device).or_default();
+            let package = waiting.pop_front().or_else(|| self.last_resort.get(&device).cloned());
+            if waiting.len() < limits::KEY_PACKAGES / 2 {
+                self.events.push((person, Event::KeyPackagesLow { left: waiting.len() as u32 }));
+            }
+            let package = package.map(|Blob(mut bytes)| {
+                let last = bytes.last_mut().unwrap();
+                *last ^= u8::from(self.spoil_packages);
+                Blob(bytes)
+            });
+            packages.extend(package.map(|package| TakenKeyPackage { device, inbox, package }));
+        }
+        Reply::KeyPackages { packages }
+    }
+
+    fn subscribe(&self, device: DeviceId, mailbox: MailboxId, after: Option<Position>) -> Reply {
+        let Some((from, until)) = self.readable(device, mailbox) else {
+            return Reply::Refused(Refused::not_found("that mailbox"));
+        };
+        let row = &self.mailboxes[&mailbox];
+        let lied_to = self.shown.is_some_and(|(reader, _)| reader == device);
+        let start = match after {
+            Some(after) if lied_to => after,
+            _ => row.positions[after.map_or(from, |after| after.seq) as usize],
+        };
+        if after.is_some_and(|after| after != start) {
+            return Reply::Refused(Refused::malformed("that position is not in this mailbox"));
+        }
+        Reply::Subscribed { start, head: self.view(device, mailbox).len().min(until as usize) as u64 }
+    }
+
+    fn readable(&self, device: DeviceId, mailbox: MailboxId) -> Option<(u64, u64)> {
+        let row = self.mailboxes.get(&mailbox)?;
+        if row.inbox_of == Some(device) {
+            return Some((0, u64::MAX));
+        }
+        let grant = row.grants.iter().rev().find(|grant| grant.device == device)?;
+        Some((grant.from, grant.until.unwrap_or(u64::MAX)))
+    }
+
+    /// The entries of a mailbox as a device is shown them.
+    fn view(&self, device: DeviceId, mailbox: MailboxId) -> Vec<Entry> {
+        let row = &self.mailboxes[&mailbox];
+        let mut entries = row.entries.clone();
+        if let Some((_, alter)) = self.shown.filter(|(reader, _)| *reader == device && row.inbox_of.is_none()) {
+            alter(&mut entries);
+            for (index, entry) in entries.iter_mut().enumerate() {
+                entry.seq = index as u64 + 1;
+            }
+        }
+        entries
+    }
+
+    fn post(&mut self, device: DeviceId, post: &Post) -> Result<Vec<u64>, Refused> {
+        self.posts += 1;
+        let parts = Post::parts_digest(&post.parts);
+        if let Some((known, seqs)) = self.accepted.get(&(device, post.idem)) {
+            assert_eq!(*known, parts, "an idem stands for two different Posts");
+            return Ok(seqs.clone());
+        }
+        if let Some(refused) = self.refuse.pop_front() {
+            return Err(refused);
+        }
+        let before = self.mailboxes.clone();
+        let mut seqs = Vec::new();
+        for part in &post.parts {
+            if let Err(refused) = self.part(device, part, &mut seqs) {
+                self.mailboxes = before;
+                return Err(refused);
+            }
+        }
+        for part in &post.parts {
+            if let Part::Append { mailbox, envelope, .. } = part
+                && self.mailboxes[mailbox].inbox_of.is_none()
+            {
+                assert!(self.envelopes.insert(Digest::of(&[&envelope.0])), "one envelope stands in a matter twice");
+            }
+        }
+        self.accepted.insert((device, post.idem), (parts, seqs.clone()));
+        if self.newest.get(&device).is_none_or(|newest| newest.idem < post.idem) {
+            self.newest.insert(device, AcceptedIdem { idem: post.idem, parts, mac: post.mac });
+        }
+        Ok(seqs)
+    }
+
+    fn part(&mut self, by: DeviceId, part: &Part, seqs: &mut Vec<u64>) -> Result<(), Refused> {
+        match part {
+            Part::Create { mailbox: id } => {
+                let mut created = mailbox(*id, None);
+                created.grants.push(Grant { device: by, rights: Rights::MANAGER, from: 0, until: None });
+                if self.mailboxes.insert(*id, created).is_some() {
+                    return Err(Refused::malformed("that mailbox exists"));
+                }
+            }
+            Part::Append { mailbox, base, fence, envelope, .. } => {
+                let row = self.mailboxes.get_mut(mailbox).ok_or_else(|| Refused::not_found("that mailbox"))?;
+                if row.inbox_of.is_none() {
+                    row.may(by, Rights::MEMBER)?;
+                    if *base != row.fence {
+                        assert_eq!(row.positions[base.seq as usize], *base, "a base that is no position");
+                        return Err(Refused::Stale { latest: row.fence.seq });
+                    }
+                }
+                let body = EntryBody::Envelope(envelope.clone());
+                let entry = Entry { seq: row.head.seq + 1, fence: *fence, body };
+                row.head = row.head.next(*fence, &entry.digest());
+                row.positions.push(row.head);
+                if *fence {
+                    row.fence = row.head;
+                }
+                seqs.push(entry.seq);
+                row.entries.push(entry);
+            }
+            Part::Grant { mailbox, device, rights } => {
+                let row = self.mailboxes.get_mut(mailbox).ok_or_else(|| Refused::not_found("that mailbox"))?;
+                row.may(by, Rights::MANAGER)?;
+                if row.grants.iter().any(|grant| grant.device == *device && grant.until.is_none()) {
+                    return Err(Refused::malformed("that device is in this matter already"));
+                }
+                row.grants.push(Grant { device: *device, rights: *rights, from: row.head.seq, until: None });
+            }
+            Part::Revoke { mailbox, device } => {
+                let row = self.mailboxes.get_mut(mailbox).ok_or_else(|| Refused::not_found("that mailbox"))?;
+                row.may(by, Rights::MANAGER)?;
+                let until = row.head.seq;
+                let mut open = row.grants.iter_mut().filter(|grant| grant.device == *device && grant.until.is_none());
+                open.next().ok_or_else(|| Refused::not_found("that device"))?.until = Some(until);
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Mailbox {
+    fn may(&self, device: DeviceId, rights: Rights) -> Result<(), Refused> {
+        let open = |grant: &&Grant| grant.device == device && grant.until.is_none() && grant.rights.include(rights);
+        self.grants.iter().find(open).map(|_| ()).ok_or_else(|| Refused::not_allowed("you may not do that there"))
+    }
+}
+
+fn mailbox(id: MailboxId, inbox_of: Option<DeviceId>) -> Mailbox {
+    let start = Position::start(id);
+    Mailbox { entries: Vec::new(), head: start, fence: start, positions: vec![start], grants: Vec::new(), inbox_of }
+}
+
+fn relay_key() -> &'static SecretKey {
+    static KEY: OnceLock<SecretKey> = OnceLock::new();
+    KEY.get_or_init(SecretKey::generate)
+}
+
+#[derive(Default)]
+struct Wire {
+    next: BTreeMap<MailboxId, u64>,
+    incoming: VecDeque<FromRelay>,
+}
+
+/// A device with its vault and its link.
+pub(super) struct Node {
+    pub(super) device: Device,
+    pub(super) vault: Vault,
+    pub(super) notices: Vec<Notice>,
+    pub(super) persists: usize,
+    /// The device crashes right after this Persist.
+    pub(super) crash_at: Option<usize>,
+    wire: Option<Wire>,
+}
+
+impl Node {
+    fn open(vault: Vault) -> Self {
+        let device = Device::open(&vault).unwrap();
+        Self { device, vault, notices: Vec::new(), persists: 0, crash_at: None, wire: None }
+    }
+
+    pub(super) fn person(&self) -> PersonId {
+        self.device.profile().person
+    }
+
+    pub(super) fn is_online(&self) -> bool {
+        self.wire.is_some()
+    }
+
+    /// Everything in memory is gone, and so is whatever was not sent.
+    pub(super) fn crash(&mut self) {
+        self.device = Device::open(&self.vault).unwrap();
+        self.wire = None;
+        self.crash_at = None;
+    }
+}
+
+/// Devices, their relay and the time.
+pub(super) struct World {
+    pub(super) now: Timestamp,
+    pub(super) relay: Relay,
+    pub(super) nodes: Vec<Node>,
+}
+
+pub(super) const ADA: usize = 0;
+pub(super) const BOB: usize = 1;
+pub(super) const CYN: usize = 2;
+pub(super) const DAN: usize = 3;
+pub(super) const EVE: usize = 4;
+
+impl World {
+    /// Two attorneys, one of staff and two clients, ready and online. Ada is the registrar.
+    pub(super) fn office() -> Self {
+        static SEED: OnceLock<(Relay, Vec<Vault>)> = OnceLock::new();
+        let (relay, vaults) = SEED.get_or_init(|| {
+            let mut world = Self { now: Timestamp(1_800_000_000_000), relay: Relay::default(), nodes: Vec::new() };
+            world.found("ada");
+            world.join(ADA, "bob", Role::Attorney);
+            world.join(ADA, "cyn", Role::Staff);
+            world.join(BOB, "dan", Role::Client);
+            world.join(CYN, "eve", Role::Client);
+            (world.relay, world.nodes.into_iter().map(|node| node.vault).collect())
+        });
+        let nodes = vaults.iter().cloned().map(Node::open).collect();
+        let mut world = Self { now: Timestamp(1_800_000_100_000), relay: relay.clone(), nodes };
+        world.settle();
+        world
+    }
+
+    /// The same again, everybody offline.
+    pub(super) fn fork(&self) -> Self {
+        let nodes = self.nodes.iter().map(|node| Node::open(node.vault.clone())).collect();
+        Self { now: self.now, relay: self.relay.clone(), nodes }
+    }
+
+    /// A matter of Ada's with some of the others in it.
+    pub(super) fn matter(&mut self, with: &[usize]) -> MatterId {
+        let matter = self.open(ADA);
+        for other in with {
+            self.add(ADA, matter, *other);
+        }
+        self.settle();
+        matter
+    }
+
+    fn found(&mut self, handle: &str) {
+        let invite = Invite {
+            address: "localhost:1".to_owned(),
+            relay: relay_key().public().unwrap().fingerprint(),
+            organisation: None,
+            secret: InviteSecret::random(),
+        };
+        let view = InviteView { statement: None, name: None, chain: Vec::new() };
+        self.enrol(invite, view, handle, Role::Attorney, None);
+    }
+
+    /// Invites somebody, who registers and comes online; the inviter endorses them if online.
+    pub(super) fn join(&mut self, inviter: usize, handle: &str, role: Role) -> usize {
+        let wanted = NewPersonInvite { role, handle: Some(handle.to_owned()), name: None };
+        let invite = self.nodes[inviter].device.invite(self.now, &wanted).unwrap();
+        self.run();
+        let (by, filed) = self.relay.invites[&invite.secret.id()].clone();
+        let view = InviteView { statement: Some(filed.statement), name: filed.name, chain: self.relay.chain(by) };
+        self.enrol(invite, view, handle, role, Some(by))
+    }
+
+    fn enrol(&mut self, invite: Invite, view: InviteView, handle: &str, role: Role, by: Option<PersonId>) -> usize {
+        let key = SecretKey::generate();
+        let enrolment = Enrolment::new(invite, key, view, self.relay.organisation.clone()).unwrap();
+        let relay = relay_key().public().unwrap();
+        let (profile, registration) = enrolment.enrol(self.now, relay, "Firm", handle, handle, role).unwrap();
+        let mut vault = Vault::default();
+        for (key, value) in rows_of(&profile) {
+            vault.0.insert((Table::Profile, None, key), value);
+        }
+        self.relay.register(&registration, by);
+        self.nodes.push(Node::open(vault));
+        let index = self.nodes.len() - 1;
+        self.connect(index);
+        self.run();
+        index
+    }
+
+    pub(super) fn connect(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        node.wire = Some(Wire::default());
+        let admitted = self.relay.admitted(node.device.profile().device, self.now);
+        node.device.handle_link_up(self.now, &admitted).unwrap();
+    }
+
+    pub(super) fn disconnect(&mut self, index: usize) {
+        self.nodes[index].wire = None;
+        self.nodes[index].device.handle_link_down();
+        self.drain(index);
+    }
+
+    /// Runs until nothing happens any more, and until everybody is online again.
+    pub(super) fn settle(&mut self) {
+        loop {
+            self.run();
+            let offline: Vec<usize> = (0..self.nodes.len()).filter(|index| !self.nodes[*index].is_online()).collect();
+            if offline.is_empty() {
+                return;
+            }
+            for index in offline {
+                self.connect(index);
+            }
+        }
+    }
+
+    /// Runs until nothing happens any more.
+    pub(super) fn run(&mut self) {
+        for _ in 0..10_000 {
+            let mut moved = false;
+            for index in 0..self.nodes.len() {
+                moved |= self.turn(index);
+            }
+            if !moved {
+                return;
+            }
+        }
+        panic!("devices and relay never come to rest");
+    }
+
+    /// Lets the time come at which a device wants to be called.
+    pub(super) fn wait(&mut self, index: usize) {
+        let at = self.nodes[index].device.deadline().expect("something to wait for");
+        assert!(at > self.now, "a deadline in the past makes its driver spin");
+        self.now = at;
+        self.nodes[index].device.handle_time(at);
+        self.run();
+    }
+
+    fn turn(&mut self, index: usize) -> bool {
+        let mut moved = self.drain(index);
+        self.events();
+        let device = self.nodes[index].device.profile().device;
+        let Some(wire) = self.nodes[index].wire.as_mut() else { return moved };
+        for (mailbox, next) in &mut wire.next {
+            let Some((_, until)) = self.relay.readable(device, *mailbox) else { continue };
+            let entries = self.relay.view(device, *mailbox).into_iter();
+            let entries: Vec<Entry> = entries.filter(|entry| entry.seq >= *next && entry.seq <= until).collect();
+            if let Some(last) = entries.last() {
+                *next = last.seq + 1;
+                wire.incoming.push_back(FromRelay::Event(Event::Entries { mailbox: *mailbox, entries }));
+            }
+        }
+        match wire.incoming.pop_front() {
+            Some(FromRelay::Reply { id, reply }) => self.nodes[index].device.handle_reply(self.now, id, reply),
+            Some(FromRelay::Event(event)) => self.nodes[index].device.handle_event(self.now, event),
+            _ => return moved,
+        }
+        moved |= self.drain(index);
+        let _ = moved;
+        true
+    }
+
+    fn events(&mut self) {
+        for (person, event) in std::mem::take(&mut self.relay.events) {
+            for node in self.nodes.iter_mut().filter(|node| node.device.profile().person == person) {
+                if let Some(wire) = node.wire.as_mut() {
+                    wire.incoming.push_back(FromRelay::Event(event.clone()));
+                }
+            }
+        }
+    }
+
+    fn drain(&mut self, index: usize) -> bool {
+        let mut moved = false;
+        let node = &mut self.nodes[index];
+        while let Some(output) = node.device.poll() {
+            moved = true;
+            match output {
+                Output::Persist(batch) => {
+                    node.vault.apply(batch);
+                    node.persists += 1;
+                    if node.crash_at == Some(node.persists) {
+                        node.crash();
+                    }
+                }
+                Output::Deliver(notice) => node.notices.push(notice),
+                Output::Send(frame) => {
+                    let Some(wire) = node.wire.as_mut() else { continue };
+                    let reply = self.relay.handle(node.device.profile().device, &frame.request);
+                    if self.relay.lose_reply && matches!(reply, Reply::Posted { .. }) {
+                        self.relay.lose_reply = false;
+                        node.crash();
+                        continue;
+                    }
+                    if let (Request::Subscribe { mailbox, .. }, Reply::Subscribed { start, .. }) =
+                        (&frame.request, &reply)
+                    {
+                        wire.next.insert(*mailbox, start.seq + 1);
+                    }
+                    wire.incoming.push_back(FromRelay::Reply { id: frame.id, reply });
+                }
+            }
+        }
+        moved
+    }
+
+    pub(super) fn person(&self, index: usize) -> PersonId {
+        self.nodes[index].person()
+    }
+
+    pub(super) fn open(&mut self, by: usize) -> MatterId {
+        let matter = self.nodes[by].device.open_matter(self.now, "Smith v Jones").unwrap();
+        self.drain(by);
+        matter
+    }
+
+    pub(super) fn add(&mut self, by: usize, matter: MatterId, whom: usize) {
+        let person = self.person(whom);
+        self.nodes[by].device.add(self.now, matter, person, "someone").unwrap();
+        self.drain(by);
+    }
+
+    pub(super) fn remove(&mut self, by: usize, matter: MatterId, whom: usize) {
+        let person = self.person(whom);
+        self.nodes[by].device.remove(self.now, matter, person, "someone").unwrap();
+        self.drain(by);
+    }
+
+    pub(super) fn say(&mut self, by: usize, matter: MatterId, text: &str) -> MessageId {
+        let id = MessageId::random();
+        self.now = self.now.plus_ms(1);
+        self.nodes[by].device.send_text(self.now, matter, id, text).unwrap();
+        self.drain(by);
+        id
+    }
+
+    /// What a device has recorded of a matter, as its vault has it.
+    pub(super) fn records(&self, index: usize, matter: MatterId) -> Vec<Record> {
+        let rows = self.nodes[index].vault.rows(Table::Record, Some(matter)).unwrap();
+        rows.into_iter().map(|(_, row)| crate::cbor::decode(&row, "record").unwrap()).collect()
+    }
+
+    /// The texts of a matter on one device: seq, author, text.
+    pub(super) fn texts(&self, index: usize, matter: MatterId) -> Vec<(u64, PersonId, String)> {
+        let texts = self.records(index, matter).into_iter().filter_map(|record| match record.what {
+            RecordBody::Text { text, .. } => Some((record.seq, record.from.unwrap(), text)),
+            _ => None,
+        });
+        texts.collect()
+    }
+
+    /// The texts alone.
+    pub(super) fn words(&self, index: usize, matter: MatterId) -> Vec<String> {
+        self.texts(index, matter).into_iter().map(|(_, _, text)| text).collect()
+    }
+
+    /// All these devices have the same texts in the same order, and nothing that they could not open or that is disputed.
+    pub(super) fn agree(&self, matter: MatterId, who: &[usize], texts: &[&str]) {
+        for index in who {
+            let odd = |record: &Record| {
+                matches!(
+                    record.what,
+                    RecordBody::Void { .. } | RecordBody::Dispute | RecordBody::Gap | RecordBody::Unknown
+                )
+            };
+            let odd: Vec<Record> = self.records(*index, matter).into_iter().filter(odd).collect();
+            assert!(odd.is_empty(), "device {index}: {odd:?}");
+            assert_eq!(self.words(*index, matter), texts, "device {index}");
+            assert_eq!(self.texts(*index, matter), self.texts(who[0], matter), "device {index}");
+        }
+    }
+
+    pub(super) fn told(&self, index: usize, wanted: impl Fn(&Notice) -> bool) -> usize {
+        self.nodes[index].notices.iter().filter(|notice| wanted(notice)).count()
+    }
+}
