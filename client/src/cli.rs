@@ -9,6 +9,48 @@ use privity_protocol::identity::Role;
 /// How long a command tries to reach the relay.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
 
+const JOIN_HELP: &str = "\
+Examples:
+  privity join 'privity://…'                           asks for your handle, name and passphrase
+  pbpaste | privity join - --handle ada --name 'Ada Byron'
+The invite is for you alone; keep it off shared screens. --kdf-memory is best left alone.";
+
+const INVITE_HELP: &str = "\
+Examples:
+  privity invite new                                   for a client
+  privity invite new --role attorney --handle ada --name 'Ada Byron'";
+
+const MATTER_HELP: &str = "\
+Examples:
+  privity matter new 'Smith v Jones'
+  privity matter add 'Smith v Jones' bob carol         who is not ready yet is added as soon as they are (exit code 7)
+  privity matter show 'Smith v Jones'";
+
+const SEND_HELP: &str = "\
+Examples:
+  privity send 'Smith v Jones' 'Good morning'
+  privity send 'Smith v Jones' - < letter.txt
+Without a network the message is kept and goes out at the next contact (exit code 3).";
+
+const RECV_HELP: &str = "\
+Examples:
+  privity recv                                         what is new, then end
+  privity recv --timeout 30                            end after 30 quiet seconds
+  privity recv --follow --json | my-archive            go on until Ctrl-C; one object a line";
+
+const READ_HELP: &str = "\
+Examples:
+  privity read 'Smith v Jones'
+  privity read 'Smith v Jones' --pending               what the relay does not have yet";
+
+const CHAT_HELP: &str = "\
+Type a message and press Enter. A line that ends with \\ goes on in the next one. /help lists the commands, Tab completes
+them, /quit or Ctrl-D ends. Without a terminal, lines are read from standard input.";
+
+const COMPLETIONS_HELP: &str = "\
+Example:
+  privity completions bash > ~/.local/share/bash-completion/completions/privity";
+
 /// Privity: end-to-end encrypted, post-quantum messages between lawyers and the people they act for.
 #[derive(Debug, Parser)]
 #[command(
@@ -16,11 +58,15 @@ pub const TIMEOUT: Duration = Duration::from_secs(20);
     version,
     after_help = "\
 Getting started:
-  privity join privity://…        join your firm with the invite you were given
+  privity                              join with the invite you were given, then chat
+  privity join 'privity://…'           only join
   privity matter new 'Smith v Jones'
   privity matter add 'Smith v Jones' ada
   privity send 'Smith v Jones' 'Good morning'
-  privity recv --follow"
+  privity recv --follow
+
+Exit codes: 0 done, 1 wrong use, 2 this machine, 3 network, 4 a key that is not the right one, 5 refused, 6 too fast,
+7 not yet or partly."
 )]
 pub struct Cli {
     /// The profile's folder; one for each firm you deal with
@@ -37,13 +83,14 @@ pub struct Cli {
     pub timeout: Option<Duration>,
     /// What to do
     #[command(subcommand)]
-    pub command: Command,
+    pub command: Option<Command>,
 }
 
 /// What `privity` can do.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Join a firm with an invite; asks for what is missing
+    #[command(after_help = JOIN_HELP)]
     Join {
         /// The invite, or - to read it from standard input
         invite: String,
@@ -61,14 +108,15 @@ pub enum Command {
         kdf_memory: u32,
     },
     /// Invite somebody
-    #[command(subcommand)]
+    #[command(subcommand, after_help = INVITE_HELP)]
     Invite(InviteCommand),
     /// Whom you can add, and who still waits for what
     People,
     /// Open, change and show matters
-    #[command(subcommand)]
+    #[command(subcommand, after_help = MATTER_HELP)]
     Matter(MatterCommand),
     /// Send a message to a matter; returns once the relay has it on disk
+    #[command(after_help = SEND_HELP)]
     Send {
         /// The matter: its title, id, or the beginning of its id
         matter: String,
@@ -79,6 +127,7 @@ pub enum Command {
         id: Option<String>,
     },
     /// Print messages that were not printed before
+    #[command(after_help = RECV_HELP)]
     Recv {
         /// Go on until Ctrl-C
         #[arg(long)]
@@ -88,6 +137,7 @@ pub enum Command {
         after: Option<u64>,
     },
     /// Show a matter's history, also without a network
+    #[command(after_help = READ_HELP)]
     Read {
         /// The matter: its title, id, or the beginning of its id
         matter: String,
@@ -95,7 +145,13 @@ pub enum Command {
         #[arg(long)]
         pending: bool,
     },
-    /// Show the relay, this device, and its matters
+    /// Talk in matters, line by line; /help lists what else can be typed there
+    #[command(after_help = CHAT_HELP)]
+    Chat {
+        /// The matter: its title, id, or the beginning of its id
+        matter: Option<String>,
+    },
+    /// Show the relay, this device, and its matters; also without a network
     Status,
     /// Keep this profile open for a while, so that scripts need no passphrase
     Unlock {
@@ -105,6 +161,13 @@ pub enum Command {
     },
     /// Close an unlocked profile
     Lock,
+    /// Print what a shell needs to complete these commands
+    #[command(after_help = COMPLETIONS_HELP)]
+    Completions {
+        /// Which shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
 }
 
 /// `privity invite`.

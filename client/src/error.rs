@@ -29,6 +29,9 @@ pub enum Error {
     /// Not yet, or partly: exit 7.
     #[error("{0}")]
     NotYet(String),
+    /// Nobody reads the output any more, which is no failure: exit 0, quietly.
+    #[error("nobody reads the output")]
+    Closed,
 }
 
 impl Error {
@@ -42,6 +45,7 @@ impl Error {
             Self::Refused(_) => 5,
             Self::TooFast(_) => 6,
             Self::NotYet(_) => 7,
+            Self::Closed => 0,
         }
     }
 }
@@ -68,6 +72,10 @@ impl From<Malformed> for Error {
                 "that handle won't do: 2 to 32 of a-z, 0-9, dot and dash, with a letter or digit at both ends"
                     .to_owned(),
             ),
+            Malformed::Text("title") => Self::Usage("a matter needs a title".to_owned()),
+            Malformed::TooLarge { what: "text", limit } => Self::Usage(format!(
+                "that message is larger than the limit of {limit} bytes; nothing was sent: send it in parts"
+            )),
             other => Self::Usage(other.to_string()),
         }
     }

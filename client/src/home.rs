@@ -2,9 +2,9 @@
 //!
 //! Invariant: one process holds a profile at a time; the lock goes with the process, however it ends.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{IsTerminal as _, Read as _, Write as _};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -57,6 +57,22 @@ impl Home {
         self.folder.join(vault::FILE).exists()
     }
 
+    /// What to do where nobody has joined.
+    pub fn not_joined(&self) -> Error {
+        Error::Usage(format!(
+            "nobody has joined in {}; ask for an invite and run `privity join URL`",
+            self.folder.display()
+        ))
+    }
+
+    /// As [`Self::hold`], where somebody has joined; elsewhere nothing is made.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if nobody has; else as [`Self::hold`].
+    pub fn hold_joined(&self) -> Result<Held, Error> {
+        if self.is_joined() { self.hold() } else { Err(self.not_joined()) }
+    }
+
     /// Takes the profile for this process.
     ///
     /// # Errors
@@ -66,6 +82,7 @@ impl Home {
         let path = self.folder.join(LOCK_FILE);
         let mut file =
             OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&path)?;
+        file.set_permissions(Permissions::from_mode(0o600))?;
         let until = Instant::now() + LOCK_WAIT;
         loop {
             match file.try_lock() {
@@ -94,10 +111,7 @@ impl Home {
     /// [`Error::Usage`] if nobody has joined here, or there is no way to a passphrase.
     pub fn open_vault(&self) -> Result<Vault, Error> {
         if !self.is_joined() {
-            return Err(Error::Usage(format!(
-                "nobody has joined in {}; ask for an invite and run `privity join URL`",
-                self.folder.display()
-            )));
+            return Err(self.not_joined());
         }
         if self.passphrase_file.is_none()
             && let Some(root) = keystore::get(&self.folder)

@@ -6,7 +6,6 @@
 //!
 //! Invariant: a refused registration leaves no profile behind, a lost answer leaves one that goes on.
 
-use std::fs;
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
 
@@ -26,11 +25,13 @@ use crate::home::Home;
 use crate::link::{Dialer, Opened};
 use crate::session::{Session, now};
 use crate::vault::{self, Vault};
-use crate::view;
+use crate::{out, view};
 
 /// The row that holds a registration whose answer has not come.
 const REGISTRATION: &[u8] = b"registration";
 const INVITE_MAX: u64 = 4096;
+/// The least time that the relay has for its answer.
+const ANSWER: Duration = Duration::from_secs(10);
 
 /// What `privity join` was told.
 #[derive(Debug)]
@@ -53,13 +54,45 @@ pub struct Wanted {
 /// [`Error`], with nothing left behind unless the relay may have accepted.
 pub async fn join(home: &Home, wanted: Wanted, json: bool, timeout: Duration) -> Result<(), Error> {
     let invite: Invite = read_invite(&wanted.invite)?.parse()?;
-    let _held = home.hold()?;
-    if home.is_joined() {
-        return Err(Error::Usage(format!(
-            "{} is a profile already; use `privity --home ANOTHER-FOLDER join …` for a second one",
-            home.folder().display()
-        )));
+    let deadline = Instant::now() + timeout;
+    let held = home.hold()?;
+    if vault::is_leftover(home.folder()) {
+        vault::remove(home.folder());
     }
+    let (vault, first) = if home.is_joined() {
+        let mut vault = home.open_vault()?;
+        if vault.get(Table::Counter, None, REGISTRATION)?.is_none() {
+            return Err(Error::Usage(format!(
+                "{} is a profile already; use `privity --home ANOTHER-FOLDER join …` for a second one",
+                home.folder().display()
+            )));
+        }
+        finish(home, &mut vault, deadline).await?;
+        (vault, false)
+    } else {
+        enrol(home, invite, wanted, json, deadline).await?
+    };
+    let mut session = Session::open(vault)?;
+    let caught_up = session.catch_up(deadline).await;
+    let ready = session.device.is_ready();
+    let profile = session.device.profile().clone();
+    session.close().await;
+    drop(held);
+    match caught_up {
+        // Joined is joined: what is missing comes with the next command.
+        Ok(_) | Err(Error::Network(_)) => report(&profile, ready, first, json),
+        Err(error) => Err(error),
+    }
+}
+
+/// Everything up to the relay's yes. True if this is the firm's first person.
+async fn enrol(
+    home: &Home,
+    invite: Invite,
+    wanted: Wanted,
+    json: bool,
+    deadline: Instant,
+) -> Result<(Vault, bool), Error> {
     let link_key = SecretKey::generate();
     let dialer = Dialer {
         address: invite.address.clone(),
@@ -67,7 +100,7 @@ pub async fn join(home: &Home, wanted: Wanted, json: bool, timeout: Duration) ->
         device: None,
         link_key: link_key.clone(),
     };
-    let mut opened = dialer.open().await?;
+    let mut opened = dialer.open_until(deadline).await?;
     let view = open_invite(&mut opened, &invite).await?;
     let admitted = opened.admitted.clone();
     opened.close().await;
@@ -76,24 +109,7 @@ pub async fn join(home: &Home, wanted: Wanted, json: bool, timeout: Duration) ->
     if !json {
         greet(&enrolment, &admitted.firm);
     }
-    let role = match (enrolment.role(), wanted.role) {
-        (None, first) => first.map_or(Role::Attorney, Role::from),
-        (Some(given), None) => given,
-        (Some(given), Some(asked)) if Role::from(asked) == given => given,
-        (Some(given), Some(_)) => {
-            return Err(Error::Refused(format!("this invite is for a {}; leave --role out", given.word())));
-        }
-    };
-    let handle = match (enrolment.handle(), wanted.handle) {
-        (Some(given), _) => given.to_owned(),
-        (None, Some(handle)) => handle,
-        (None, None) => ask("Your handle (short, of a-z, 0-9, dot and dash): ", "--handle HANDLE")?,
-    };
-    let name = match (enrolment.name(), wanted.name) {
-        (_, Some(name)) => name,
-        (Some(given), None) => given.to_owned(),
-        (None, None) => ask("Your name, as others see it: ", "--name NAME")?,
-    };
+    let (handle, name, role) = settle(&enrolment, &wanted)?;
     let inviter = enrolment.inviter().map(|(person, known)| (person, known.clone()));
     let first = enrolment.is_first();
     let (profile, registration) = enrolment.enrol(now(), admitted.relay_key, &admitted.firm, &handle, &name, role)?;
@@ -106,50 +122,73 @@ pub async fn join(home: &Home, wanted: Wanted, json: bool, timeout: Duration) ->
         batch.put(Table::Person, None, person.as_bytes(), &known);
     }
     vault.apply(batch)?;
-    if let Err(error) = register(&mut vault, &profile, registration).await {
-        // Only a lost answer may have been accepted; anything else was refused and leaves nothing.
-        if !matches!(error, Error::Network(_)) {
-            drop(vault);
-            for suffix in ["", "-wal", "-shm"] {
-                let _gone = fs::remove_file(home.folder().join(format!("{}{suffix}", vault::FILE)));
-            }
-        }
-        return Err(error);
-    }
-    let mut session = Session::open(vault)?;
-    let caught_up = session.catch_up(Instant::now() + timeout).await;
-    let ready = session.device.is_ready();
-    let profile = session.device.profile().clone();
-    session.close().await;
-    caught_up?;
-    report(&profile, ready, first, json);
-    Ok(())
+    // The person has typed; the relay gets its full time.
+    let deadline = deadline.max(Instant::now() + ANSWER);
+    finish(home, &mut vault, deadline).await?;
+    Ok((vault, first))
 }
 
-/// Sends a registration whose answer was lost, if there is one.
+/// The handle, name and role: as the invite says, as told, or asked for.
+fn settle(enrolment: &Enrolment, wanted: &Wanted) -> Result<(String, String, Role), Error> {
+    let role = match (enrolment.role(), wanted.role) {
+        (None, first) => first.map_or(Role::Attorney, Role::from),
+        (Some(given), None) => given,
+        (Some(given), Some(asked)) if Role::from(asked) == given => given,
+        (Some(given), Some(_)) => {
+            return Err(Error::Refused(format!("this invite is for a {}; leave --role out", given.word())));
+        }
+    };
+    let handle = match (enrolment.handle(), &wanted.handle) {
+        (Some(given), Some(asked)) if given != asked => {
+            return Err(Error::Refused(format!("this invite is for the handle {given}; leave --handle out")));
+        }
+        (Some(given), _) => given.to_owned(),
+        (None, Some(handle)) => handle.clone(),
+        (None, None) => ask("Your handle (short, of a-z, 0-9, dot and dash): ", "--handle HANDLE")?,
+    };
+    let name = match (enrolment.name(), &wanted.name) {
+        (_, Some(name)) => name.clone(),
+        (Some(given), None) => given.to_owned(),
+        (None, None) => ask("Your name, as others see it: ", "--name NAME")?,
+    };
+    Ok((handle, name, role))
+}
+
+/// Sends a registration whose answer has not come, if there is one. If the relay refuses it, the profile is of no use and goes.
 ///
 /// # Errors
 /// [`Error`] as the relay answers.
-pub async fn finish(vault: &mut Vault, profile: &Profile) -> Result<(), Error> {
+pub async fn finish(home: &Home, vault: &mut Vault, deadline: Instant) -> Result<(), Error> {
     let Some(bytes) = vault.get(Table::Counter, None, REGISTRATION)? else { return Ok(()) };
     let registration: Registration = cbor::decode(&bytes, "registration")?;
-    register(vault, profile, registration).await
+    match register(&Session::profile(vault)?, registration, deadline).await {
+        Ok(()) => {
+            let mut batch = Batch::default();
+            batch.delete(Table::Counter, None, REGISTRATION);
+            vault.apply(batch)
+        }
+        Err(error @ (Error::Refused(_) | Error::Usage(_))) => {
+            vault::remove(home.folder());
+            Err(error)
+        }
+        Err(Error::Network(why)) => {
+            Err(Error::Network(format!("{why}; your profile is kept, and `privity status` goes on with joining")))
+        }
+        Err(error) => Err(error),
+    }
 }
 
-async fn register(vault: &mut Vault, profile: &Profile, registration: Registration) -> Result<(), Error> {
+async fn register(profile: &Profile, registration: Registration, deadline: Instant) -> Result<(), Error> {
     let dialer = Dialer {
         address: profile.address.clone(),
         pin: Pin::Key(profile.relay.clone()),
         device: None,
         link_key: profile.link_key.clone(),
     };
-    let mut opened = dialer.open().await?;
+    let mut opened = dialer.open_until(deadline).await?;
     let answer = opened.ask(1, Request::Register(Box::new(registration))).await;
     opened.close().await;
-    answer?;
-    let mut batch = Batch::default();
-    batch.delete(Table::Counter, None, REGISTRATION);
-    vault.apply(batch)
+    answer.map(|_| ())
 }
 
 async fn open_invite(opened: &mut Opened, invite: &Invite) -> Result<InviteView, Error> {
@@ -169,50 +208,53 @@ fn read_invite(asked: &str) -> Result<String, Error> {
     Ok(line)
 }
 
-fn ask(prompt: &str, flag: &str) -> Result<String, Error> {
+/// Asks for what is missing, where there is somebody to ask.
+pub(crate) fn ask(prompt: &str, flag: &str) -> Result<String, Error> {
     if !std::io::stdin().is_terminal() {
         return Err(Error::Usage(format!("{flag} is missing")));
     }
-    eprint!("{prompt}");
-    std::io::stderr().flush()?;
+    let mut stderr = std::io::stderr();
+    stderr.write_all(prompt.as_bytes())?;
+    stderr.flush()?;
     let mut line = String::new();
     std::io::stdin().read_line(&mut line)?;
-    Ok(line.trim().to_owned())
+    let line = line.trim();
+    if line.is_empty() {
+        Err(Error::Usage(format!("{flag} is missing; nothing was done")))
+    } else {
+        Ok(line.to_owned())
+    }
 }
 
 fn greet(enrolment: &Enrolment, firm: &str) {
     let firm = view::plain(firm, false);
     match (enrolment.inviter(), enrolment.role()) {
         (Some((_, inviter)), Some(role)) => {
-            eprintln!("{} invites you to {firm} as {}.", view::plain(&inviter.label(), false), role.word());
+            out::note(&format!("{} invites you to {firm} as {}.", view::plain(&inviter.label(), false), role.word()));
         }
-        _ => eprintln!("You are the first at {firm}: its organisation key is made on this device now."),
+        _ => out::note(&format!("You are the first at {firm}: its organisation key is made on this device now.")),
     }
 }
 
-fn report(profile: &Profile, ready: bool, first: bool, json: bool) {
+fn report(profile: &Profile, ready: bool, first: bool, json: bool) -> Result<(), Error> {
     let state = if ready { "ready" } else { "waiting" };
     if json {
-        let told = json!({
+        return out::line(&view::compact(&json!({
             "v": view::SCHEMA, "handle": profile.handle, "person": profile.person.to_string(),
             "device": profile.device.to_string(), "role": profile.role.word(), "state": state,
-        });
-        println!("{told}");
-        return;
+        })));
     }
-    println!(
-        "You are {} ({}), {} at {}.",
-        profile.name.name,
-        profile.handle,
-        profile.role.word(),
-        view::plain(&profile.firm, false)
-    );
+    let (name, firm) = (view::plain(&profile.name.name, false), view::plain(&profile.firm, false));
+    out::line(&format!("You are {name} ({}), {} at {firm}.", profile.handle, profile.role.word()))?;
     if first {
-        println!("Keep this on paper, it is the firm's fingerprint: {}", profile.organisation.fingerprint());
-        println!("Next: privity invite new, and privity matter new TITLE");
+        out::line(&format!(
+            "Keep this on paper, it is the firm's fingerprint: {}",
+            profile.organisation.fingerprint()
+        ))?;
+        out::line("Next: privity matter new TITLE, and privity invite new; or just privity, to chat.")
     } else if ready {
-        println!("You are ready. Next: privity recv --follow");
+        out::line("You are ready. Next: privity, to chat.")
     } else {
-        println!("The person who invited you still has to be online once; then you can be added to matters.");
+        out::line("The person who invited you still has to be online once; then you can be added to matters.")
     }
 }

@@ -2,13 +2,19 @@
 //!
 //! `main → cli → commands, chat → session → vault, link → protocol`. [`view`] is pure.
 
+pub mod app;
+pub mod chat;
 pub mod cli;
+pub mod command;
 pub mod commands;
 pub mod error;
 pub mod home;
 pub mod join;
 pub mod keystore;
 pub mod link;
+pub mod marks;
+pub mod out;
 pub mod session;
+pub mod terminal;
 pub mod vault;
 pub mod view;

@@ -3,7 +3,7 @@
 //! Invariant: nothing but a hello is sent before the relay has proved that it is the one pinned.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use privity_protocol::error::Refused;
 use privity_protocol::frame::{AdmittedBody, FromRelay, Reply, Request, ToRelay};
@@ -14,7 +14,7 @@ use privity_protocol::suite::SecretKey;
 use privity_transport as transport;
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use tokio::sync::mpsc;
-use tokio::time::timeout;
+use tokio::time::{timeout, timeout_at};
 
 use crate::error::Error;
 
@@ -22,6 +22,8 @@ use crate::error::Error;
 const WAITING_MAX: usize = 8192;
 /// How long one attempt to reach the relay may take.
 const ATTEMPT: Duration = Duration::from_secs(10);
+/// How long one of several addresses may take.
+const ADDRESS: Duration = Duration::from_secs(2);
 
 /// Whom to call, and as whom.
 #[derive(Debug, Clone)]
@@ -53,18 +55,41 @@ impl Dialer {
     /// # Errors
     /// [`Error::Network`] if nobody answers, [`Error::Untrusted`] for another relay, [`Error::Refused`] if this one says no.
     pub async fn open(&self) -> Result<Opened, Error> {
-        match timeout(ATTEMPT, self.attempt()).await {
+        self.open_until(Instant::now() + ATTEMPT).await
+    }
+
+    /// As [`Self::open`], with a deadline of the caller's.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub async fn open_until(&self, deadline: Instant) -> Result<Opened, Error> {
+        let deadline = deadline.min(Instant::now() + ATTEMPT);
+        match timeout_at(deadline.into(), self.attempt()).await {
             Ok(opened) => opened,
             Err(_late) => Err(self.unreachable("no answer")),
         }
     }
 
+    /// Every address that the name has, in turn.
     async fn attempt(&self) -> Result<Opened, Error> {
         let found = tokio::net::lookup_host(&self.address).await;
         let addresses: Vec<SocketAddr> = found.map_err(|error| self.unreachable(error))?.collect();
-        let peer = *addresses.first().ok_or_else(|| self.unreachable("the name has no address"))?;
+        let mut failed = self.unreachable("the name has no address");
+        for (at, peer) in addresses.iter().enumerate() {
+            let last = at + 1 == addresses.len();
+            let attempt = self.attempt_at(*peer);
+            let opened = if last { attempt.await } else { timeout(ADDRESS, attempt).await.unwrap_or(Err(failed)) };
+            match opened {
+                Err(Error::Network(why)) => failed = Error::Network(why),
+                other => return other,
+            }
+        }
+        Err(failed)
+    }
+
+    async fn attempt_at(&self, peer: SocketAddr) -> Result<Opened, Error> {
         let local: SocketAddr = if peer.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0_u16; 8], 0).into() };
-        let mut endpoint = Endpoint::client(local)?;
+        let mut endpoint = Endpoint::client(local).map_err(|error| self.unreachable(error))?;
         let config = transport::client_config(&self.link_key).map_err(|error| Error::Machine(error.to_string()))?;
         endpoint.set_default_client_config(config);
         let connecting = endpoint.connect(peer, "privity").map_err(|error| self.unreachable(error))?;

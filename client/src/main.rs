@@ -3,7 +3,8 @@
 use std::process::ExitCode;
 
 use clap::Parser as _;
-use privity_client::{cli, commands};
+use privity_client::error::Error;
+use privity_client::{cli, commands, out, view};
 
 fn main() -> ExitCode {
     let cli = match cli::Cli::try_parse() {
@@ -15,9 +16,9 @@ fn main() -> ExitCode {
         }
     };
     match commands::run(cli) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(()) | Err(Error::Closed) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("privity: {error}");
+            out::note(&format!("privity: {}", view::plain(&error.to_string(), false)));
             ExitCode::from(error.exit_code())
         }
     }

@@ -6,14 +6,14 @@
 //!
 //! Invariant: [`Session::next`] may be cancelled at any await and called again; nothing is lost between.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use privity_protocol::cbor;
-use privity_protocol::device::state::{Profile, Table};
+use privity_protocol::device::state::{Profile, Stage, Table};
 use privity_protocol::device::{Device, Notice, Output};
 use privity_protocol::frame::FromRelay;
-use privity_protocol::ids::Timestamp;
+use privity_protocol::ids::{MatterId, MessageId, PersonId, Timestamp};
 use privity_protocol::link::Pin;
 use privity_protocol::suite;
 use tokio::task::JoinHandle;
@@ -63,6 +63,8 @@ pub struct Session {
     retry_at: Option<Instant>,
     pause: Duration,
     told: VecDeque<Told>,
+    /// Whose adding waits until they are ready, as the device said on this link.
+    waiting: BTreeSet<(MatterId, PersonId)>,
 }
 
 impl Session {
@@ -88,6 +90,7 @@ impl Session {
             retry_at: None,
             pause: PAUSE,
             told: VecDeque::new(),
+            waiting: BTreeSet::new(),
         })
     }
 
@@ -180,11 +183,84 @@ impl Session {
                         self.lost("the link is stalled");
                     }
                 }
-                Output::Deliver(notice) => self.told.push_back(Told::Notice(Box::new(notice))),
+                Output::Deliver(notice) => {
+                    match &notice {
+                        Notice::Waits { matter, person } => {
+                            self.waiting.insert((*matter, *person));
+                        }
+                        Notice::Endorsed { .. } => self.waiting.clear(),
+                        _ => {}
+                    }
+                    self.told.push_back(Told::Notice(Box::new(notice)));
+                }
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    /// Puts a text into a matter's outbox, on disk when this returns. The seq, if that id was sent before: then it is not sent again.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a text that is too large or no matter; [`Error::Refused`] where this device may not.
+    pub fn send(&mut self, matter: MatterId, id: MessageId, text: &str) -> Result<Option<u64>, Error> {
+        if let Some(seq) = self.vault.get(Table::Sent, Some(matter), id.as_bytes())? {
+            return Ok(Some(cbor::decode(&seq, "seq")?));
+        }
+        if let Some(why) =
+            self.device.pending(matter).into_iter().find(|item| item.id == id).and_then(|i| i.failed.clone())
+        {
+            return Err(Error::Refused(format!("the relay refused that message: {why}")));
+        }
+        self.device.send_text(now(), matter, id, text)?;
+        self.drain()?;
+        Ok(None)
+    }
+
+    /// How many texts the relay does not have yet.
+    pub fn unsent(&self) -> usize {
+        let open = self.device.matters().filter(|(_, row)| matches!(row.stage, Stage::Opening | Stage::Open));
+        let waits =
+            |id| self.device.pending(id).iter().filter(|item| item.seq.is_none() && item.failed.is_none()).count();
+        open.map(|(id, _)| waits(id)).sum()
+    }
+
+    /// Whether nothing is left to do that could be done now.
+    pub fn is_settled(&self) -> bool {
+        let mut matters = self.device.matters();
+        let busy = matters.any(|(id, row)| match row.stage {
+            Stage::Opening => true,
+            Stage::Open => {
+                let intents = self.device.intents(id);
+                intents.iter().any(|intent| !intent.add || !self.waiting.contains(&(id, intent.person)))
+            }
+            _ => false,
+        });
+        !busy && self.unsent() == 0
+    }
+
+    /// Drives the device until nothing is left to do, or until `deadline`. Notices are kept for the caller.
+    ///
+    /// # Errors
+    /// As [`Self::next`].
+    pub async fn settle(&mut self, deadline: Instant) -> Result<Vec<Notice>, Error> {
+        let mut notices = Vec::new();
+        loop {
+            self.drain()?;
+            while let Some(told) = self.told.pop_front() {
+                if let Told::Notice(notice) = told {
+                    notices.push(*notice);
+                }
+            }
+            if self.is_settled() {
+                return Ok(notices);
+            }
+            match self.next(deadline).await? {
+                Told::Notice(notice) => notices.push(*notice),
+                Told::Quiet => return Ok(notices),
+                _ => {}
+            }
+        }
     }
 
     /// Ends the link in order, after what is under way: an own change of membership, a due answer.
@@ -210,6 +286,7 @@ impl Session {
                 let admitted = opened.admitted.clone();
                 self.live = Some(opened.live());
                 self.pause = PAUSE;
+                self.waiting.clear();
                 self.told.push_back(Told::Up);
                 self.device.handle_link_up(now(), &admitted)?;
                 Ok(())

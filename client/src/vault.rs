@@ -81,10 +81,11 @@ impl Vault {
         }
         private_folder(folder)?;
         let path = folder.join(FILE);
-        OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
-        let connection = connect(&path)?;
         let salt: [u8; 16] = suite::random();
         let wrapping = stretch(passphrase, &salt, memory_mib, KDF_PASSES, KDF_LANES)?;
+        let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
+        file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        let connection = connect(&path)?;
         let root: Key = Zeroizing::new(suite::random());
         let sealed = suite::seal(&wrapping, &header_aad(memory_mib, KDF_PASSES, KDF_LANES), &*root)?;
         connection.execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"))?;
@@ -204,11 +205,36 @@ impl Vault {
     /// # Errors
     /// [`Error::Machine`] if one was altered, or the disk fails.
     pub fn records(&self, matter: Option<MatterId>, after: u64, limit: usize) -> Result<Vec<Record>, Error> {
-        let mut statement = self.connection.prepare_cached(
-            "SELECT matter, key, value FROM rows WHERE tbl = ?1 AND key > ?2 AND (?3 = x'' OR matter = ?3) ORDER BY key LIMIT ?4",
+        let (table, after) = (Table::Record as u8, after.to_be_bytes());
+        match matter {
+            // By the primary key: reads no other matter's rows.
+            Some(matter) => self.read_records(
+                "SELECT matter, key, value FROM rows WHERE tbl = ?1 AND matter = ?2 AND key > ?3 ORDER BY key LIMIT ?4",
+                params![table, matter.as_bytes(), after, limit],
+            ),
+            None => self.read_records(
+                "SELECT matter, key, value FROM rows WHERE tbl = ?1 AND key > ?2 ORDER BY key LIMIT ?3",
+                params![table, after, limit],
+            ),
+        }
+    }
+
+    /// The last records of a matter up to a cursor, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// As [`Self::records`].
+    pub fn last_records(&self, matter: MatterId, upto: u64, limit: usize) -> Result<Vec<Record>, Error> {
+        let mut records = self.read_records(
+            "SELECT matter, key, value FROM rows WHERE tbl = ?1 AND matter = ?2 AND key <= ?3 ORDER BY key DESC LIMIT ?4",
+            params![Table::Record as u8, matter.as_bytes(), upto.to_be_bytes(), limit],
         )?;
-        let place = place(matter);
-        let mut rows = statement.query(params![Table::Record as u8, after.to_be_bytes(), place, limit])?;
+        records.reverse();
+        Ok(records)
+    }
+
+    fn read_records(&self, query: &str, values: &[&dyn rusqlite::ToSql]) -> Result<Vec<Record>, Error> {
+        let mut statement = self.connection.prepare_cached(query)?;
+        let mut rows = statement.query(values)?;
         let mut records = Vec::new();
         while let Some(row) = rows.next()? {
             let (matter, key, sealed): (Vec<u8>, Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?, row.get(2)?);
@@ -325,6 +351,25 @@ fn stretch(passphrase: &[u8], salt: &[u8], memory_mib: u32, passes: u32, lanes: 
         .hash_password_into(passphrase, salt, &mut *key)
         .map_err(|_| Error::Machine("the passphrase could not be stretched: not enough memory?".to_owned()))?;
     Ok(key)
+}
+
+/// Whether the vault in `folder` was begun and never used: joining was cut off before anything was in it.
+pub fn is_leftover(folder: &Path) -> bool {
+    let path = folder.join(FILE);
+    let count = || -> Result<i64, rusqlite::Error> {
+        let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let connection = Connection::open_with_flags(&path, flags)?;
+        let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+        if tables == 0 { Ok(0) } else { connection.query_row("SELECT count(*) FROM rows", [], |row| row.get(0)) }
+    };
+    path.exists() && count().is_ok_and(|rows| rows == 0)
+}
+
+/// Removes the vault in `folder`.
+pub fn remove(folder: &Path) {
+    for suffix in ["", "-wal", "-shm"] {
+        let _gone = fs::remove_file(folder.join(format!("{FILE}{suffix}")));
+    }
 }
 
 /// A folder for its owner alone, whatever the umask.

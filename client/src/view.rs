@@ -5,10 +5,13 @@
 
 use jiff::Timestamp as Instant;
 use jiff::tz::TimeZone;
-use privity_protocol::device::Device;
-use privity_protocol::device::state::{Record, RecordBody};
+use privity_protocol::device::state::{MatterRow, Record, RecordBody, Stage};
+use privity_protocol::device::{Device, Notice};
+use privity_protocol::frame::PersonView;
 use privity_protocol::ids::{MatterId, PersonId, Timestamp};
 use serde_json::{Value, json};
+
+use crate::error::Error;
 
 /// The version of every JSON object's schema, docs/json.md.
 pub const SCHEMA: u32 = 1;
@@ -32,6 +35,146 @@ fn is_invisible(character: char) -> bool {
         | '\u{180b}'..='\u{180f}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}'
         | '\u{3164}' | '\u{fe00}'..='\u{fe0f}' | '\u{feff}' | '\u{ffa0}' | '\u{fff0}'..='\u{fffb}'
         | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
+}
+
+/// The matter that an id, the beginning of one, or a title means.
+///
+/// # Errors
+/// [`Error::Usage`] if none or several are meant.
+pub fn find_matter<'a>(
+    matters: impl Iterator<Item = (MatterId, &'a MatterRow)>,
+    asked: &str,
+) -> Result<MatterId, Error> {
+    let matters: Vec<(MatterId, &str)> = matters.map(|(id, row)| (id, row.title.as_str())).collect();
+    find_titled(&matters, asked)
+}
+
+/// As [`find_matter`], over ids and titles.
+pub(crate) fn find_titled(matters: &[(MatterId, &str)], asked: &str) -> Result<MatterId, Error> {
+    let asked = asked.trim();
+    let by = |fits: &dyn Fn(&MatterId, &str) -> bool| -> Vec<MatterId> {
+        matters.iter().filter(|(id, title)| fits(id, title)).map(|(id, _)| *id).collect()
+    };
+    let mut found = by(&|id, title| id.to_string() == asked || title == asked);
+    if found.is_empty() && !asked.is_empty() {
+        found = by(&|id, _| id.to_string().starts_with(asked));
+    }
+    if found.is_empty() {
+        found = by(&|_, title| title.to_lowercase() == asked.to_lowercase());
+    }
+    let shown = plain(asked, false);
+    match found.as_slice() {
+        [one] => Ok(*one),
+        [] if matters.is_empty() => Err(Error::Usage(
+            "you are in no matter yet; open one with `privity matter new TITLE`, or wait until somebody adds you"
+                .to_owned(),
+        )),
+        [] => Err(Error::Usage(format!("no matter is called \"{shown}\"; `privity matter ls` lists them"))),
+        several => {
+            let ids: Vec<String> = several.iter().map(MatterId::to_string).collect();
+            Err(Error::Usage(format!("\"{shown}\" means several matters; use one of the ids {}", ids.join(", "))))
+        }
+    }
+}
+
+/// The person with a handle.
+///
+/// # Errors
+/// [`Error::Usage`] if there is none.
+pub fn find_person(directory: &[PersonView], handle: &str) -> Result<PersonId, Error> {
+    let found = directory.iter().find(|view| view.handle == handle).map(|view| view.person);
+    found.ok_or_else(|| {
+        let shown = plain(handle, false);
+        Error::Usage(format!(
+            "nobody here is called {shown}; `privity people` lists everyone, `privity invite new` invites somebody"
+        ))
+    })
+}
+
+/// One thing or several.
+pub fn counted(count: usize, one: &str, several: &str) -> String {
+    if count == 1 { format!("1 {one}") } else { format!("{count} {several}") }
+}
+
+/// The beginning of a matter's id, for lists.
+pub fn short(matter: MatterId) -> String {
+    matter.to_string().chars().take(6).collect()
+}
+
+/// How far a matter has come, in a word.
+pub fn stage(stage: Stage) -> &'static str {
+    match stage {
+        Stage::Opening => "opening",
+        Stage::Joining => "joining",
+        Stage::Open => "open",
+        Stage::Removed => "removed",
+        _ => "stopped",
+    }
+}
+
+/// What a notice says to somebody who did not ask for it; none where it says nothing, or stands in a record.
+pub fn notice(notice: &Notice) -> Option<String> {
+    match notice {
+        Notice::Problem(error) => Some(format!("warning: {}", plain(&error.to_string(), false))),
+        Notice::Suspicious { handle, why } => Some(format!(
+            "WARNING: somebody who asks to be {} was not accepted: {why}. Ask whom you invited, by another way",
+            plain(handle, false)
+        )),
+        Notice::Endorsed { handle } => Some(format!("{} has joined", plain(handle, false))),
+        Notice::Ready => Some("you are ready: others can add you to matters now".to_owned()),
+        Notice::Unsendable { why, .. } => {
+            Some(format!("a message could not be sent: {}", plain(&why.to_string(), false)))
+        }
+        _ => None,
+    }
+}
+
+/// An object as one line. Characters that a terminal would obey, or a reader would not see, are escaped.
+pub fn compact(object: &Value) -> String {
+    let mut line = String::new();
+    for character in object.to_string().chars() {
+        if character.is_control() || is_invisible(character) {
+            let mut units = [0; 2];
+            for unit in character.encode_utf16(&mut units) {
+                line.push_str(&format!("\\u{unit:04x}"));
+            }
+        } else {
+            line.push(character);
+        }
+    }
+    line
+}
+
+/// Somebody in the directory, as a line.
+pub fn person_view(device: &Device, view: &PersonView) -> String {
+    let known = device.person(view.person).and_then(|known| known.name.as_ref());
+    let name = known.map(|name| plain(&name.name, false)).unwrap_or_default();
+    let stated = device.person(view.person).is_some_and(|known| known.self_stated);
+    let waits = if view.ready { "" } else { "  — waits for whoever invited them to be online" };
+    let stated = if stated { " (self-stated)" } else { "" };
+    let line = format!("{:<20} {:<9} {name}{stated}{waits}", plain(&view.handle, false), view.role.word());
+    line.trim_end().to_owned()
+}
+
+/// Somebody in the directory, as an object.
+pub fn person_view_json(device: &Device, view: &PersonView) -> Value {
+    let known = device.person(view.person);
+    json!({
+        "v": SCHEMA, "person": view.person.to_string(), "handle": view.handle,
+        "name": known.and_then(|known| known.name.as_ref()).map(|name| name.name.clone()),
+        "role": view.role.word(), "state": if view.ready { "ready" } else { "waiting" },
+        "self_stated": known.is_some_and(|known| known.self_stated),
+    })
+}
+
+/// Somebody in a matter, as an object.
+pub fn person_json(device: &Device, person: PersonId) -> Value {
+    let known = device.person(person);
+    json!({
+        "person": person.to_string(), "handle": known.map(|known| known.handle.clone()),
+        "name": known.and_then(|known| known.name.as_ref().map(|name| name.name.clone())),
+        "role": known.map(|known| known.role.word()),
+    })
 }
 
 /// What to call a person.

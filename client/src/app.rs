@@ -1,0 +1,418 @@
+//! `chat` without a terminal, a vault or a network: what is typed and what happens, and what that leads to. Pure.
+//!
+//! 1. The shell keeps [`App::rooms`] and [`App::words`] as they are, and hands in every [`Event`].
+//! 2. It carries out the [`Effect`]s in order.
+//!
+//! Invariant: what is shown is [`plain`] already, and a message is shown in the matter it belongs to or not at all.
+
+use std::collections::HashSet;
+
+use privity_protocol::ids::{MatterId, MessageId};
+
+use crate::command::{self, Typed, Verb, Words};
+use crate::error::Error;
+use crate::view::{counted, find_titled, plain, short};
+
+/// Lines of history that `/history` shows unless it is told.
+pub const HISTORY: usize = 20;
+/// Columns of a title in the prompt.
+const TITLE_COLUMNS: usize = 32;
+
+/// A matter as `chat` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Room {
+    /// Which.
+    pub id: MatterId,
+    /// Its title, as it is.
+    pub title: String,
+    /// How far it has come, in a word.
+    pub stage: &'static str,
+    /// Messages of others that were not shown.
+    pub unread: usize,
+    /// Messages that the relay does not have yet.
+    pub unsent: usize,
+    /// Handles of people who are to be added as soon as they are ready.
+    pub waiting: Vec<String>,
+}
+
+/// What happens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// A line was typed.
+    Line(String),
+    /// No more lines come.
+    End,
+    /// Ctrl-C.
+    Interrupted,
+    /// A record is in the vault.
+    Recorded {
+        /// Of which matter.
+        matter: MatterId,
+        /// The message, if it is one.
+        id: Option<MessageId>,
+        /// Whether it is a message of somebody else.
+        theirs: bool,
+        /// As it is shown.
+        line: String,
+        /// Its cursor.
+        cursor: u64,
+    },
+    /// A new matter is open here: opened by this device, or joined.
+    Joined(MatterId),
+    /// The relay can be reached.
+    Up,
+    /// It can't.
+    Down(String),
+    /// Something else worth a line.
+    Told(String),
+}
+
+/// What that leads to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Effect {
+    /// Show a line.
+    Show(String),
+    /// Show a record of the open matter, or nothing where it is on the screen already, and remember that it was shown.
+    ShowRecord(Option<String>, u64),
+    /// Show what is new in a matter, after a few lines that are not.
+    Enter(MatterId),
+    /// Show the last lines of a matter.
+    History(MatterId, usize),
+    /// Send a text.
+    Send(MatterId, String),
+    /// Open a matter.
+    Open(String),
+    /// Add or remove somebody.
+    Change {
+        /// Where.
+        matter: MatterId,
+        /// Whom.
+        handle: String,
+        /// Add or remove.
+        add: bool,
+    },
+    /// Make an invite.
+    Invite(String),
+    /// Show everyone there is.
+    People,
+    /// Show who is in a matter.
+    Who(MatterId),
+    /// Show what waits in all matters.
+    Pending,
+    /// Show who and where one is.
+    Status,
+    /// End.
+    Quit,
+}
+
+/// The state of a chat.
+#[derive(Debug, Default)]
+pub struct App {
+    /// The matters.
+    pub rooms: Vec<Room>,
+    /// What may be completed.
+    pub words: Words,
+    /// Whether what is typed stays on the screen by itself.
+    echoes: bool,
+    current: Option<MatterId>,
+    typed: HashSet<MessageId>,
+    down: bool,
+}
+
+impl App {
+    /// A chat. `echoes` says that a typed line stays on the screen, and needs not be shown once more when it was sent.
+    pub fn new(echoes: bool) -> Self {
+        Self { echoes, ..Self::default() }
+    }
+
+    /// The matter that messages go to.
+    pub fn current(&self) -> Option<MatterId> {
+        self.current
+    }
+
+    /// Begins in a matter, or in the only one there is.
+    pub fn begin(&mut self, asked: Option<MatterId>) -> Vec<Effect> {
+        let only = match self.rooms.as_slice() {
+            [room] => Some(room.id),
+            _ => None,
+        };
+        match asked.or(only) {
+            Some(matter) => self.enter(matter),
+            None if self.rooms.is_empty() => {
+                show("You are in no matter yet. /new TITLE opens one; or wait until somebody adds you. /help helps.")
+            }
+            None => {
+                let mut effects = self.matters();
+                effects.extend(show("Choose one with /switch MATTER."));
+                effects
+            }
+        }
+    }
+
+    /// A message was put into the outbox from here.
+    pub fn sent(&mut self, id: MessageId) {
+        self.typed.insert(id);
+    }
+
+    /// What stands before what is typed.
+    pub fn prompt(&self) -> String {
+        let room = self.current.and_then(|id| self.rooms.iter().find(|room| room.id == id));
+        let title = room.map_or_else(|| "privity".to_owned(), |room| shortened(&plain(&room.title, false)));
+        let mut notes = Vec::new();
+        if self.down {
+            notes.push("offline".to_owned());
+        }
+        let unsent = room.map_or(0, |room| room.unsent);
+        if unsent > 0 {
+            notes.push(format!("{unsent} unsent"));
+        }
+        let elsewhere: usize =
+            self.rooms.iter().filter(|room| Some(room.id) != self.current).map(|room| room.unread).sum();
+        if elsewhere > 0 {
+            notes.push(format!("{elsewhere} new elsewhere"));
+        }
+        if notes.is_empty() { format!("{title}> ") } else { format!("{title} [{}]> ", notes.join(", ")) }
+    }
+
+    /// What an event leads to.
+    pub fn handle(&mut self, event: Event) -> Vec<Effect> {
+        match event {
+            Event::Line(line) => self.line(&line),
+            Event::End => vec![Effect::Quit],
+            Event::Interrupted => show("To end, type /quit or Ctrl-D."),
+            Event::Recorded { matter, id, theirs, line, cursor } => {
+                let typed = id.is_some_and(|id| self.typed.remove(&id));
+                let line = (!(typed && self.echoes)).then_some(line);
+                self.recorded(matter, theirs, line, cursor)
+            }
+            Event::Joined(matter) if self.current.is_none() => self.enter(matter),
+            Event::Joined(matter) => {
+                let title = self.title(matter);
+                show(&format!("— you are in a new matter: {title} (/switch {title})"))
+            }
+            Event::Up if std::mem::take(&mut self.down) => show("— connected again"),
+            Event::Up => Vec::new(),
+            Event::Down(_) if self.down => Vec::new(),
+            Event::Down(why) => {
+                self.down = true;
+                let why = plain(&why, false);
+                show(&format!("— offline: {why}. What you write is kept, and goes out by itself"))
+            }
+            Event::Told(text) => show(&text),
+        }
+    }
+
+    fn line(&mut self, line: &str) -> Vec<Effect> {
+        match command::parse(line) {
+            Typed::Empty => Vec::new(),
+            Typed::Wrong(why) => show(&plain(&why, false)),
+            Typed::Text(text) => self.in_matter(|matter| vec![Effect::Send(matter, text)]),
+            Typed::Command(verb, argument) => self.command(verb, &argument),
+        }
+    }
+
+    fn command(&mut self, verb: Verb, argument: &str) -> Vec<Effect> {
+        match verb {
+            Verb::Help => command::help().into_iter().map(Effect::Show).collect(),
+            Verb::Matters => self.matters(),
+            Verb::Switch => match self.find(argument) {
+                Ok(matter) => self.enter(matter),
+                Err(error) => show(&error.to_string()),
+            },
+            Verb::New => vec![Effect::Open(argument.to_owned())],
+            Verb::Add | Verb::Remove => self.in_matter(|matter| {
+                let handles = argument.split_whitespace().map(|handle| handle.trim_start_matches('@'));
+                let change =
+                    |handle: &str| Effect::Change { matter, handle: handle.to_owned(), add: verb == Verb::Add };
+                handles.map(change).collect()
+            }),
+            Verb::Invite => match command::ROLES.iter().find(|role| **role == argument || argument.is_empty()) {
+                Some(role) => vec![Effect::Invite((*role).to_owned())],
+                None => show("/invite takes client, attorney or staff"),
+            },
+            Verb::People => vec![Effect::People],
+            Verb::Who => self.in_matter(|matter| vec![Effect::Who(matter)]),
+            Verb::Pending => vec![Effect::Pending],
+            Verb::History => match argument.parse() {
+                Ok(lines) => self.in_matter(|matter| vec![Effect::History(matter, lines)]),
+                Err(_) if argument.is_empty() => self.in_matter(|matter| vec![Effect::History(matter, HISTORY)]),
+                Err(_) => show("/history takes a number of lines"),
+            },
+            Verb::Status => vec![Effect::Status],
+            Verb::Quit => vec![Effect::Quit],
+        }
+    }
+
+    fn recorded(&self, matter: MatterId, theirs: bool, line: Option<String>, cursor: u64) -> Vec<Effect> {
+        if Some(matter) == self.current {
+            return vec![Effect::ShowRecord(line, cursor)];
+        }
+        let first = self.rooms.iter().any(|room| room.id == matter && room.unread == 0);
+        if theirs && first {
+            let title = self.title(matter);
+            return show(&format!("— new in {title}: /switch {title}"));
+        }
+        Vec::new()
+    }
+
+    fn enter(&mut self, matter: MatterId) -> Vec<Effect> {
+        self.current = Some(matter);
+        vec![Effect::Enter(matter)]
+    }
+
+    fn in_matter(&self, then: impl FnOnce(MatterId) -> Vec<Effect>) -> Vec<Effect> {
+        match self.current {
+            Some(matter) => then(matter),
+            None => show("You are in no matter: /switch MATTER chooses one, /new TITLE opens one. Nothing was sent."),
+        }
+    }
+
+    fn find(&self, asked: &str) -> Result<MatterId, Error> {
+        let titles: Vec<(MatterId, &str)> = self.rooms.iter().map(|room| (room.id, room.title.as_str())).collect();
+        let known = find_titled(&titles, asked);
+        let begins = |room: &&Room| room.title.to_lowercase().starts_with(&asked.to_lowercase());
+        let mut begun = self.rooms.iter().filter(begins).map(|room| room.id);
+        match (known, begun.next(), begun.next()) {
+            (Ok(matter), ..) | (Err(_), Some(matter), None) => Ok(matter),
+            (Err(error), ..) => Err(error),
+        }
+    }
+
+    fn matters(&self) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        for room in &self.rooms {
+            let mut notes = Vec::new();
+            if room.stage != "open" {
+                notes.push(room.stage.to_owned());
+            }
+            if room.unread > 0 {
+                notes.push(format!("{} new", room.unread));
+            }
+            if room.unsent > 0 {
+                notes.push(format!("{} unsent", room.unsent));
+            }
+            if !room.waiting.is_empty() {
+                notes.push(format!("waits for {}", plain(&room.waiting.join(", "), false)));
+            }
+            let here = if Some(room.id) == self.current { "*" } else { " " };
+            let line = format!("{here} {}  {}  {}", short(room.id), plain(&room.title, false), notes.join(", "));
+            effects.push(Effect::Show(line.trim_end().to_owned()));
+        }
+        effects.push(Effect::Show(counted(self.rooms.len(), "matter", "matters")));
+        effects
+    }
+
+    fn title(&self, matter: MatterId) -> String {
+        let room = self.rooms.iter().find(|room| room.id == matter);
+        room.map_or_else(|| short(matter), |room| plain(&room.title, false))
+    }
+}
+
+fn show(text: &str) -> Vec<Effect> {
+    vec![Effect::Show(text.to_owned())]
+}
+
+fn shortened(title: &str) -> String {
+    if title.chars().count() <= TITLE_COLUMNS {
+        return title.to_owned();
+    }
+    title.chars().take(TITLE_COLUMNS - 1).chain(['…']).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SMITH: [u8; 16] = [1; 16];
+    const DOE: [u8; 16] = [2; 16];
+
+    fn room(id: [u8; 16], title: &str) -> Room {
+        let (stage, waiting) = ("open", Vec::new());
+        Room { id: MatterId::new(id), title: title.to_owned(), stage, unread: 0, unsent: 0, waiting }
+    }
+
+    fn app() -> App {
+        let mut app = App::new(true);
+        app.rooms = vec![room(SMITH, "Smith v Jones"), room(DOE, "Estate of Doe")];
+        app
+    }
+
+    fn line(app: &mut App, text: &str) -> Vec<Effect> {
+        app.handle(Event::Line(text.to_owned()))
+    }
+
+    fn text(matter: [u8; 16], id: Option<MessageId>) -> Event {
+        Event::Recorded {
+            matter: MatterId::new(matter),
+            id,
+            theirs: id.is_none(),
+            line: "12:00  Ada: hello".to_owned(),
+            cursor: 7,
+        }
+    }
+
+    #[test]
+    fn nothing_is_sent_where_no_matter_was_chosen() {
+        let mut app = app();
+        assert!(matches!(app.begin(None).last(), Some(Effect::Show(_))));
+        assert!(matches!(line(&mut app, "a secret").as_slice(), [Effect::Show(_)]));
+    }
+
+    #[test]
+    fn a_message_goes_to_the_matter_in_the_prompt() {
+        let mut app = app();
+        assert_eq!(line(&mut app, "/switch estate"), [Effect::Enter(MatterId::new(DOE))]);
+        assert_eq!(app.prompt(), "Estate of Doe> ");
+        assert_eq!(line(&mut app, "hello"), [Effect::Send(MatterId::new(DOE), "hello".to_owned())]);
+    }
+
+    #[test]
+    fn a_message_of_another_matter_is_announced_and_not_shown() {
+        let mut app = app();
+        app.begin(Some(MatterId::new(SMITH)));
+        let told = app.handle(text(DOE, None));
+        assert_eq!(told, show("— new in Estate of Doe: /switch Estate of Doe"));
+        app.rooms[1].unread = 1;
+        assert_eq!(app.handle(text(DOE, None)), []);
+        assert_eq!(app.prompt(), "Smith v Jones [1 new elsewhere]> ");
+    }
+
+    #[test]
+    fn what_was_typed_here_is_not_shown_twice() {
+        let mut app = app();
+        app.begin(Some(MatterId::new(SMITH)));
+        let id = MessageId::random();
+        app.sent(id);
+        assert_eq!(app.handle(text(SMITH, Some(id))), [Effect::ShowRecord(None, 7)]);
+        // The same person on another device: shown.
+        assert_eq!(app.handle(text(SMITH, Some(id))), [Effect::ShowRecord(Some("12:00  Ada: hello".to_owned()), 7)]);
+    }
+
+    #[test]
+    fn a_lost_connection_is_told_once_and_stands_in_the_prompt() {
+        let mut app = app();
+        app.begin(Some(MatterId::new(SMITH)));
+        assert_eq!(app.handle(Event::Down("gone".to_owned())).len(), 1);
+        assert_eq!(app.handle(Event::Down("gone".to_owned())), []);
+        app.rooms[0].unsent = 2;
+        assert_eq!(app.prompt(), "Smith v Jones [offline, 2 unsent]> ");
+        assert_eq!(app.handle(Event::Up), show("— connected again"));
+        assert_eq!(app.handle(Event::Up), []);
+    }
+
+    #[test]
+    fn a_title_cannot_disturb_the_prompt() {
+        let mut app = App::new(true);
+        app.rooms = vec![room(SMITH, "\x1b]0;x\x07\u{202e}Smith\nv Jones with a title that is much too long")];
+        app.begin(None);
+        assert_eq!(app.prompt(), "]0;xSmith v Jones with a title t…> ");
+    }
+
+    #[test]
+    fn the_first_matter_is_entered_by_itself() {
+        let mut app = App::new(true);
+        app.begin(None);
+        app.rooms = vec![room(SMITH, "Smith v Jones")];
+        assert_eq!(app.handle(Event::Joined(MatterId::new(SMITH))), [Effect::Enter(MatterId::new(SMITH))]);
+    }
+}

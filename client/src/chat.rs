@@ -1,0 +1,423 @@
+//! `chat`: carries what is typed and what happens to the [`App`], and what that leads to to the session and the screen.
+//!
+//! Invariant: a record is marked as shown only after it was handed to the screen, and only in the matter that is open.
+
+use std::collections::VecDeque;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+
+use privity_protocol::device::state::{Record, RecordBody, Stage};
+use privity_protocol::device::{NewPersonInvite, Notice};
+use privity_protocol::frame::PersonView;
+use privity_protocol::identity::Role;
+use privity_protocol::ids::{MatterId, MessageId};
+
+use crate::app::{App, Effect, Event, Room};
+use crate::commands::message::{pending_state, pending_text};
+use crate::commands::people::{invite_advice, invite_shown};
+use crate::commands::{Run, matter};
+use crate::error::Error;
+use crate::session::{Session, Told, now};
+use crate::terminal::Terminal;
+use crate::{marks, out, view};
+
+/// Lines already shown that stand above new ones when a matter is entered in a terminal.
+const CONTEXT: usize = 10;
+/// Records shown at once.
+const PAGE: usize = 500;
+const FAR: Duration = Duration::from_secs(3600);
+
+/// Chats until `/quit`, Ctrl-D or the end of standard input.
+///
+/// # Errors
+/// [`Error`] as for every command; [`Error::Network`] if messages are left waiting.
+pub(crate) async fn chat(run: &Run, asked: Option<&str>) -> Result<(), Error> {
+    let (_held, session) = run.online().await?;
+    let terminal = Terminal::open()?;
+    let app = App::new(terminal.is_interactive());
+    let mut chat = Chat {
+        app,
+        terminal,
+        session,
+        json: run.json,
+        started: false,
+        people: Vec::new(),
+        changes: Vec::new(),
+        invites: VecDeque::new(),
+        show_people: false,
+    };
+    let ended = chat.run(asked).await;
+    chat.terminal.end();
+    match ended {
+        Ok(()) => chat.leave(run).await,
+        Err(error) => Err(error),
+    }
+}
+
+struct Chat {
+    app: App,
+    terminal: Terminal,
+    session: Session,
+    json: bool,
+    /// Caught up, or known to be offline: lines are taken.
+    started: bool,
+    people: Vec<PersonView>,
+    /// Changes that wait for the directory.
+    changes: Vec<(MatterId, String, bool)>,
+    /// Invites that wait to be filed.
+    invites: VecDeque<(String, &'static str)>,
+    show_people: bool,
+}
+
+impl Chat {
+    async fn run(&mut self, asked: Option<&str>) -> Result<(), Error> {
+        let plain = !self.terminal.is_interactive();
+        let mut interrupt = pin!(async {
+            // rustyline has Ctrl-C to itself.
+            if plain { tokio::signal::ctrl_c().await } else { std::future::pending().await }
+        });
+        loop {
+            let event = tokio::select! {
+                told = self.session.next(Instant::now() + FAR) => self.told(told?)?,
+                line = self.terminal.line(), if self.started => vec![line],
+                _ = &mut interrupt => return Ok(()),
+            };
+            let started = self.started;
+            if !started && (self.session.device.is_caught_up() || event.iter().any(|e| matches!(e, Event::Down(_)))) {
+                self.started = true;
+                self.begin(asked, &event)?;
+                continue;
+            }
+            let mut typed = false;
+            for event in event {
+                typed |= matches!(event, Event::Line(_) | Event::Interrupted);
+                if self.handle(event)? {
+                    return Ok(());
+                }
+            }
+            self.refresh()?;
+            if typed {
+                self.terminal.go_on();
+            }
+        }
+    }
+
+    /// The first screen: what happened before, and where one is.
+    fn begin(&mut self, asked: Option<&str>, before: &[Event]) -> Result<(), Error> {
+        self.refresh()?;
+        let asked = asked.map(|asked| view::find_matter(self.session.device.matters(), asked)).transpose()?;
+        for event in before.iter().filter(|event| matches!(event, Event::Down(_) | Event::Told(_))) {
+            self.handle(event.clone())?;
+        }
+        if !self.session.device.is_ready() {
+            self.show("You are not ready yet: whoever invited you still has to be online once.")?;
+        }
+        for effect in self.app.begin(asked) {
+            self.carry_out(effect)?;
+        }
+        let waiting: Vec<String> = self.waiting();
+        for line in waiting {
+            self.show(&line)?;
+        }
+        self.session.device.ask_people(now());
+        self.refresh()?;
+        self.terminal.go_on();
+        Ok(())
+    }
+
+    /// What the session tells, as events.
+    fn told(&mut self, told: Told) -> Result<Vec<Event>, Error> {
+        let notice = match told {
+            Told::Up => {
+                self.session.device.ask_people(now());
+                return Ok(vec![Event::Up]);
+            }
+            Told::Down(why) => {
+                self.invites.clear();
+                return Ok(vec![Event::Down(why)]);
+            }
+            Told::Notice(notice) => *notice,
+            Told::Quiet => return Ok(Vec::new()),
+        };
+        Ok(match notice {
+            // Before the first screen the vault has them, and they are shown from there.
+            Notice::Recorded(record) if self.started => vec![self.recorded(&record)],
+            Notice::Joined(matter) if self.started => vec![Event::Joined(matter)],
+            Notice::People(people) => self.people_came(people)?,
+            Notice::InviteFiled => match self.invites.pop_front() {
+                Some((url, role)) => {
+                    let shown = invite_shown(&url, self.terminal.is_interactive());
+                    vec![Event::Told(shown), Event::Told(invite_advice(role))]
+                }
+                None => Vec::new(),
+            },
+            Notice::InviteRefused(why) => {
+                self.invites.pop_front();
+                vec![Event::Told(Error::from(why).to_string())]
+            }
+            Notice::NotOpened(_, why) => vec![Event::Told(format!("the matter was not opened: {}", Error::from(why)))],
+            Notice::Waits { person, .. } => {
+                let who = view::person(&self.session.device, person);
+                let handle = self.people.iter().find(|view| view.person == person).map(|view| view.handle.clone());
+                let who = handle.map_or(who, |handle| view::plain(&handle, false));
+                vec![Event::Told(format!("— {who} is not ready yet; they will be added as soon as they are"))]
+            }
+            Notice::NotDone { person, why, .. } => {
+                let who = view::person(&self.session.device, person);
+                vec![Event::Told(format!("— {who}: not done: {}", Error::from(why)))]
+            }
+            other => view::notice(&other).map(|text| Event::Told(format!("— {text}"))).into_iter().collect(),
+        })
+    }
+
+    fn recorded(&self, record: &Record) -> Event {
+        let id = match &record.what {
+            RecordBody::Text { id, .. } => Some(*id),
+            _ => None,
+        };
+        let theirs = id.is_some() && record.from != Some(self.session.device.profile().person);
+        Event::Recorded { matter: record.matter, id, theirs, line: self.line(record), cursor: record.cursor }
+    }
+
+    fn line(&self, record: &Record) -> String {
+        if self.json {
+            view::compact(&view::json(&self.session.device, record))
+        } else {
+            view::line(&self.session.device, record, now())
+        }
+    }
+
+    /// True at the end.
+    fn handle(&mut self, event: Event) -> Result<bool, Error> {
+        for effect in self.app.handle(event) {
+            if effect == Effect::Quit {
+                return Ok(true);
+            }
+            self.carry_out(effect)?;
+        }
+        Ok(false)
+    }
+
+    fn carry_out(&mut self, effect: Effect) -> Result<(), Error> {
+        match effect {
+            Effect::Show(text) => self.show(&text),
+            Effect::ShowRecord(line, cursor) => self.show_record(line.as_deref(), cursor),
+            Effect::Enter(matter) => self.enter(matter),
+            Effect::History(matter, lines) => self.history(matter, u64::MAX >> 1, lines),
+            Effect::Send(matter, text) => {
+                let id = MessageId::random();
+                match self.session.send(matter, id, &text) {
+                    Ok(_) => self.app.sent(id),
+                    Err(error) => self.show(&format!("— not sent: {error}"))?,
+                }
+                Ok(())
+            }
+            Effect::Open(title) => match self.session.device.open_matter(now(), &title) {
+                Ok(matter) => {
+                    self.refresh()?;
+                    self.show(&format!("— opened {}", view::plain(&title, false)))?;
+                    for effect in self.app.begin(Some(matter)) {
+                        self.carry_out(effect)?;
+                    }
+                    Ok(())
+                }
+                Err(error) => self.show(&Error::from(error).to_string()),
+            },
+            Effect::Change { matter, handle, add } => self.change(matter, handle, add),
+            Effect::Invite(role) => self.invite(&role),
+            Effect::People if self.session.is_up() => {
+                self.show_people = true;
+                self.session.device.ask_people(now());
+                Ok(())
+            }
+            Effect::People => self.show("— offline: everyone you can add is shown once the relay is back"),
+            Effect::Who(matter) => matter::who(&self.session, matter).iter().try_for_each(|line| self.show(line)),
+            Effect::Pending => self.pending(),
+            Effect::Status => self.status(),
+            Effect::Quit => Ok(()),
+        }
+    }
+
+    fn show(&self, text: &str) -> Result<(), Error> {
+        if self.json && !self.terminal.is_interactive() {
+            out::note(text);
+            return Ok(());
+        }
+        self.terminal.show(text)
+    }
+
+    fn show_record(&mut self, line: Option<&str>, cursor: u64) -> Result<(), Error> {
+        let Some(matter) = self.app.current() else { return Ok(()) };
+        // Entering the matter may have shown it already.
+        if marks::shown(&self.session, Some(matter))? >= cursor {
+            return Ok(());
+        }
+        if let Some(line) = line {
+            self.terminal.show(line)?;
+        }
+        marks::mark(&mut self.session, Some(matter), cursor)
+    }
+
+    fn enter(&mut self, matter: MatterId) -> Result<(), Error> {
+        let mut from = marks::shown(&self.session, Some(matter))?;
+        if self.terminal.is_interactive() {
+            self.history(matter, from, CONTEXT)?;
+        }
+        loop {
+            let records = self.session.vault.records(Some(matter), from, PAGE)?;
+            let Some(last) = records.last().map(|record| record.cursor) else { return Ok(()) };
+            for record in &records {
+                self.terminal.show(&self.line(record))?;
+            }
+            from = last;
+            marks::mark(&mut self.session, Some(matter), last)?;
+        }
+    }
+
+    fn history(&self, matter: MatterId, upto: u64, lines: usize) -> Result<(), Error> {
+        for record in self.session.vault.last_records(matter, upto, lines.min(PAGE))? {
+            self.terminal.show(&self.line(&record))?;
+        }
+        Ok(())
+    }
+
+    fn change(&mut self, matter: MatterId, handle: String, add: bool) -> Result<(), Error> {
+        if !self.session.is_up() {
+            return self.show("— offline: adding and removing people works once the relay is back");
+        }
+        self.changes.push((matter, handle, add));
+        self.session.device.ask_people(now());
+        Ok(())
+    }
+
+    fn people_came(&mut self, people: Vec<PersonView>) -> Result<Vec<Event>, Error> {
+        self.people = people;
+        let mut events = Vec::new();
+        if std::mem::take(&mut self.show_people) {
+            let lines = self.people.iter().map(|person| Event::Told(view::person_view(&self.session.device, person)));
+            events.extend(lines);
+        }
+        for (matter, handle, add) in std::mem::take(&mut self.changes) {
+            let device = &mut self.session.device;
+            let changed = view::find_person(&self.people, &handle).and_then(|person| {
+                let changed = if add {
+                    device.add(now(), matter, person, &handle)
+                } else {
+                    device.remove(now(), matter, person, &handle)
+                };
+                changed.map_err(Error::from)
+            });
+            if let Err(error) = changed {
+                events.push(Event::Told(format!("— {error}")));
+            }
+        }
+        self.session.drain()?;
+        Ok(events)
+    }
+
+    fn invite(&mut self, role: &str) -> Result<(), Error> {
+        if !self.session.is_up() {
+            return self.show("— offline: an invite can be made once the relay is back");
+        }
+        let role = [Role::Client, Role::Attorney, Role::Staff].into_iter().find(|known| known.word() == role);
+        let wanted = NewPersonInvite { role: role.unwrap_or(Role::Client), handle: None, name: None };
+        match self.session.device.invite(now(), &wanted) {
+            Ok(invite) => {
+                self.invites.push_back((invite.url(), wanted.role.word()));
+                Ok(())
+            }
+            Err(error) => self.show(&Error::from(error).to_string()),
+        }
+    }
+
+    /// What waits, in all matters.
+    fn pending(&self) -> Result<(), Error> {
+        let mut any = false;
+        for (id, _) in self.session.device.matters() {
+            for item in self.session.device.pending(id) {
+                any = true;
+                let (text, title) = (view::plain(&pending_text(item), false), view::title(&self.session.device, id));
+                self.show(&format!("  {title}: {text} ({})", pending_state(item)))?;
+            }
+        }
+        let waiting = self.waiting();
+        if !any && waiting.is_empty() {
+            self.show("Nothing waits.")?;
+        }
+        waiting.iter().try_for_each(|line| self.show(line))
+    }
+
+    /// What people are waiting for.
+    fn waiting(&self) -> Vec<String> {
+        let waits = self.app.rooms.iter().flat_map(|room| room.waiting.iter().map(|handle| (handle, &room.title)));
+        let mut lines: Vec<String> = waits
+            .map(|(handle, title)| {
+                let (handle, title) = (view::plain(handle, false), view::plain(title, false));
+                format!("— {handle} will be added to {title} as soon as they are ready")
+            })
+            .collect();
+        let strangers = self.people.iter().filter(|person| !person.ready);
+        lines.extend(strangers.map(|person| {
+            format!("— {} waits for whoever invited them to be online", view::plain(&person.handle, false))
+        }));
+        lines
+    }
+
+    fn status(&self) -> Result<(), Error> {
+        let profile = self.session.device.profile();
+        let link = if self.session.is_up() { "connected" } else { "offline" };
+        let (address, firm) = (view::plain(&profile.address, false), view::plain(&profile.firm, false));
+        let name = view::plain(&profile.name.name, false);
+        self.show(&format!("{name} ({}), {}; {link}, relay {address} of {firm}", profile.handle, profile.role.word()))
+    }
+
+    /// Brings the prompt and the words for completion up to date.
+    fn refresh(&mut self) -> Result<(), Error> {
+        self.session.drain()?;
+        let mut rooms = Vec::new();
+        for (id, row) in self.session.device.matters() {
+            let pending = self.session.device.pending(id);
+            let intents = self.session.device.intents(id);
+            rooms.push(Room {
+                id,
+                title: row.title.clone(),
+                stage: view::stage(row.stage),
+                unread: marks::unread(&self.session, id)?,
+                unsent: if matches!(row.stage, Stage::Opening | Stage::Open) {
+                    pending.iter().filter(|item| item.seq.is_none() && item.failed.is_none()).count()
+                } else {
+                    0
+                },
+                waiting: intents.iter().filter(|intent| intent.add).map(|intent| intent.handle.clone()).collect(),
+            });
+        }
+        self.app.rooms = rooms;
+        self.app.words.matters = self.app.rooms.iter().map(|room| view::plain(&room.title, false)).collect();
+        self.app.words.handles = self.people.iter().map(|person| view::plain(&person.handle, false)).collect();
+        self.terminal.set(self.app.prompt(), self.app.words.clone());
+        Ok(())
+    }
+
+    /// Lets what waits go out, for a while, and says what is left.
+    async fn leave(mut self, run: &Run) -> Result<(), Error> {
+        let waits = self.session.unsent();
+        if waits > 0 {
+            out::note(&format!(
+                "Waiting to send {}, for at most {} s…",
+                view::counted(waits, "message", "messages"),
+                run.timeout.as_secs()
+            ));
+            let notices = self.session.settle(run.deadline()).await?;
+            crate::commands::warn(&notices);
+        }
+        let left = self.session.unsent();
+        let settled = run.done(self.session).await;
+        if left > 0 {
+            let left = view::counted(left, "message", "messages");
+            return Err(Error::Network(format!(
+                "the relay can't be reached; {left} kept here, to go out at the next contact"
+            )));
+        }
+        settled
+    }
+}

@@ -1,0 +1,145 @@
+//! `matter new`, `add`, `remove`, `ls` and `show`.
+
+use privity_protocol::device::Notice;
+use privity_protocol::device::state::Stage;
+use privity_protocol::error::Error as ProtocolError;
+use privity_protocol::ids::{MatterId, PersonId};
+use serde_json::{Value, json};
+
+use crate::commands::Run;
+use crate::error::Error;
+use crate::session::{Session, now};
+use crate::{marks, view};
+
+impl Run {
+    pub(super) async fn matter_new(&self, title: &str) -> Result<(), Error> {
+        let (_held, mut session) = self.caught_up().await?;
+        let matter = session.device.open_matter(now(), title)?;
+        let opened = self.until(&mut session, |notice| match notice {
+            Notice::Opened(id) if *id == matter => Some(Ok(())),
+            Notice::NotOpened(id, refused) if *id == matter => Some(Err(refused.clone().into())),
+            _ => None,
+        });
+        opened.await?;
+        let title = session.device.matter(matter).map(|row| row.title.clone()).unwrap_or_default();
+        self.done(session).await?;
+        let object = json!({ "v": view::SCHEMA, "matter": matter.to_string(), "title": title });
+        self.print(&object, || format!("Opened {} ({matter}).", view::plain(&title, false)))
+    }
+
+    /// Adds or removes people, and waits for each.
+    pub(super) async fn change(&self, matter: &str, handles: &[String], add: bool) -> Result<(), Error> {
+        let (_held, mut session) = self.caught_up().await?;
+        let matter = view::find_matter(session.device.matters(), matter)?;
+        let directory = self.directory(&mut session).await?;
+        let mut open: Vec<(PersonId, String)> = Vec::new();
+        for handle in handles {
+            let handle = handle.trim_start_matches('@');
+            let person = view::find_person(&directory, handle)?;
+            if !open.iter().any(|(known, _)| *known == person) {
+                open.push((person, handle.to_owned()));
+            }
+        }
+        for (person, handle) in &open {
+            if add {
+                session.device.add(now(), matter, *person, handle)?;
+            } else {
+                session.device.remove(now(), matter, *person, handle)?;
+            }
+        }
+        let mut waits = Vec::new();
+        let mut failed: Option<ProtocolError> = None;
+        while !open.is_empty() {
+            let (person, outcome) = self.until(&mut session, |notice| change_of(notice, matter)).await?;
+            let Some(at) = open.iter().position(|(open, _)| *open == person) else { continue };
+            let (_, handle) = open.remove(at);
+            let state = match outcome {
+                Ok(state) => state,
+                Err(why) => {
+                    failed = Some(why);
+                    "refused"
+                }
+            };
+            let object = json!({ "v": view::SCHEMA, "matter": matter.to_string(), "handle": handle, "state": state });
+            self.print(&object, || match (state, add) {
+                ("done", true) => format!("Added {handle}."),
+                ("done", false) => format!("Removed {handle}."),
+                ("waiting", _) => format!("{handle} is not ready yet; they will be added as soon as they are."),
+                _ => format!("{handle} could not be {}.", if add { "added" } else { "removed" }),
+            })?;
+            if state == "waiting" {
+                waits.push(handle);
+            }
+        }
+        self.done(session).await?;
+        match (failed, waits.is_empty()) {
+            (Some(why), _) => Err(why.into()),
+            (None, true) => Ok(()),
+            (None, false) => Err(Error::NotYet(format!("not yet ready: {}", waits.join(", ")))),
+        }
+    }
+
+    pub(super) fn matter_ls(&self) -> Result<(), Error> {
+        let (_held, session) = self.open()?;
+        for (id, row) in session.device.matters() {
+            let unread = marks::unread(&session, id)?;
+            let title = view::title(&session.device, id);
+            let object = json!({
+                "v": view::SCHEMA, "matter": id.to_string(), "title": row.title, "state": view::stage(row.stage),
+                "people": row.people.len(), "unread": unread, "epoch": row.epoch, "seq": row.position.seq,
+            });
+            self.print(&object, || {
+                let new = if unread > 0 { format!("  {unread} new") } else { String::new() };
+                let state = if row.stage == Stage::Open { "" } else { view::stage(row.stage) };
+                let people = view::counted(row.people.len(), "person", "people");
+                format!("{}  {title}  {people}{new}  {state}", view::short(id)).trim_end().to_owned()
+            })?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn matter_show(&self, matter: &str) -> Result<(), Error> {
+        let (_held, session) = self.open()?;
+        let id = view::find_matter(session.device.matters(), matter)?;
+        let Some(row) = session.device.matter(id) else { return Ok(()) };
+        let people: Vec<Value> = row.people.iter().map(|person| view::person_json(&session.device, *person)).collect();
+        let waiting: Vec<&str> = session.device.intents(id).into_iter().map(|intent| intent.handle.as_str()).collect();
+        let object = json!({
+            "v": view::SCHEMA, "matter": id.to_string(), "title": row.title, "state": view::stage(row.stage),
+            "people": people, "waiting": waiting, "epoch": row.epoch, "seq": row.position.seq,
+        });
+        self.print(&object, || {
+            let mut lines = vec![format!("{}  ({id}, {})", view::title(&session.device, id), view::stage(row.stage))];
+            lines.extend(who(&session, id));
+            lines.join("\n")
+        })
+    }
+}
+
+/// Who is in a matter, and who waits to be.
+pub(crate) fn who(session: &Session, matter: MatterId) -> Vec<String> {
+    let people = session.device.matter(matter).map(|row| row.people.clone()).unwrap_or_default();
+    let mut lines: Vec<String> =
+        people.iter().map(|person| format!("  {}", view::person(&session.device, *person))).collect();
+    for intent in session.device.intents(matter) {
+        let handle = view::plain(&intent.handle, false);
+        lines.push(if intent.add {
+            format!("  {handle}  — waits until they are ready")
+        } else {
+            format!("  {handle}  — is being removed")
+        });
+    }
+    lines
+}
+
+type Change = (PersonId, Result<&'static str, ProtocolError>);
+
+/// What a notice says about a change of a matter's people.
+fn change_of(notice: &Notice, of: MatterId) -> Option<Result<Change, Error>> {
+    match notice {
+        Notice::Done { matter, person, .. } if *matter == of => Some(Ok((*person, Ok("done")))),
+        Notice::Waits { matter, person } if *matter == of => Some(Ok((*person, Ok("waiting")))),
+        Notice::NotDone { matter, person, why } if *matter == of => Some(Ok((*person, Err(why.clone())))),
+        _ => None,
+    }
+}

@@ -1,0 +1,230 @@
+//! `send`, `recv` and `read`.
+
+use std::io::Read as _;
+use std::pin::pin;
+use std::time::Instant;
+
+use privity_protocol::content::{Body, Content};
+use privity_protocol::device::Notice;
+use privity_protocol::device::state::{OutItem, Stage};
+use privity_protocol::ids::{MatterId, MessageId};
+use privity_protocol::limits;
+use serde_json::json;
+
+use crate::commands::{Run, warn};
+use crate::error::Error;
+use crate::session::{Session, Told, now};
+use crate::{marks, out, view};
+
+/// Records printed at once.
+const PAGE: usize = 500;
+
+impl Run {
+    pub(super) async fn send(&self, matter: &str, text: &str, id: Option<&str>) -> Result<(), Error> {
+        let text = if text == "-" { read_text()? } else { text.to_owned() };
+        let id = match id {
+            Some(id) => id
+                .parse()
+                .map_err(|_| Error::Usage("--id takes 26 characters of base32, a to z and 2 to 7".to_owned()))?,
+            None => MessageId::random(),
+        };
+        // Too large is told before anything else is done.
+        Content::text(id, now(), &text).map_err(Error::from)?;
+        let (_held, mut session) = self.online().await?;
+        let deadline = self.deadline();
+        let matter = match view::find_matter(session.device.matters(), matter) {
+            Ok(matter) => matter,
+            // It may be one that this device was added to a moment ago.
+            Err(_) => {
+                warn(&session.catch_up(deadline).await?);
+                view::find_matter(session.device.matters(), matter)?
+            }
+        };
+        if let Some(seq) = session.send(matter, id, &text)? {
+            return self.sent(matter, id, Some(seq));
+        }
+        match stored(&mut session, matter, id, deadline).await? {
+            Some(seq) => {
+                self.done(session).await?;
+                self.sent(matter, id, Some(seq))
+            }
+            None => {
+                session.close().await;
+                self.sent(matter, id, None)?;
+                Err(Error::Network(
+                    "the relay can't be reached; the message is kept and goes out at the next contact".to_owned(),
+                ))
+            }
+        }
+    }
+
+    fn sent(&self, matter: MatterId, id: MessageId, seq: Option<u64>) -> Result<(), Error> {
+        let state = if seq.is_some() { "stored" } else { "queued" };
+        let object = json!({
+            "v": view::SCHEMA, "id": id.to_string(), "matter": matter.to_string(), "seq": seq, "state": state,
+        });
+        self.print(&object, || if seq.is_some() { "Sent.".to_owned() } else { "Kept for later.".to_owned() })
+    }
+
+    pub(super) async fn recv(&self, follow: bool, after: Option<u64>) -> Result<(), Error> {
+        let (_held, mut session) = self.online().await?;
+        let mut from = match after {
+            Some(after) => after,
+            None => marks::shown(&session, None)?,
+        };
+        let again = after.is_some();
+        self.print_new(&mut session, &mut from, again)?;
+        let mut interrupt = pin!(tokio::signal::ctrl_c());
+        let mut caught_up = false;
+        let mut down = None;
+        let mut deadline = self.deadline();
+        loop {
+            let told = tokio::select! {
+                told = session.next(deadline) => told?,
+                _ = &mut interrupt => break,
+            };
+            match told {
+                Told::Notice(notice) => match *notice {
+                    Notice::Recorded(_) => deadline = self.deadline(),
+                    Notice::CaughtUp => {
+                        caught_up = true;
+                        deadline = self.deadline();
+                    }
+                    other => warn(&[other]),
+                },
+                Told::Up => down = None,
+                Told::Down(why) => {
+                    if follow && down.is_none() {
+                        out::note(&format!("privity: {}; trying again", view::plain(&why, false)));
+                    }
+                    down = Some(why);
+                }
+                Told::Quiet if follow && self.asked.is_none() => deadline = self.deadline(),
+                Told::Quiet => break,
+            }
+            self.print_new(&mut session, &mut from, again)?;
+            if caught_up && !follow && self.asked.is_none() {
+                break;
+            }
+        }
+        self.print_new(&mut session, &mut from, again)?;
+        if caught_up {
+            return self.done(session).await;
+        }
+        session.close().await;
+        match down {
+            _ if follow => Ok(()),
+            Some(why) => Err(Error::Network(format!("{why}; what is shown is what was here already"))),
+            None => Err(Error::Network("the relay does not answer; what is shown was here already".to_owned())),
+        }
+    }
+
+    /// Prints records after `from` that were not shown before, or all of them, and remembers that they were.
+    fn print_new(&self, session: &mut Session, from: &mut u64, again: bool) -> Result<(), Error> {
+        loop {
+            let records = session.vault.records(None, *from, PAGE)?;
+            let Some(last) = records.last().map(|record| record.cursor) else { return Ok(()) };
+            for record in &records {
+                if !again && marks::shown(session, Some(record.matter))? >= record.cursor {
+                    continue;
+                }
+                self.print(&view::json(&session.device, record), || {
+                    let title = view::title(&session.device, record.matter);
+                    format!("{title:<24} {}", view::line(&session.device, record, now()))
+                })?;
+            }
+            *from = last;
+            marks::mark(session, None, last)?;
+        }
+    }
+
+    pub(super) fn read(&self, matter: &str, pending: bool) -> Result<(), Error> {
+        let (_held, session) = self.open()?;
+        let matter = view::find_matter(session.device.matters(), matter)?;
+        if !pending {
+            let mut from = 0;
+            loop {
+                let records = session.vault.records(Some(matter), from, PAGE)?;
+                let Some(last) = records.last().map(|record| record.cursor) else { break };
+                for record in &records {
+                    self.print(&view::json(&session.device, record), || view::line(&session.device, record, now()))?;
+                }
+                from = last;
+            }
+        }
+        for item in session.device.pending(matter) {
+            if pending && item.seq.is_some() {
+                continue;
+            }
+            let (text, state) = (pending_text(item), pending_state(item));
+            let object = json!({
+                "v": view::SCHEMA, "type": "pending", "id": item.id.to_string(), "matter": matter.to_string(),
+                "seq": item.seq, "state": state, "body": { "text": text }, "why": item.failed,
+            });
+            self.print(&object, || format!("--:--  you ({state}): {}", view::plain(&text, true)))?;
+        }
+        Ok(())
+    }
+}
+
+/// Waits until the relay has a text on disk: its seq, or none at the deadline.
+async fn stored(
+    session: &mut Session,
+    matter: MatterId,
+    id: MessageId,
+    deadline: Instant,
+) -> Result<Option<u64>, Error> {
+    loop {
+        let told = session.next(deadline).await?;
+        match told {
+            Told::Notice(notice) => match *notice {
+                Notice::Stored { matter: m, id: i, seq } if m == matter && i == id => return Ok(Some(seq)),
+                Notice::Unsendable { matter: m, id: i, why } if m == matter && i == id => return Err(why.into()),
+                other => warn(&[other]),
+            },
+            Told::Quiet => return Ok(None),
+            _ => {}
+        }
+        match session.device.matter(matter).map(|row| row.stage) {
+            Some(Stage::Opening | Stage::Joining | Stage::Open) => {}
+            Some(Stage::Forked) => {
+                return Err(Error::Untrusted(
+                    "the relay shows two histories of this matter: nothing is sent there. Ask your firm's IT"
+                        .to_owned(),
+                ));
+            }
+            _ => return Err(Error::Refused("you are no longer in this matter; the message was not sent".to_owned())),
+        }
+    }
+}
+
+fn read_text() -> Result<String, Error> {
+    let mut bytes = Vec::new();
+    let limit = limits::TEXT_MAX as u64 + 2;
+    std::io::stdin().lock().take(limit).read_to_end(&mut bytes)?;
+    if bytes.last() == Some(&b'\n') {
+        bytes.pop();
+    }
+    if bytes.len() > limits::TEXT_MAX {
+        // Cut within a character, perhaps; it is refused for its size.
+        return Ok(String::from_utf8_lossy(&bytes).into_owned());
+    }
+    String::from_utf8(bytes).map_err(|_| Error::Usage("what came on standard input is not UTF-8 text".to_owned()))
+}
+
+/// What a message that waits says.
+pub(crate) fn pending_text(item: &OutItem) -> String {
+    match Content::decode(&item.content).map(|content| content.body) {
+        Ok(Body::Text(text)) => text,
+        _ => String::new(),
+    }
+}
+
+/// How far a message that waits has come.
+pub(crate) fn pending_state(item: &OutItem) -> &'static str {
+    match (&item.failed, item.seq) {
+        (Some(_), _) => "refused",
+        (None, Some(_)) => "stored",
+        (None, None) => "queued",
+    }
+}

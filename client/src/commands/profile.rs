@@ -1,0 +1,141 @@
+//! `status`, `unlock`, `lock` and `completions`.
+
+use std::time::{Duration, Instant};
+
+use clap::CommandFactory as _;
+use clap_complete::Shell;
+use serde_json::{Value, json};
+
+use crate::cli::Cli;
+use crate::commands::{Run, warn};
+use crate::error::Error;
+use crate::session::{Session, Told};
+use crate::{join, keystore, marks, out, view};
+
+/// How long `status` tries to reach the relay, unless it is told.
+const STATUS_WAIT: Duration = Duration::from_secs(5);
+
+impl Run {
+    pub(super) async fn status(&self) -> Result<(), Error> {
+        let held = self.home.hold_joined()?;
+        let mut vault = self.home.open_vault()?;
+        let deadline = Instant::now() + self.asked.unwrap_or(STATUS_WAIT);
+        let finished = join::finish(&self.home, &mut vault, deadline).await;
+        let mut session = Session::open(vault)?;
+        let why = match finished {
+            Ok(()) => reach(&mut session, deadline).await?,
+            Err(Error::Network(why)) => Some(why),
+            Err(error) => return Err(error),
+        };
+        let object = self.status_json(&session, why.as_deref())?;
+        self.print(&object, || status_text(&session, &object, why.as_deref()))?;
+        if why.is_none() {
+            self.done(session).await?;
+        }
+        drop(held);
+        Ok(())
+    }
+
+    fn status_json(&self, session: &Session, why: Option<&str>) -> Result<Value, Error> {
+        let profile = session.device.profile();
+        let mut matters = Vec::new();
+        let mut unread_total = 0;
+        for (id, row) in session.device.matters() {
+            let unread = marks::unread(session, id)?;
+            unread_total += unread;
+            let pending = session.device.pending(id);
+            matters.push(json!({
+                "matter": id.to_string(), "title": row.title, "state": view::stage(row.stage), "unread": unread,
+                "pending": pending.iter().filter(|item| item.seq.is_none()).count(), "epoch": row.epoch,
+                "seq": row.position.seq, "chain": row.position.chain.to_string(),
+            }));
+        }
+        Ok(json!({
+            "v": view::SCHEMA,
+            "relay": { "address": profile.address, "firm": profile.firm, "reached": why.is_none(), "why": why,
+                       "key": profile.relay.fingerprint().to_string() },
+            "organisation": profile.organisation.fingerprint().to_string(),
+            "person": profile.person.to_string(), "device": profile.device.to_string(), "handle": profile.handle,
+            "name": profile.name.name, "role": profile.role.word(),
+            "state": if session.device.is_ready() { "ready" } else { "waiting" },
+            "suites": { "transport": "X25519MLKEM768, ML-DSA-65 + Ed25519",
+                        "messages": "MLS 0xF0A2: X-Wing, AES-256-GCM, Ed25519 + ML-DSA-65" },
+            "matters": matters, "unread": unread_total,
+        }))
+    }
+
+    pub(super) fn unlock(&self, lasts: Duration) -> Result<(), Error> {
+        let _held = self.home.hold_joined()?;
+        let vault = self.home.open_vault()?;
+        keystore::put(self.home.folder(), vault.root(), lasts)?;
+        let object = json!({ "v": view::SCHEMA, "state": "unlocked", "seconds": lasts.as_secs() });
+        self.print(&object, || {
+            let minutes = usize::try_from(lasts.as_secs().div_ceil(60)).unwrap_or(usize::MAX);
+            format!("Unlocked for {}; `privity lock` ends it.", view::counted(minutes, "minute", "minutes"))
+        })
+    }
+
+    pub(super) fn lock(&self) -> Result<(), Error> {
+        let was = keystore::remove(self.home.folder());
+        self.print(&json!({ "v": view::SCHEMA, "state": "locked" }), || {
+            if was { "Locked.".to_owned() } else { "It was locked already.".to_owned() }
+        })
+    }
+}
+
+/// Writes what a shell needs to complete commands.
+pub(super) fn completions(shell: Shell) -> Result<(), Error> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "privity", &mut script);
+    out::line(String::from_utf8_lossy(&script).trim_end())
+}
+
+/// Catches up, or says why that can't be done now: at the first attempt that fails.
+async fn reach(session: &mut Session, deadline: Instant) -> Result<Option<String>, Error> {
+    let mut notices = Vec::new();
+    while !session.device.is_caught_up() {
+        match session.next(deadline).await? {
+            Told::Notice(notice) => notices.push(*notice),
+            Told::Down(why) => return Ok(Some(why)),
+            Told::Quiet => return Ok(Some("the relay does not answer".to_owned())),
+            Told::Up => {}
+        }
+    }
+    warn(&notices);
+    Ok(None)
+}
+
+fn status_text(session: &Session, object: &Value, why: Option<&str>) -> String {
+    let profile = session.device.profile();
+    let link = why.map_or_else(|| "connected".to_owned(), |why| format!("offline: {}", view::plain(why, false)));
+    let state = if session.device.is_ready() { "ready" } else { "waiting for whoever invited you to be online once" };
+    let count = |value: &Value| usize::try_from(value.as_u64().unwrap_or(0)).unwrap_or(usize::MAX);
+    let matters = object["matters"].as_array().map_or(&[][..], Vec::as_slice);
+    let mut lines = vec![
+        format!("{} ({}), {}, {state}", view::plain(&profile.name.name, false), profile.handle, profile.role.word()),
+        format!("relay      {} of {}, {link}", view::plain(&profile.address, false), view::plain(&profile.firm, false)),
+        "suites     X25519MLKEM768 outside, X-Wing inside; Ed25519 and ML-DSA-65 signatures".to_owned(),
+        format!(
+            "matters    {}, {}",
+            matters.len(),
+            view::counted(count(&object["unread"]), "new message", "new messages")
+        ),
+    ];
+    for ((id, row), told) in session.device.matters().zip(matters) {
+        let mut line = format!(
+            "  {}  {}  epoch {}, position {}",
+            view::short(id),
+            view::title(&session.device, id),
+            row.epoch,
+            row.position.seq
+        );
+        for (key, word) in [("unread", "new"), ("pending", "waiting to be sent")] {
+            let count = count(&told[key]);
+            if count > 0 {
+                line.push_str(&format!(", {count} {word}"));
+            }
+        }
+        lines.push(line);
+    }
+    lines.join("\n")
+}

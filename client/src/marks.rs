@@ -1,0 +1,56 @@
+//! What was shown already: a cursor over everything, and one for each matter that `chat` has shown on its own.
+//!
+//! `recv` moves the cursor over everything; `chat` shows one matter at a time and moves that matter's. A record was shown if it stands
+//! at or before either.
+//!
+//! Invariant: a cursor is moved only after what stands before it was written out, and never back.
+
+use privity_protocol::cbor;
+use privity_protocol::device::state::{Batch, Counters, Record, RecordBody, Table};
+use privity_protocol::ids::MatterId;
+
+use crate::error::Error;
+use crate::session::Session;
+
+/// Records counted at most, for showing how many are new.
+const COUNT_MAX: usize = 500;
+
+/// The cursor of the last record that was shown: over everything, or in one matter.
+///
+/// # Errors
+/// [`Error::Machine`] if the vault fails.
+pub fn shown(session: &Session, matter: Option<MatterId>) -> Result<u64, Error> {
+    let read = |place| -> Result<u64, Error> {
+        let value = session.vault.get(Table::Counter, place, Counters::PRINTED)?;
+        Ok(value.and_then(|value| cbor::decode(&value, "cursor").ok()).unwrap_or(0))
+    };
+    let all = read(None)?;
+    match matter {
+        Some(_) => Ok(all.max(read(matter)?)),
+        None => Ok(all),
+    }
+}
+
+/// Remembers that everything up to a cursor was shown: of all matters, or of one.
+///
+/// # Errors
+/// [`Error::Machine`] if the vault fails.
+pub fn mark(session: &mut Session, matter: Option<MatterId>, cursor: u64) -> Result<(), Error> {
+    if cursor <= shown(session, matter)? {
+        return Ok(());
+    }
+    let mut batch = Batch::default();
+    batch.put(Table::Counter, matter, Counters::PRINTED, &cursor);
+    session.vault.apply(batch)
+}
+
+/// How many texts of others were not shown yet in a matter; at most [`COUNT_MAX`].
+///
+/// # Errors
+/// [`Error::Machine`] if the vault fails.
+pub fn unread(session: &Session, matter: MatterId) -> Result<usize, Error> {
+    let records = session.vault.records(Some(matter), shown(session, Some(matter))?, COUNT_MAX)?;
+    let own = session.device.profile().person;
+    let is_new = |record: &&Record| matches!(record.what, RecordBody::Text { .. }) && record.from != Some(own);
+    Ok(records.iter().filter(is_new).count())
+}
