@@ -1,23 +1,32 @@
-//! The relay's folder: `relay.toml`, `relay.key` and `relay.db`, readable by their owner alone.
+//! The relay's folder: `relay.toml`, `relay.key`, `relay.db` and `relay.lock`, readable by their owner alone.
 //!
-//! Invariant: a configuration with a key that this program does not know is refused, not ignored.
+//! Invariant: a configuration with a key that this program does not know is refused, not ignored; and whoever holds the [`Lock`] is
+//! alone.
 
 use std::fs::{self, OpenOptions};
 use std::io::{Read as _, Write as _};
 use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use privity_protocol::suite::{SECRET_KEY_LEN, SecretKey};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
-use crate::store::sqlite::private_folder;
+use crate::store::sqlite;
 
 /// The configuration's file name.
 pub const FILE: &str = "relay.toml";
 /// The key's file name.
 pub const KEY_FILE: &str = "relay.key";
+
+/// The lock's file name.
+pub const LOCK_FILE: &str = "relay.lock";
+
+/// The files that make a folder a relay's.
+pub(crate) fn files() -> [&'static str; 3] {
+    [FILE, KEY_FILE, sqlite::FILE]
+}
 
 /// What IT may set.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,6 +45,9 @@ pub struct Config {
     #[serde(default = "log")]
     pub log: String,
 }
+
+/// Bytes of a firm's name.
+const ORG_MAX: usize = 128;
 
 fn connections_max() -> usize {
     20_000
@@ -66,6 +78,14 @@ pub enum ConfigError {
     /// An address that invites can't carry.
     #[error("{0}")]
     Address(String),
+    /// Another process runs this relay.
+    #[error("{folder} is in use: the process with the id {pid} runs this relay; stop that one first")]
+    Running {
+        /// Which folder.
+        folder: PathBuf,
+        /// Whose, as far as the lock file tells.
+        pid: String,
+    },
     /// The file system failed.
     #[error("{path}: {error}")]
     Io {
@@ -100,14 +120,32 @@ impl Config {
         }
     }
 
-    /// Writes a new folder: configuration and key.
+    /// The configuration of a new relay.
     ///
     /// # Errors
-    /// [`ConfigError`] if it is used or the file system fails.
-    pub fn create(&self, folder: &Path, key: &SecretKey) -> Result<(), ConfigError> {
-        if [FILE, KEY_FILE, crate::store::sqlite::FILE].iter().any(|name| folder.join(name).exists()) {
-            return Err(ConfigError::Used(folder.to_owned()));
+    /// [`ConfigError`] if the name, or the address that invites would carry, is no good.
+    pub fn new(org: &str, listen: SocketAddr, public: Option<&str>) -> Result<Self, ConfigError> {
+        let org = org.trim().to_owned();
+        if listen.port() == 0 {
+            return Err(ConfigError::Address("--listen needs a port; 4433 is a good one".to_owned()));
         }
+        let public = Self::public_address(listen, public)?;
+        let config = Self { org, listen, public, connections_max: connections_max(), log: log() };
+        config.checked().map_err(ConfigError::Address)
+    }
+
+    fn checked(self) -> Result<Self, String> {
+        if self.org.trim().is_empty() || self.org.len() > ORG_MAX || self.org.contains(char::is_control) {
+            return Err(format!("org needs a name of at most {ORG_MAX} bytes on one line"));
+        }
+        if self.connections_max == 0 {
+            return Err("connections_max is 0, so nobody could connect".to_owned());
+        }
+        Ok(self)
+    }
+
+    /// Writes configuration and key into a new folder.
+    pub(crate) fn write(&self, folder: &Path, key: &SecretKey) -> Result<(), ConfigError> {
         private_folder(folder).map_err(|error| ConfigError::Io { path: folder.to_owned(), error })?;
         let text = toml::to_string(self)
             .map_err(|error| ConfigError::Wrong { path: folder.join(FILE), reason: error.to_string() })?;
@@ -128,7 +166,10 @@ impl Config {
         let text = fs::read_to_string(&path).map_err(|error| ConfigError::Io { path: path.clone(), error })?;
         let wrong = |error: toml::de::Error| ConfigError::Wrong { path: path.clone(), reason: first_lines(&error) };
         let config: Self = toml::from_str(&text).map_err(wrong)?;
+        let config = config.checked().map_err(|reason| ConfigError::Wrong { path: path.clone(), reason })?;
         let path = folder.join(KEY_FILE);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
+            .map_err(|error| ConfigError::Io { path: path.clone(), error })?;
         let mut seeds = Zeroizing::new(Vec::with_capacity(SECRET_KEY_LEN + 1));
         fs::File::open(&path)
             .and_then(|file| file.take(SECRET_KEY_LEN as u64 + 1).read_to_end(&mut seeds))
@@ -137,6 +178,42 @@ impl Config {
             .map_err(|_| ConfigError::Wrong { path, reason: "it is not a key of 64 bytes".to_owned() })?;
         Ok((config, key))
     }
+}
+
+/// The right to run on a folder: held by one process at a time, given back by the system when that ends.
+#[derive(Debug)]
+pub(crate) struct Lock(#[expect(dead_code, reason = "held, not read")] fs::File);
+
+impl Lock {
+    pub(crate) fn take(folder: &Path) -> Result<Self, ConfigError> {
+        let path = folder.join(LOCK_FILE);
+        let failed = |error| ConfigError::Io { path: path.clone(), error };
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false).mode(0o600);
+        let mut file = options.open(&path).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(fs::TryLockError::WouldBlock) => {
+                let mut pid = String::new();
+                let _read = file.take(16).read_to_string(&mut pid);
+                return Err(ConfigError::Running { folder: folder.to_owned(), pid: pid.trim().to_owned() });
+            }
+            Err(fs::TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id())).map_err(failed)?;
+        Ok(Self(file))
+    }
+}
+
+/// A folder for its owner alone, whatever the umask.
+///
+/// # Errors
+/// Whatever the file system says.
+pub fn private_folder(folder: &Path) -> std::io::Result<()> {
+    if !folder.exists() {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    }
+    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
 }
 
 /// A parser's message on one line.

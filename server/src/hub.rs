@@ -1,15 +1,19 @@
 //! Who listens to what: links register here, and what the writer made durable is handed to them.
 //!
 //! Each link has one [`Outbox`], bounded in bytes. When it overflows, entries are dropped from it and the link is marked lagging:
-//! it then reads from the store, from where it was. Entries are shared, not copied, between links.
+//! it then reads from the store, from where it was. An entry is encoded once, as the frame that carries it, and that frame's bytes are
+//! shared by all who listen.
 //!
 //! Invariant: nothing waits here for a slow reader; what is dropped here is in the store.
 
 use std::collections::{HashMap, VecDeque};
+use std::hash::Hash;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use privity_protocol::frame::{Blob, Entry, EntryBody, Event};
-use privity_protocol::ids::{MailboxId, PersonId};
+use bytes::Bytes;
+use privity_protocol::frame::{self, Blob, Entry, EntryBody, Event, FromRelay};
+use privity_protocol::ids::{DeviceId, MailboxId, PersonId};
 use privity_protocol::limits;
 use tokio::sync::Notify;
 
@@ -18,65 +22,88 @@ use crate::relay::Wake;
 
 /// Events that wait for one link, beside entries.
 const EVENTS_MAX: usize = 256;
+/// Links of one device at once; one more, and the oldest goes. A device needs one, and one more while it reconnects.
+const LINKS_PER_DEVICE_MAX: usize = 4;
 
 /// Something for a link.
 #[derive(Debug, Clone)]
-pub enum Item {
+pub(crate) enum Item {
     /// A new entry of a mailbox.
-    Entry(MailboxId, Arc<Entry>),
-    /// Reading of a mailbox ends at this seq.
-    Ended(MailboxId, u64),
+    Entry {
+        /// Which mailbox.
+        mailbox: MailboxId,
+        /// Its seq.
+        seq: u64,
+        /// The frame that carries it, as it goes on the wire.
+        frame: Bytes,
+    },
+    /// An interval of this device in a mailbox has ended; the store knows where.
+    Ended(MailboxId),
     /// Anything else.
     Event(Event),
 }
 
 /// What waits for one link.
 #[derive(Debug)]
-pub struct Outbox {
+pub(crate) struct Outbox {
     caller: Caller,
     queue: Mutex<Queue>,
     notify: Notify,
+    replaced: AtomicBool,
 }
 
 #[derive(Debug, Default)]
 struct Queue {
     items: VecDeque<Item>,
     bytes: usize,
+    events: usize,
     lagging: bool,
 }
 
 impl Outbox {
-    /// Waits until there is something to take.
-    pub async fn ready(&self) {
+    /// Waits until there is something to take, or the link is [`Self::replaced`].
+    pub(crate) async fn ready(&self) {
         self.notify.notified().await;
     }
 
     /// Everything that waits, and whether entries were dropped.
-    pub fn take(&self) -> (VecDeque<Item>, bool) {
-        let mut queue = lock(&self.queue);
-        queue.bytes = 0;
-        (std::mem::take(&mut queue.items), std::mem::take(&mut queue.lagging))
+    pub(crate) fn take(&self) -> (VecDeque<Item>, bool) {
+        let queue = std::mem::take(&mut *lock(&self.queue));
+        (queue.items, queue.lagging)
+    }
+
+    /// Whether newer links of the same device have taken this one's place.
+    pub(crate) fn replaced(&self) -> bool {
+        self.replaced.load(Ordering::Relaxed)
     }
 
     fn put(&self, item: Item) {
         let mut queue = lock(&self.queue);
         match &item {
-            Item::Entry(_, entry) => {
-                let bytes = match &entry.body {
-                    EntryBody::Envelope(envelope) => envelope.0.len(),
-                    _ => 64,
-                };
-                if queue.lagging || queue.bytes.saturating_add(bytes) > limits::PUSH_QUEUE_BYTES {
+            Item::Entry { frame, .. } => {
+                if queue.lagging || queue.bytes.saturating_add(frame.len()) > limits::PUSH_QUEUE_BYTES {
                     queue.lagging = true;
-                    queue.items.retain(|item| !matches!(item, Item::Entry(..)));
+                    queue.items.retain(|item| !matches!(item, Item::Entry { .. }));
                     queue.bytes = 0;
                 } else {
-                    queue.bytes += bytes;
+                    queue.bytes += frame.len();
                     queue.items.push_back(item);
                 }
             }
-            _ if queue.items.len() < EVENTS_MAX || matches!(item, Item::Ended(..)) => queue.items.push_back(item),
-            _ => {}
+            // At most one for each subscription.
+            Item::Ended(mailbox) => {
+                let known = |item: &Item| matches!(item, Item::Ended(waiting) if waiting == mailbox);
+                if !queue.items.iter().any(known) {
+                    queue.items.push_back(item);
+                }
+            }
+            // Each of these events only says "ask again"; with this many waiting, one more tells nothing.
+            Item::Event(_) => {
+                if queue.events < EVENTS_MAX {
+                    queue.events += 1;
+                    queue.items.push_back(item);
+                }
+            }
         }
         drop(queue);
         self.notify.notify_one();
@@ -85,26 +112,36 @@ impl Outbox {
 
 /// All links.
 #[derive(Debug, Default)]
-pub struct Hub {
+pub(crate) struct Hub {
     links: Mutex<Links>,
 }
 
 #[derive(Debug, Default)]
 struct Links {
     by_person: HashMap<PersonId, Vec<Arc<Outbox>>>,
+    by_device: HashMap<DeviceId, Vec<Arc<Outbox>>>,
     by_mailbox: HashMap<MailboxId, Vec<Arc<Outbox>>>,
 }
 
 impl Hub {
     /// A new link of a device.
-    pub fn join(&self, caller: Caller) -> Arc<Outbox> {
-        let outbox = Arc::new(Outbox { caller, queue: Mutex::default(), notify: Notify::new() });
-        lock(&self.links).by_person.entry(caller.person).or_default().push(Arc::clone(&outbox));
+    pub(crate) fn join(&self, caller: Caller) -> Arc<Outbox> {
+        let (queue, notify, replaced) = (Mutex::default(), Notify::new(), AtomicBool::new(false));
+        let outbox = Arc::new(Outbox { caller, queue, notify, replaced });
+        let mut links = lock(&self.links);
+        links.by_person.entry(caller.person).or_default().push(Arc::clone(&outbox));
+        let own = links.by_device.entry(caller.device).or_default();
+        own.push(Arc::clone(&outbox));
+        let surplus = own.len().saturating_sub(LINKS_PER_DEVICE_MAX);
+        for old in own.iter().take(surplus) {
+            old.replaced.store(true, Ordering::Relaxed);
+            old.notify.notify_one();
+        }
         outbox
     }
 
     /// A link listens to a mailbox from now on.
-    pub fn listen(&self, mailbox: MailboxId, outbox: &Arc<Outbox>) {
+    pub(crate) fn listen(&self, mailbox: MailboxId, outbox: &Arc<Outbox>) {
         let mut links = lock(&self.links);
         let listeners = links.by_mailbox.entry(mailbox).or_default();
         if !listeners.iter().any(|known| Arc::ptr_eq(known, outbox)) {
@@ -113,21 +150,22 @@ impl Hub {
     }
 
     /// A link no longer listens to a mailbox.
-    pub fn ignore(&self, mailbox: MailboxId, outbox: &Arc<Outbox>) {
+    pub(crate) fn ignore(&self, mailbox: MailboxId, outbox: &Arc<Outbox>) {
         remove(&mut lock(&self.links).by_mailbox, &mailbox, outbox);
     }
 
     /// A link is gone, with the mailboxes it listened to.
-    pub fn leave(&self, outbox: &Arc<Outbox>, mailboxes: impl Iterator<Item = MailboxId>) {
+    pub(crate) fn leave(&self, outbox: &Arc<Outbox>, mailboxes: impl Iterator<Item = MailboxId>) {
         let mut links = lock(&self.links);
         remove(&mut links.by_person, &outbox.caller.person, outbox);
+        remove(&mut links.by_device, &outbox.caller.device, outbox);
         for mailbox in mailboxes {
             remove(&mut links.by_mailbox, &mailbox, outbox);
         }
     }
 
     /// Hands out what has become durable.
-    pub fn publish(&self, wakes: Vec<Wake>) {
+    pub(crate) fn publish(&self, wakes: Vec<Wake>) {
         if wakes.is_empty() {
             return;
         }
@@ -136,34 +174,37 @@ impl Hub {
             match wake {
                 Wake::Entry { mailbox, seq, fence, envelope } => {
                     let Some(listeners) = links.by_mailbox.get(&mailbox) else { continue };
-                    let entry = Arc::new(Entry { seq, fence, body: EntryBody::Envelope(Blob(envelope)) });
+                    let Some(frame) = entry_frame(mailbox, seq, fence, &envelope) else { continue };
                     for outbox in listeners {
-                        outbox.put(Item::Entry(mailbox, Arc::clone(&entry)));
+                        outbox.put(Item::Entry { mailbox, seq, frame: frame.clone() });
                     }
                 }
-                Wake::Ended { mailbox, device, until } => {
-                    let listeners = links.by_mailbox.get(&mailbox).into_iter().flatten();
-                    for outbox in listeners.filter(|outbox| outbox.caller.device == device) {
-                        outbox.put(Item::Ended(mailbox, until));
+                Wake::Ended { mailbox, device } => {
+                    for outbox in links.by_device.get(&device).into_iter().flatten() {
+                        outbox.put(Item::Ended(mailbox));
                     }
                 }
-                Wake::Person { person, event } => {
-                    for outbox in links.by_person.get(&person).into_iter().flatten() {
-                        outbox.put(Item::Event(event.clone()));
-                    }
-                }
-                Wake::Device { device, event } => {
-                    let all = links.by_person.values().flatten();
-                    for outbox in all.filter(|outbox| outbox.caller.device == device) {
-                        outbox.put(Item::Event(event.clone()));
-                    }
-                }
+                Wake::Person { person, event } => tell(links.by_person.get(&person), &event),
+                Wake::Device { device, event } => tell(links.by_device.get(&device), &event),
             }
         }
     }
 }
 
-fn remove<K: std::hash::Hash + Eq>(map: &mut HashMap<K, Vec<Arc<Outbox>>>, key: &K, outbox: &Arc<Outbox>) {
+fn tell(outboxes: Option<&Vec<Arc<Outbox>>>, event: &Event) {
+    for outbox in outboxes.into_iter().flatten() {
+        outbox.put(Item::Event(event.clone()));
+    }
+}
+
+/// The frame that carries one entry. An envelope always fits into one; were it not so, links would find the gap and read the store.
+fn entry_frame(mailbox: MailboxId, seq: u64, fence: bool, envelope: &Bytes) -> Option<Bytes> {
+    let body = EntryBody::Envelope(Blob(envelope.to_vec()));
+    let entries = vec![Entry { seq, fence, body }];
+    frame::to_wire(&FromRelay::Event(Event::Entries { mailbox, entries })).ok().map(Bytes::from)
+}
+
+fn remove<K: Hash + Eq>(map: &mut HashMap<K, Vec<Arc<Outbox>>>, key: &K, outbox: &Arc<Outbox>) {
     if let Some(listeners) = map.get_mut(key) {
         listeners.retain(|known| !Arc::ptr_eq(known, outbox));
         if listeners.is_empty() {
@@ -174,4 +215,77 @@ fn remove<K: std::hash::Hash + Eq>(map: &mut HashMap<K, Vec<Arc<Outbox>>>, key: 
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller() -> Caller {
+        Caller { device: DeviceId::random(), person: PersonId::random() }
+    }
+
+    fn entry(mailbox: MailboxId, seq: u64, len: usize) -> Wake {
+        Wake::Entry { mailbox, seq, fence: false, envelope: Bytes::from(vec![7; len]) }
+    }
+
+    #[test]
+    fn listeners_share_one_frame() {
+        let hub = Hub::default();
+        let mailbox = MailboxId::random();
+        let outboxes = [hub.join(caller()), hub.join(caller())];
+        outboxes.iter().for_each(|outbox| hub.listen(mailbox, outbox));
+        hub.publish(vec![entry(mailbox, 1, 4096)]);
+        let frames: Vec<Bytes> = outboxes
+            .iter()
+            .map(|outbox| match outbox.take().0.pop_front() {
+                Some(Item::Entry { frame, .. }) => frame,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        assert_eq!(frames[0].as_ptr(), frames[1].as_ptr(), "the bytes are the same, not a copy");
+    }
+
+    /// An overflow once could drop the notice that reading has ended, together with the entries.
+    #[test]
+    fn a_full_outbox_drops_entries_and_keeps_the_rest() {
+        let hub = Hub::default();
+        let mailbox = MailboxId::random();
+        let me = caller();
+        let outbox = hub.join(me);
+        hub.listen(mailbox, &outbox);
+        for seq in 1..=3 {
+            hub.publish(vec![entry(mailbox, seq, 1024 * 1024)]);
+            hub.publish(vec![Wake::Ended { mailbox, device: me.device }]);
+        }
+        for _ in 0..EVENTS_MAX * 2 {
+            hub.publish(vec![Wake::Device { device: me.device, event: Event::Newcomer }]);
+        }
+        let (items, lagging) = outbox.take();
+        assert!(lagging);
+        assert!(items.iter().all(|item| !matches!(item, Item::Entry { .. })));
+        assert_eq!(items.iter().filter(|item| matches!(item, Item::Ended(_))).count(), 1);
+        assert_eq!(items.len(), EVENTS_MAX + 1);
+        assert!(!outbox.take().1, "taking clears it");
+    }
+
+    #[test]
+    fn the_oldest_link_of_a_device_makes_room() {
+        let hub = Hub::default();
+        let me = caller();
+        let links: Vec<_> = (0..=LINKS_PER_DEVICE_MAX).map(|_| hub.join(me)).collect();
+        assert!(links[0].replaced());
+        assert!(!links[1].replaced());
+    }
+
+    #[test]
+    fn nothing_is_left_of_a_link_that_left() {
+        let hub = Hub::default();
+        let mailbox = MailboxId::random();
+        let outbox = hub.join(caller());
+        hub.listen(mailbox, &outbox);
+        hub.leave(&outbox, [mailbox].into_iter());
+        let links = lock(&hub.links);
+        assert!(links.by_person.is_empty() && links.by_device.is_empty() && links.by_mailbox.is_empty());
+    }
 }

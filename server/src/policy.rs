@@ -4,7 +4,7 @@
 
 use privity_protocol::error::Refused;
 use privity_protocol::frame::Rights;
-use privity_protocol::identity::{Role, may_endorse};
+use privity_protocol::identity::{Endorsement, Role, may_endorse};
 use privity_protocol::ids::{DeviceId, MailboxId, PersonId};
 
 use crate::store::{GrantRow, PersonRow, Read, StoreError};
@@ -74,8 +74,24 @@ pub fn open_grant(grants: &[GrantRow], right: Rights) -> Result<GrantRow, Refuse
         .ok_or_else(|| Refused::not_allowed("you are not, or no longer, in this matter"))
 }
 
+/// The entries that a device may read around `seq`, as the last seq before them and the last one of them: its intervals, those that
+/// touch taken together. Without a `seq`, its newest.
+pub fn reading(grants: &[GrantRow], seq: Option<u64>) -> Option<(u64, Option<u64>)> {
+    let mut spans: Vec<(u64, Option<u64>)> = Vec::new();
+    for grant in grants.iter().filter(|grant| grant.rights.include(Rights::READ)) {
+        match spans.last_mut() {
+            Some((_, until)) if *until == Some(grant.from) => *until = grant.until,
+            _ => spans.push((grant.from, grant.until)),
+        }
+    }
+    let holds = |(from, until): &(u64, Option<u64>)| {
+        seq.is_none_or(|seq| *from <= seq && until.is_none_or(|until| seq <= until))
+    };
+    spans.into_iter().rev().find(holds)
+}
+
 /// Who may append to somebody's inbox, and so take their key packages: attorneys and staff, whoever shares a mailbox with them, their
-/// inviter.
+/// inviter and their endorser.
 ///
 /// # Errors
 /// [`Refused::NotAllowed`] for anyone else.
@@ -84,10 +100,19 @@ pub fn may_reach(store: &dyn Read, caller: &PersonRow, owner: PersonId) -> Resul
     if caller.role.manages() || person == owner || store.share_mailbox(person, owner)? {
         return Ok(());
     }
-    if store.person(owner)?.is_some_and(|owner| owner.inviter == Some(person)) {
+    let Some(owner) = store.person(owner)? else { return Err(Refused::not_found("that person").into()) };
+    if owner.inviter == Some(person) || endorser(&owner)? == Some(person) {
         return Ok(());
     }
     Err(Refused::not_allowed("you may not reach this person").into())
+}
+
+/// Who endorsed a person; none where nobody did, or the organisation's key.
+fn endorser(person: &PersonRow) -> Result<Option<PersonId>, StoreError> {
+    let Some(endorsement) = &person.endorsement else { return Ok(None) };
+    let said: Endorsement =
+        endorsement.unverified("endorsement").map_err(|_| StoreError::Damaged("endorsement"))?;
+    Ok(said.issuer.map(|issuer| issuer.person))
 }
 
 /// Who may see a person: attorneys and staff see everyone, others whom they share a mailbox with, invited, or were invited by.

@@ -5,12 +5,16 @@
 //!
 //! Invariant: after [`Store::commit`] has returned, every applied write survives a power cut; before, none needs to.
 
+use bytes::Bytes;
 use minicbor::{Decode, Encode};
 use privity_protocol::frame::{Entry, NewInvite, Registration, Rights};
 use privity_protocol::identity::{Role, Signed};
 use privity_protocol::ids::{DeviceId, InviteId, MailboxId, PersonId, Position, Timestamp};
 use privity_protocol::suite::{Digest, PublicKey};
 
+#[cfg(test)]
+mod conformance;
+pub mod memory;
 pub mod sqlite;
 
 /// Why the store could not do it. After a failed commit the relay stops: what is on disk is unknown until it starts again.
@@ -23,6 +27,9 @@ pub enum StoreError {
     /// A stored value does not decode: the database is damaged or from another version.
     #[error("database: {0} is damaged")]
     Damaged(&'static str),
+    /// An in-memory store has reached its crash point.
+    #[error("the store has crashed, as it was told to")]
+    Crashed,
     /// The disk or its folder failed.
     #[error("{0}")]
     Io(#[from] std::io::Error),
@@ -127,8 +134,6 @@ pub struct InviteRow {
 pub struct MailboxRow {
     /// Which.
     pub mailbox: MailboxId,
-    /// The store's own number for it.
-    pub number: u64,
     /// The device whose inbox it is, if it is one.
     pub inbox_of: Option<DeviceId>,
     /// The last entry's position.
@@ -148,6 +153,17 @@ pub struct GrantRow {
     pub from: u64,
     /// The last seq in it; none while it goes on.
     pub until: Option<u64>,
+}
+
+/// How many envelopes wait unread in an inbox.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Waiting {
+    /// From one person.
+    pub of_sender: u64,
+    /// From everybody without a share in the reserve.
+    pub unreserved: u64,
+    /// From everybody.
+    pub total: u64,
 }
 
 /// An accepted Post, remembered.
@@ -194,14 +210,27 @@ pub enum Write {
         position: Position,
         /// Whether it is a fence.
         fence: bool,
+        /// Whether it is a fence or was posted with one: kept until everyone has it.
+        kept: bool,
         /// The hash of the envelope.
         digest: Digest,
         /// The envelope.
-        envelope: Vec<u8>,
+        envelope: Bytes,
         /// When the body may go.
         expires: Timestamp,
     },
-    /// An interval begins.
+    /// An envelope waits in an inbox, until its device acknowledges it.
+    Waiting {
+        /// Which inbox.
+        inbox: MailboxId,
+        /// Its seq.
+        seq: u64,
+        /// Who sent it.
+        sender: PersonId,
+        /// Whether it may use the reserve of attorneys and staff.
+        reserved: bool,
+    },
+    /// An interval begins; one that began at the same seq is replaced.
     Grant {
         /// Where.
         mailbox: MailboxId,
@@ -217,7 +246,7 @@ pub enum Write {
         /// The last seq in it.
         until: u64,
     },
-    /// A device has everything up to here.
+    /// A device has everything up to here; less than before changes nothing.
     Ack {
         /// Where.
         mailbox: MailboxId,
@@ -275,10 +304,16 @@ pub trait Read {
     fn mailbox(&self, mailbox: MailboxId) -> Result<Option<MailboxRow>, StoreError>;
     /// The position after an entry; the start for seq 0.
     fn position(&self, mailbox: MailboxId, seq: u64) -> Result<Option<Position>, StoreError>;
+    /// The position after an entry that is a fence; the start for seq 0.
+    fn fence(&self, mailbox: MailboxId, seq: u64) -> Result<Option<Position>, StoreError>;
     /// Entries after `after`, up to and with `until`, in order, while they fit into `bytes`, at least one if there is one.
     fn entries(&self, mailbox: MailboxId, after: u64, until: u64, bytes: usize) -> Result<Vec<Entry>, StoreError>;
     /// A device's intervals in a mailbox, oldest first.
     fn grants(&self, mailbox: MailboxId, device: DeviceId) -> Result<Vec<GrantRow>, StoreError>;
+    /// All open intervals of a mailbox, by device.
+    fn open_grants(&self, mailbox: MailboxId) -> Result<Vec<GrantRow>, StoreError>;
+    /// How much waits in an inbox, and how much of it from `sender`.
+    fn waiting(&self, inbox: MailboxId, sender: PersonId) -> Result<Waiting, StoreError>;
     /// Whether the two people have devices with open intervals in one mailbox.
     fn share_mailbox(&self, one: PersonId, other: PersonId) -> Result<bool, StoreError>;
     /// What a device has acknowledged.
@@ -293,6 +328,9 @@ pub trait Read {
     fn key_packages_left(&self, device: DeviceId) -> Result<u32, StoreError>;
 }
 
+/// Opens one more view of what has been committed.
+pub type OpenReader = Box<dyn Fn() -> Result<Box<dyn Read + Send>, StoreError> + Send + Sync>;
+
 /// A store.
 pub trait Store: Read + Send {
     /// Begins a transaction; a no-op inside one.
@@ -301,13 +339,18 @@ pub trait Store: Read + Send {
     fn apply(&mut self, writes: &[Write]) -> Result<(), StoreError>;
     /// Makes everything applied since [`Self::begin`] durable.
     fn commit(&mut self) -> Result<(), StoreError>;
+    /// Folds what the store keeps beside its main file into it, as before an orderly end.
+    fn checkpoint(&mut self) -> Result<(), StoreError> {
+        Ok(())
+    }
     /// Undoes everything applied since [`Self::begin`].
     fn rollback(&mut self) -> Result<(), StoreError>;
     /// This store as the rules read it.
     fn as_read(&self) -> &dyn Read;
-    /// Another view, of what has been committed.
-    fn reader(&self) -> Result<Box<dyn Read + Send>, StoreError>;
-    /// Drops the bodies of expired entries that nobody may still need; returns how many.
+    /// Opens other views, of what has been committed.
+    fn readers(&self) -> OpenReader;
+    /// Drops the bodies of at most `limit` expired entries; returns how many. What is [kept](Write::Append) stays while the inbox's
+    /// device, or one whose open interval began before it, has not acknowledged it.
     fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError>;
     /// Changes when the store is restored from a backup.
     fn incarnation(&self) -> [u8; 16];

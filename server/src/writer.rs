@@ -5,6 +5,8 @@
 //! 3. One commit makes them all durable: one sync.
 //! 4. Replies go out, and the hub tells whoever listens.
 //!
+//! A full disk refuses the group and goes on; after any other failure the thread ends, and the relay with it.
+//!
 //! Invariant: no reply to a request that writes leaves before the commit that holds its writes has returned.
 
 use std::sync::Arc;
@@ -12,8 +14,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use privity_protocol::error::Refused;
-use privity_protocol::frame::{Reply, Request};
-use tokio::sync::{mpsc, oneshot};
+use privity_protocol::frame::{Part, Reply, Request};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{error, warn};
 
 use crate::clock::now;
@@ -24,11 +26,16 @@ use crate::store::{Store, StoreError};
 
 /// Requests that wait for the writer; beyond, links wait with reading more.
 const WAITING_MAX: usize = 4096;
+/// KiB of requests that wait for the writer, likewise.
+const WAITING_KIB_MAX: u32 = 64 * 1024;
 /// Requests in one commit: enough to make a sync cheap, few enough to keep its latency.
 const GROUP_MAX: usize = 512;
-/// How often expired envelopes are looked for, and how many go at once.
+/// How often expired envelopes are looked for, and how many go at once; at once again while there are more.
 const EXPIRE_EVERY: Duration = Duration::from_secs(60);
 const EXPIRE_AT_ONCE: usize = 1000;
+
+/// The thread, with what ended it.
+pub(crate) type WriterThread = JoinHandle<Result<(), StoreError>>;
 
 /// A request on its way to the writer.
 #[derive(Debug)]
@@ -36,35 +43,59 @@ struct Job {
     from: From,
     request: Request,
     reply: oneshot::Sender<Reply>,
+    _room: Option<OwnedSemaphorePermit>,
 }
 
 /// The writer's end that links use.
 #[derive(Debug, Clone)]
-pub struct Writer(mpsc::Sender<Job>);
+pub(crate) struct Writer {
+    jobs: mpsc::Sender<Job>,
+    room: Arc<Semaphore>,
+}
 
 impl Writer {
     /// Starts the thread. It ends when every [`Writer`] is dropped, or when the store fails for good.
     ///
     /// # Errors
     /// [`std::io::Error`] if the system gives no thread.
-    pub fn start(store: Box<dyn Store>, hub: Arc<Hub>) -> std::io::Result<(Self, JoinHandle<Result<(), StoreError>>)> {
-        let (sender, receiver) = mpsc::channel(WAITING_MAX);
+    pub(crate) fn start(store: Box<dyn Store>, hub: Arc<Hub>) -> std::io::Result<(Self, WriterThread)> {
+        let (jobs, receiver) = mpsc::channel(WAITING_MAX);
         let thread = std::thread::Builder::new().name("writer".to_owned()).spawn(move || run(store, &hub, receiver))?;
-        Ok((Self(sender), thread))
+        Ok((Self { jobs, room: Arc::new(Semaphore::new(WAITING_KIB_MAX as usize)) }, thread))
     }
 
     /// Puts a request into the writer's queue, in the order called; its durable answer comes through the receiver.
-    pub async fn enqueue(&self, from: From, request: Request) -> oneshot::Receiver<Reply> {
+    pub(crate) async fn enqueue(&self, from: From, request: Request) -> oneshot::Receiver<Reply> {
         let (reply, answer) = oneshot::channel();
+        let room = Arc::clone(&self.room).acquire_many_owned(weight_kib(&request)).await.ok();
         // Where the writer has ended, the dropped job closes the receiver.
-        let _ended = self.0.send(Job { from, request, reply }).await;
+        let _ended = self.jobs.send(Job { from, request, reply, _room: room }).await;
         answer
     }
 
     /// Carries out a request and returns its durable answer.
-    pub async fn ask(&self, from: From, request: Request) -> Reply {
+    pub(crate) async fn ask(&self, from: From, request: Request) -> Reply {
         self.enqueue(from, request).await.await.unwrap_or(Reply::Refused(Refused::Storage))
     }
+}
+
+/// About how much memory a waiting request takes, in KiB; no frame has more than the queue has room for.
+fn weight_kib(request: &Request) -> u32 {
+    let bytes: usize = match request {
+        Request::Post(post) => post
+            .parts
+            .iter()
+            .map(|part| match part {
+                Part::Append { envelope, .. } => envelope.0.len() + 256,
+                _ => 256,
+            })
+            .sum(),
+        Request::PublishKeyPackages { single_use, last_resort } => {
+            single_use.iter().chain(last_resort).map(|package| package.0.len()).sum()
+        }
+        _ => 16 * 1024,
+    };
+    u32::try_from(bytes / 1024 + 1).unwrap_or(WAITING_KIB_MAX).min(WAITING_KIB_MAX)
 }
 
 fn run(mut store: Box<dyn Store>, hub: &Hub, mut jobs: mpsc::Receiver<Job>) -> Result<(), StoreError> {
@@ -73,8 +104,8 @@ fn run(mut store: Box<dyn Store>, hub: &Hub, mut jobs: mpsc::Receiver<Job>) -> R
     let mut group = Vec::with_capacity(GROUP_MAX);
     while jobs.blocking_recv_many(&mut group, GROUP_MAX) > 0 {
         if expired_at.is_none_or(|at| at.elapsed() > EXPIRE_EVERY) {
-            expired_at = Some(Instant::now());
-            expire(store.as_mut());
+            let more = expire(store.as_mut())?;
+            expired_at = (!more).then(Instant::now);
         }
         let mut answers = Vec::with_capacity(group.len());
         let mut wakes = Vec::new();
@@ -91,14 +122,19 @@ fn run(mut store: Box<dyn Store>, hub: &Hub, mut jobs: mpsc::Receiver<Job>) -> R
                 for (reply, _) in answers {
                     let _gone = reply.send(Reply::Refused(Refused::Storage));
                 }
-                store.rollback()?;
-                if !failure.is_disk_full() {
-                    return Err(failure);
-                }
+                undo(store.as_mut(), failure)?;
             }
         }
     }
-    store.commit()
+    store.checkpoint()
+}
+
+/// Undoes what a failure left open. Only after a full disk may the relay go on: otherwise what is on disk is unknown.
+fn undo(store: &mut dyn Store, failure: StoreError) -> Result<(), StoreError> {
+    if !failure.is_disk_full() {
+        return Err(failure);
+    }
+    store.rollback()
 }
 
 /// Decides and commits one group. Every job of it ends up in `answers`, whether this succeeds or not.
@@ -143,12 +179,17 @@ fn decide(
     }
 }
 
-fn expire(store: &mut dyn Store) {
-    let done = store.begin().and_then(|()| store.expire(now(), EXPIRE_AT_ONCE)).and_then(|_| store.commit());
-    if let Err(failure) = done {
-        warn!(%failure, "expired envelopes could not be dropped; will try again");
-        if let Err(failure) = store.rollback() {
-            warn!(%failure, "and the transaction could not be undone");
+/// Drops expired bodies; whether there are more.
+fn expire(store: &mut dyn Store) -> Result<bool, StoreError> {
+    let done = store.begin().and_then(|()| store.expire(now(), EXPIRE_AT_ONCE));
+    match done.and_then(|dropped| store.commit().map(|()| dropped)) {
+        Ok(dropped) => Ok(dropped >= EXPIRE_AT_ONCE),
+        Err(failure) => {
+            warn!(%failure, "expired envelopes could not be dropped");
+            undo(store, failure).map(|()| false)
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -6,7 +6,7 @@
 //! Invariant: `commit` returns only after SQLite has synced its log; files are readable by their owner alone.
 
 use std::fs::{self, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use privity_protocol::cbor;
@@ -17,7 +17,9 @@ use privity_protocol::limits;
 use privity_protocol::suite::{self, Digest, PublicKey};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
-use super::{DeviceRow, GrantRow, IdemRow, InviteRow, MailboxRow, PersonRow, Read, Store, StoreError, Write};
+use crate::config::private_folder;
+
+use super::{DeviceRow, GrantRow, IdemRow, InviteRow, MailboxRow, OpenReader, PersonRow, Read, Store, StoreError, Waiting, Write};
 
 /// The database's file name inside the data folder.
 pub const FILE: &str = "relay.db";
@@ -26,6 +28,8 @@ pub const FILE: &str = "relay.db";
 const VERSION: i64 = 1;
 /// Pages after which SQLite moves the log into the file.
 const CHECKPOINT_PAGES: i64 = 4000;
+/// The last seq that a place has bits for.
+const SEQ_LAST: u64 = u32::MAX as u64;
 /// Statements kept compiled.
 const STATEMENTS: usize = 64;
 
@@ -40,13 +44,15 @@ CREATE TABLE mailboxes (
     number INTEGER PRIMARY KEY, mailbox BLOB NOT NULL UNIQUE, inbox_of BLOB,
     head INTEGER NOT NULL, head_chain BLOB NOT NULL, fence INTEGER NOT NULL, fence_chain BLOB NOT NULL) STRICT;
 CREATE TABLE entries (
-    place INTEGER PRIMARY KEY, fence INTEGER NOT NULL, chain BLOB NOT NULL, digest BLOB NOT NULL,
+    place INTEGER PRIMARY KEY, fence INTEGER NOT NULL, kept INTEGER NOT NULL, chain BLOB NOT NULL, digest BLOB NOT NULL,
     expires INTEGER NOT NULL, envelope BLOB) STRICT;
 CREATE INDEX entries_expiring ON entries (expires) WHERE envelope IS NOT NULL;
 CREATE TABLE grants (
     mailbox INTEGER NOT NULL, device BLOB NOT NULL, starts INTEGER NOT NULL, ends INTEGER, rights INTEGER NOT NULL,
     PRIMARY KEY (mailbox, device, starts)) STRICT, WITHOUT ROWID;
 CREATE INDEX grants_open ON grants (device) WHERE ends IS NULL;
+CREATE TABLE waiting (mailbox INTEGER NOT NULL, seq INTEGER NOT NULL, sender BLOB NOT NULL, reserved INTEGER NOT NULL,
+    PRIMARY KEY (mailbox, seq)) STRICT, WITHOUT ROWID;
 CREATE TABLE acks (mailbox INTEGER NOT NULL, device BLOB NOT NULL, upto INTEGER NOT NULL,
     PRIMARY KEY (mailbox, device)) STRICT, WITHOUT ROWID;
 CREATE TABLE idems (device BLOB NOT NULL, idem INTEGER NOT NULL, row BLOB NOT NULL,
@@ -87,6 +93,8 @@ impl Sqlite {
     pub fn open(folder: &Path) -> Result<Self, StoreError> {
         private_folder(folder)?;
         let path = folder.join(FILE);
+        // SQLite gives its log and shared memory the mode of the database.
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         let connection = Self::connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         Self::with(connection, path)
     }
@@ -152,6 +160,19 @@ impl Sqlite {
             rows.push(cbor::decode(bytes, what).map_err(|_| StoreError::Damaged(what))?);
         }
         Ok(rows)
+    }
+
+    fn chain_at(&self, mailbox: MailboxId, seq: u64, sql: &str) -> Result<Option<Position>, StoreError> {
+        if seq == 0 {
+            return Ok(Some(Position::start(mailbox)));
+        }
+        if seq > SEQ_LAST {
+            return Ok(None);
+        }
+        let Some(number) = self.number(mailbox)? else { return Ok(None) };
+        let mut statement = self.connection.prepare_cached(sql)?;
+        let chain = statement.query_row([place(number, seq)], |row| digest(row, 0)).optional()?;
+        Ok(chain.map(|chain| Position { seq, chain }))
     }
 
     fn apply_one(&self, write: &Write) -> Result<(), StoreError> {
@@ -222,18 +243,19 @@ impl Sqlite {
                     ],
                 )?;
             }
-            Write::Append { mailbox, position, fence, digest, envelope, expires } => {
+            Write::Append { mailbox, position, fence, kept, digest, envelope, expires } => {
                 let number = self.must_number(*mailbox)?;
                 let chain = position.chain.as_bytes().as_slice();
                 self.run(
-                    "INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+                    "INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
                     params![
                         place(number, position.seq),
                         fence,
+                        kept,
                         chain,
                         digest.as_bytes().as_slice(),
                         expires.0,
-                        envelope
+                        &envelope[..]
                     ],
                 )?;
                 self.run(
@@ -246,6 +268,13 @@ impl Sqlite {
                         params![number, position.seq, chain],
                     )?;
                 }
+            }
+            Write::Waiting { inbox, seq, sender, reserved } => {
+                let number = self.must_number(*inbox)?;
+                self.run(
+                    "INSERT INTO waiting VALUES (?1, ?2, ?3, ?4)",
+                    params![number, seq, sender.as_bytes(), reserved],
+                )?;
             }
             Write::Grant { mailbox, grant } => {
                 let number = self.must_number(*mailbox)?;
@@ -268,6 +297,7 @@ impl Sqlite {
                      ON CONFLICT DO UPDATE SET upto = max(upto, excluded.upto)",
                     params![number, device.as_bytes(), upto],
                 )?;
+                self.run("DELETE FROM waiting WHERE mailbox = ?1 AND seq <= ?2", params![number, upto])?;
             }
             _ => return Err(StoreError::Damaged("write")),
         }
@@ -320,17 +350,16 @@ impl Read for Sqlite {
 
     fn mailbox(&self, mailbox: MailboxId) -> Result<Option<MailboxRow>, StoreError> {
         let mut statement = self.connection.prepare_cached(
-            "SELECT number, inbox_of, head, head_chain, fence, fence_chain FROM mailboxes WHERE mailbox = ?1",
+            "SELECT inbox_of, head, head_chain, fence, fence_chain FROM mailboxes WHERE mailbox = ?1",
         )?;
         let row = statement
             .query_row([mailbox.as_bytes()], |row| {
-                let inbox_of: Option<[u8; 16]> = row.get(1)?;
+                let inbox_of: Option<[u8; 16]> = row.get(0)?;
                 Ok(MailboxRow {
                     mailbox,
-                    number: row.get(0)?,
                     inbox_of: inbox_of.map(DeviceId::new),
-                    head: Position { seq: row.get(2)?, chain: digest(row, 3)? },
-                    fence: Position { seq: row.get(4)?, chain: digest(row, 5)? },
+                    head: Position { seq: row.get(1)?, chain: digest(row, 2)? },
+                    fence: Position { seq: row.get(3)?, chain: digest(row, 4)? },
                 })
             })
             .optional()?;
@@ -338,13 +367,11 @@ impl Read for Sqlite {
     }
 
     fn position(&self, mailbox: MailboxId, seq: u64) -> Result<Option<Position>, StoreError> {
-        if seq == 0 {
-            return Ok(Some(Position::start(mailbox)));
-        }
-        let Some(number) = self.number(mailbox)? else { return Ok(None) };
-        let mut statement = self.connection.prepare_cached("SELECT chain FROM entries WHERE place = ?1")?;
-        let chain = statement.query_row([place(number, seq)], |row| digest(row, 0)).optional()?;
-        Ok(chain.map(|chain| Position { seq, chain }))
+        self.chain_at(mailbox, seq, "SELECT chain FROM entries WHERE place = ?1")
+    }
+
+    fn fence(&self, mailbox: MailboxId, seq: u64) -> Result<Option<Position>, StoreError> {
+        self.chain_at(mailbox, seq, "SELECT chain FROM entries WHERE place = ?1 AND fence = 1")
     }
 
     fn entries(&self, mailbox: MailboxId, after: u64, until: u64, bytes: usize) -> Result<Vec<Entry>, StoreError> {
@@ -352,7 +379,7 @@ impl Read for Sqlite {
         let mut statement = self.connection.prepare_cached(
             "SELECT place, fence, digest, envelope FROM entries WHERE place > ?1 AND place <= ?2 ORDER BY place LIMIT ?3",
         )?;
-        let until = until.min(u64::from(u32::MAX));
+        let (after, until) = (after.min(SEQ_LAST), until.min(SEQ_LAST));
         let mut rows = statement.query(params![place(number, after), place(number, until), limits::ENTRIES_MAX])?;
         let (mut entries, mut total) = (Vec::new(), 0_usize);
         while let Some(row) = rows.next()? {
@@ -380,6 +407,29 @@ impl Read for Sqlite {
             Ok(GrantRow { device, rights: Rights(row.get(0)?), from: row.get(1)?, until: row.get(2)? })
         })?;
         Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn open_grants(&self, mailbox: MailboxId) -> Result<Vec<GrantRow>, StoreError> {
+        let Some(number) = self.number(mailbox)? else { return Ok(Vec::new()) };
+        let mut statement = self
+            .connection
+            .prepare_cached("SELECT device, rights, starts FROM grants WHERE mailbox = ?1 AND ends IS NULL")?;
+        let rows = statement.query_map([number], |row| {
+            let device = DeviceId::new(row.get(0)?);
+            Ok(GrantRow { device, rights: Rights(row.get(1)?), from: row.get(2)?, until: None })
+        })?;
+        Ok(rows.collect::<Result<_, _>>()?)
+    }
+
+    fn waiting(&self, inbox: MailboxId, sender: PersonId) -> Result<Waiting, StoreError> {
+        let Some(number) = self.number(inbox)? else { return Ok(Waiting::default()) };
+        let mut statement = self.connection.prepare_cached(
+            "SELECT count(*) FILTER (WHERE sender = ?2), count(*) FILTER (WHERE reserved = 0), count(*)
+             FROM waiting WHERE mailbox = ?1",
+        )?;
+        Ok(statement.query_row(params![number, sender.as_bytes()], |row| {
+            Ok(Waiting { of_sender: row.get(0)?, unreserved: row.get(1)?, total: row.get(2)? })
+        })?)
     }
 
     fn share_mailbox(&self, one: PersonId, other: PersonId) -> Result<bool, StoreError> {
@@ -450,6 +500,11 @@ impl Store for Sqlite {
         Ok(())
     }
 
+    fn checkpoint(&mut self) -> Result<(), StoreError> {
+        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
+        Ok(())
+    }
+
     fn rollback(&mut self) -> Result<(), StoreError> {
         if !self.connection.is_autocommit() {
             self.connection.execute_batch("ROLLBACK")?;
@@ -461,20 +516,26 @@ impl Store for Sqlite {
         self
     }
 
-    fn reader(&self) -> Result<Box<dyn Read + Send>, StoreError> {
-        let connection = Self::connect(&self.path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-        Ok(Box::new(Self::with(connection, self.path.clone())?))
+    fn readers(&self) -> OpenReader {
+        let path = self.path.clone();
+        Box::new(move || {
+            let connection = Self::connect(&path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+            Ok(Box::new(Self::with(connection, path.clone())?))
+        })
     }
 
     fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
-        // A fence and what came before it stay while a device that may still read has not acknowledged them.
         self.run(
             "UPDATE entries SET envelope = NULL WHERE place IN (
                 SELECT e.place FROM entries e
                 WHERE e.envelope IS NOT NULL AND e.expires <= ?1
-                  AND (e.fence = 0 OR NOT EXISTS (
+                  AND (e.kept = 0 OR NOT EXISTS (
                     SELECT 1 FROM grants g LEFT JOIN acks a ON a.mailbox = g.mailbox AND a.device = g.device
                     WHERE g.mailbox = e.place >> 32 AND g.ends IS NULL AND g.starts < (e.place & 4294967295)
+                      AND ifnull(a.upto, 0) < (e.place & 4294967295)
+                    UNION ALL
+                    SELECT 1 FROM mailboxes m LEFT JOIN acks a ON a.mailbox = m.number AND a.device = m.inbox_of
+                    WHERE m.number = e.place >> 32 AND m.inbox_of IS NOT NULL
                       AND ifnull(a.upto, 0) < (e.place & 4294967295)))
                 LIMIT ?2)",
             params![now.0, limit],
@@ -486,6 +547,7 @@ impl Store for Sqlite {
     }
 }
 
+/// Where an entry stands in the table; `seq` is at most [`SEQ_LAST`].
 fn place(number: u64, seq: u64) -> u64 {
     (number << 32) | seq
 }
@@ -495,13 +557,5 @@ fn digest(row: &Row<'_>, column: usize) -> rusqlite::Result<Digest> {
     Digest::from_slice(bytes).map_err(|_| rusqlite::Error::InvalidQuery)
 }
 
-/// A folder for its owner alone, whatever the umask.
-///
-/// # Errors
-/// Whatever the file system says.
-pub fn private_folder(folder: &Path) -> std::io::Result<()> {
-    if !folder.exists() {
-        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
-    }
-    fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
-}
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,73 @@
+//! `privity-relay check`: what IT wants to know before it says that the relay runs.
+//!
+//! Invariant: it changes nothing, and what it prints as ok has been tried.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write as _;
+use std::net::UdpSocket;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use privity_protocol::ids::Timestamp;
+use privity_server::config::{self, Config, ConfigError};
+use privity_server::store::Read;
+use privity_server::store::sqlite::Sqlite;
+use privity_server::{RelayError, clock};
+
+/// Below this, the disk counts as nearly full.
+const FREE_LOW_MIB: u64 = 1024;
+/// No machine with a working clock is before 2025.
+const CLOCK_LOWEST: Timestamp = Timestamp(1_735_689_600_000);
+
+pub(crate) fn check(data: &Path) -> Result<(), RelayError> {
+    let (config, key) = Config::load(data)?;
+    println!("configuration  ok: {}, for {}", data.join(config::FILE).display(), config.org);
+    let key = key.public().map_err(|_| RelayError::System("the relay's key does not load".to_owned()))?;
+    println!("relay key      {}", key.fingerprint());
+    let store = Sqlite::open(data)?;
+    let founded = store.organisation()?.is_some();
+    println!("database       ok; {}", if founded { "the organisation is founded" } else { "the first invite is unused" });
+    disk(data)?;
+    match UdpSocket::bind(config.listen) {
+        Ok(_) => println!("port           ok: UDP {} is free", config.listen),
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
+            println!("port           UDP {} is in use: fine if that is this relay, running", config.listen);
+        }
+        Err(error) => return Err(RelayError::Listen { listen: config.listen, error }),
+    }
+    let now = clock::now();
+    let doubt = if now < CLOCK_LOWEST { "; that is wrong, set it before you start the relay" } else { "" };
+    println!("clock          {}{doubt}; compare it with one you trust", utc(now));
+    println!("firewall       let UDP port {} in, from everywhere your people are; no TCP", config.listen.port());
+    println!("invites carry  {}", config.public);
+    Ok(())
+}
+
+fn disk(data: &Path) -> Result<(), RelayError> {
+    let path = data.join("check.tmp");
+    let write = || {
+        let mut probe = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&path)?;
+        probe.write_all(b"privity").and_then(|()| probe.sync_all())
+    };
+    let written = write();
+    // Where it could not be made, there is nothing to remove.
+    let _removed = fs::remove_file(&path);
+    written.map_err(|error| ConfigError::Io { path, error })?;
+    match rustix::fs::statvfs(data) {
+        Ok(space) => {
+            let free_mib = space.f_bavail.saturating_mul(space.f_frsize) / (1024 * 1024);
+            let low = if free_mib < FREE_LOW_MIB { "; that is little" } else { "" };
+            println!("disk           ok: written and synced; {free_mib} MiB free{low}");
+        }
+        Err(_) => println!("disk           ok: written and synced; how much is free, the system does not say"),
+    }
+    Ok(())
+}
+
+/// A time as people read it.
+pub(crate) fn utc(time: Timestamp) -> String {
+    i64::try_from(time.0)
+        .ok()
+        .and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
+        .map_or_else(|| "an unknown time".to_owned(), |time| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
+}

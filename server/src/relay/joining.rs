@@ -1,0 +1,214 @@
+//! How people come in: invites and registration.
+//!
+//! 1. A device files an invite: its statement, and the hash of the token that proves it.
+//! 2. A newcomer who proves the token sees what it says, and registers once.
+//! 3. The first invite is the relay's own; with it, and only with it, the organisation begins.
+//!
+//! Invariant: an invite makes one person, in the role and under the handle that it names, and no handle looks like another.
+
+use privity_protocol::error::Refused;
+use privity_protocol::frame::{Event, InviteView, NewInvite, Registration, Reply};
+use privity_protocol::identity::{
+    DeviceCertificate, Endorsement, Role, Signed, check_handle, handle_skeleton,
+};
+use privity_protocol::ids::{InviteId, Timestamp};
+use privity_protocol::invite::{InviteStatement, token_hash};
+use privity_protocol::limits;
+use privity_protocol::suite::{self, Digest, Label, PublicKey};
+
+use super::people::{chain, verified_by_device};
+use super::{Outcome, Wake};
+use crate::policy::{self, Caller, No};
+use crate::store::{DeviceRow, InviteRow, PersonRow, Read, Write};
+
+pub(super) fn file_invite(store: &dyn Read, caller: Caller, invite: &NewInvite, now: Timestamp) -> Result<Outcome, No> {
+    let person = policy::endorsed(store, caller)?;
+    let statement: InviteStatement = verified_by_device(store, caller, &invite.statement, Label::Invite)?;
+    if statement.issuer.person != caller.person || statement.issuer.device != caller.device {
+        return Err(Refused::malformed("the invite names another inviter").into());
+    }
+    policy::may_invite(&person, statement.role)?;
+    if let Some(handle) = &statement.handle {
+        free_handle(store, handle)?;
+    }
+    if statement.expires > now.plus_ms(limits::INVITE_LIFETIME_MS + 60_000) {
+        return Err(Refused::malformed("an invite is good for at most 72 hours").into());
+    }
+    if invite.name.as_ref().is_some_and(|name| name.0.len() > limits::NAME_MAX * 2) {
+        return Err(Refused::malformed("the name is too long").into());
+    }
+    if store.open_invites(caller.person, now)? >= limits::INVITES_OPEN_MAX {
+        return Err(Refused::Full { what: "your open invites".to_owned() }.into());
+    }
+    if store.invite(statement.invite)?.is_some() {
+        return Err(Refused::malformed("that invite exists").into());
+    }
+    let row = InviteRow {
+        invite: statement.invite,
+        token_hash: invite.token_hash,
+        filed: Some(invite.clone()),
+        inviter: Some(caller.person),
+        role: Some(statement.role),
+        handle: statement.handle,
+        expires: statement.expires,
+        used_by: None,
+    };
+    let writes = vec![Write::Invite(Box::new(row))];
+    Ok(Outcome { writes, reply: Some(Reply::Done), wakes: Vec::new() })
+}
+
+/// An invite that exists, to whoever proves its token.
+fn proved_invite(store: &dyn Read, invite: InviteId, token: &[u8; 32]) -> Result<InviteRow, No> {
+    let unknown = || Refused::Invite { what: "this relay does not know it".to_owned() };
+    let row = store.invite(invite)?.ok_or_else(unknown)?;
+    if !suite::same(row.token_hash.as_bytes(), token_hash(token).as_bytes()) {
+        return Err(unknown().into());
+    }
+    Ok(row)
+}
+
+pub(super) fn open_invite(store: &dyn Read, invite: InviteId, token: &[u8; 32], now: Timestamp) -> Result<Outcome, No> {
+    let row = proved_invite(store, invite, token)?;
+    if row.expires <= now {
+        return Err(Refused::Invite { what: "it has expired; ask for a new one".to_owned() }.into());
+    }
+    let chain = row.inviter.map_or_else(|| Ok(Vec::new()), |inviter| chain(store, inviter))?;
+    let (statement, name) = row.filed.map_or((None, None), |filed| (Some(filed.statement), filed.name));
+    Ok(Outcome::reply(Reply::Invite(Box::new(InviteView { statement, name, chain }))))
+}
+
+pub(super) fn register(store: &dyn Read, link_key: &PublicKey, asked: &Registration, now: Timestamp) -> Result<Outcome, No> {
+    let mut invite = proved_invite(store, asked.invite, &asked.token)?;
+    if let Some(used_by) = invite.used_by {
+        let same = used_by == asked.person && store.person(used_by)?.is_some_and(|row| row.registration == *asked);
+        let used = Refused::Invite { what: "it has been used already; ask for a new one".to_owned() };
+        return if same { Ok(Outcome::reply(Reply::Done)) } else { Err(used.into()) };
+    }
+    if invite.expires <= now {
+        return Err(Refused::Invite { what: "it has expired; ask for a new one".to_owned() }.into());
+    }
+    let certificate = check_registration(store, &invite, link_key, asked)?;
+    let founding = founding(store, &invite, asked)?;
+    let (device, person) = (certificate.device, asked.person);
+    if store.person(person)?.is_some() || store.device(device)?.is_some() || store.mailbox(asked.inbox)?.is_some() {
+        return Err(Refused::malformed("an id is in use").into());
+    }
+    invite.used_by = Some(person);
+    let mut writes = Vec::new();
+    if let Some(founding) = &founding {
+        writes.push(Write::Organisation(founding.0.clone()));
+    }
+    let row = PersonRow {
+        registration: asked.clone(),
+        role: asked.role,
+        registrar: founding.is_some(),
+        endorsement: founding.map(|(_, endorsement)| endorsement),
+        inviter: invite.inviter,
+        registered: now,
+    };
+    let ready = row.endorsement.is_some();
+    writes.push(Write::Person(Box::new(row)));
+    writes.push(Write::Mailbox { mailbox: asked.inbox, inbox_of: Some(device) });
+    writes.push(Write::Device(Box::new(DeviceRow {
+        device,
+        person,
+        link_key: link_key.clone(),
+        certificate: asked.certificate.clone(),
+        inbox: asked.inbox,
+    })));
+    let wakes = match invite.inviter {
+        Some(inviter) if !ready => vec![Wake::Person { person: inviter, event: Event::Newcomer }],
+        _ => Vec::new(),
+    };
+    writes.push(Write::Invite(Box::new(invite)));
+    Ok(Outcome { writes, reply: Some(Reply::Done), wakes })
+}
+
+fn check_registration(
+    store: &dyn Read,
+    invite: &InviteRow,
+    link_key: &PublicKey,
+    asked: &Registration,
+) -> Result<DeviceCertificate, No> {
+    if asked.name.len() > limits::NAME_MAX * 2 {
+        return Err(Refused::malformed("the name is too long").into());
+    }
+    if invite.handle.as_ref().is_some_and(|handle| *handle != asked.handle) {
+        return Err(Refused::Invite { what: "it is for another handle".to_owned() }.into());
+    }
+    let role_fits = match invite.role {
+        Some(role) => role == asked.role,
+        None => asked.role.manages(),
+    };
+    if !role_fits {
+        return Err(Refused::Invite { what: "it is for another role".to_owned() }.into());
+    }
+    free_handle(store, &asked.handle)?;
+    let certificate: DeviceCertificate = asked
+        .certificate
+        .verify(Label::DeviceCertificate, &asked.person_key, "device certificate")
+        .map_err(|error| Refused::malformed(error.to_string()))?;
+    if certificate.person != asked.person || certificate.link_key != link_key.digest() {
+        return Err(Refused::malformed("the device certificate is for another device").into());
+    }
+    if let Some(inviter) = invite.inviter
+        && store.person(inviter)?.is_none_or(|inviter| inviter.endorsement.is_none())
+    {
+        return Err(Refused::Invite { what: "its inviter may not invite any more".to_owned() }.into());
+    }
+    Ok(certificate)
+}
+
+/// With the first invite, and only with it, the organisation begins.
+fn founding(store: &dyn Read, invite: &InviteRow, asked: &Registration) -> Result<Option<(PublicKey, Signed)>, No> {
+    match (&invite.inviter, &asked.organisation) {
+        (Some(_), None) => Ok(None),
+        (None, Some(founding)) => {
+            if store.organisation()?.is_some() {
+                let what = "this firm has its organisation key already; ask a registrar for an invite".to_owned();
+                return Err(Refused::Invite { what }.into());
+            }
+            let endorsement: Endorsement = founding
+                .endorsement
+                .verify(Label::Endorsement, &founding.key, "endorsement")
+                .map_err(|error| Refused::malformed(error.to_string()))?;
+            let fits = endorsement.issuer.is_none()
+                && endorsement.registrar
+                && endorsement.person == asked.person
+                && endorsement.person_key == asked.person_key.digest()
+                && endorsement.handle == asked.handle
+                && endorsement.role == asked.role;
+            if !fits {
+                return Err(Refused::malformed("the organisation endorses somebody else").into());
+            }
+            Ok(Some((founding.key.clone(), founding.endorsement.clone())))
+        }
+        _ => Err(Refused::malformed("an organisation begins with the first invite").into()),
+    }
+}
+
+fn free_handle(store: &dyn Read, handle: &str) -> Result<(), No> {
+    let wrong = || Refused::Handle {
+        what: format!("{handle:?} won't do: 2 to 32 of a-z, 0-9, dot and dash, a letter or digit at both ends"),
+    };
+    check_handle(handle).map_err(|_| wrong())?;
+    if store.handle_owner(&handle_skeleton(handle))?.is_some() {
+        let what = format!("{handle} is taken, or looks like one that is; choose another");
+        return Err(Refused::Handle { what }.into());
+    }
+    Ok(())
+}
+
+/// The first invite of a relay, made by the relay itself while there is no organisation.
+pub fn first_invite(token_hash: Digest, invite: InviteId, now: Timestamp) -> Write {
+    Write::Invite(Box::new(InviteRow {
+        invite,
+        token_hash,
+        filed: None,
+        inviter: None,
+        role: None::<Role>,
+        handle: None,
+        expires: now.plus_ms(limits::INVITE_LIFETIME_MS),
+        used_by: None,
+    }))
+}

@@ -1,0 +1,111 @@
+//! Who is who: the directory, the chain above a person, and endorsing newcomers.
+//!
+//! Invariant: nobody learns of a person whom they may not see, and an endorsement is kept only if its author may give it.
+
+use privity_protocol::error::Refused;
+use privity_protocol::frame::{Event, PersonView, Reply};
+use privity_protocol::identity::{DeviceCertificate, Endorsement, Identity, Signed};
+use privity_protocol::ids::PersonId;
+use privity_protocol::limits;
+use privity_protocol::suite::Label;
+
+use super::{Outcome, Wake};
+use crate::policy::{self, Caller, No};
+use crate::store::{Read, StoreError, Write};
+
+pub(super) fn people(store: &dyn Read, caller: Caller) -> Result<Outcome, No> {
+    let own = store.person(caller.person)?.ok_or_else(|| Refused::not_found("your registration"))?;
+    let mut people = Vec::new();
+    for person in store.people()? {
+        if policy::may_see(store, &own, &person)? {
+            people.push(PersonView {
+                person: person.registration.person,
+                handle: person.registration.handle,
+                role: person.role,
+                ready: person.endorsement.is_some(),
+                inviter: person.inviter,
+            });
+        }
+    }
+    Ok(Outcome::reply(Reply::People { people }))
+}
+
+pub(super) fn chain_for(store: &dyn Read, caller: Caller, person: PersonId) -> Result<Outcome, No> {
+    let own = store.person(caller.person)?.ok_or_else(|| Refused::not_found("your registration"))?;
+    let row = store.person(person)?.ok_or_else(|| Refused::not_found("that person"))?;
+    if !policy::may_see(store, &own, &row)? {
+        return Err(Refused::not_found("that person").into());
+    }
+    Ok(Outcome::reply(Reply::Chain { chain: chain(store, person)? }))
+}
+
+/// A person and whoever endorses them, up to one endorsed by the organisation's key.
+pub(super) fn chain(store: &dyn Read, person: PersonId) -> Result<Vec<Identity>, No> {
+    let mut chain = Vec::new();
+    let mut next = Some(person);
+    while let Some(person) = next {
+        if chain.len() >= limits::CHAIN_MAX {
+            break;
+        }
+        let row = store.person(person)?.ok_or_else(|| Refused::not_found("that person"))?;
+        let endorsement = row.endorsement.ok_or_else(|| Refused::not_found("an endorsement of that person"))?;
+        let said: Endorsement =
+            endorsement.unverified("endorsement").map_err(|_| StoreError::Damaged("endorsement"))?;
+        next = said.issuer.map(|issuer| issuer.person);
+        let certificates = store.devices_of(person)?.into_iter().map(|device| device.certificate).collect();
+        chain.push(Identity { person, person_key: row.registration.person_key, certificates, endorsement });
+    }
+    Ok(chain)
+}
+
+pub(super) fn newcomers(store: &dyn Read, caller: Caller) -> Result<Outcome, No> {
+    let newcomers = store
+        .people()?
+        .into_iter()
+        .filter(|person| person.endorsement.is_none() && person.inviter == Some(caller.person))
+        .map(|person| person.registration)
+        .take(limits::INVITES_OPEN_MAX)
+        .collect();
+    Ok(Outcome::reply(Reply::Newcomers { newcomers }))
+}
+
+pub(super) fn endorse(store: &dyn Read, caller: Caller, person: PersonId, endorsement: &Signed) -> Result<Outcome, No> {
+    let own = policy::endorsed(store, caller)?;
+    let mut row = store.person(person)?.ok_or_else(|| Refused::not_found("that person"))?;
+    let said: Endorsement = verified_by_device(store, caller, endorsement, Label::Endorsement)?;
+    if row.inviter != Some(caller.person) && !own.registrar {
+        return Err(Refused::not_allowed("you did not invite that person").into());
+    }
+    policy::may_invite(&own, said.role)?;
+    if row.registrar {
+        return Err(Refused::not_allowed("a registrar is endorsed by the organisation's key alone").into());
+    }
+    let fits = said.person == person
+        && said.issuer.is_some_and(|issuer| issuer.person == caller.person && issuer.device == caller.device)
+        && said.person_key == row.registration.person_key.digest()
+        && said.handle == row.registration.handle
+        && said.role == row.role
+        && !said.registrar;
+    if !fits {
+        return Err(Refused::malformed("the endorsement is for somebody else").into());
+    }
+    row.endorsement = Some(endorsement.clone());
+    let writes = vec![Write::Person(Box::new(row))];
+    let wakes = vec![Wake::Person { person, event: Event::Endorsed }];
+    Ok(Outcome { writes, reply: Some(Reply::Done), wakes })
+}
+
+/// A statement that the calling device's MLS key signed.
+pub(super) fn verified_by_device<T: for<'b> minicbor::Decode<'b, ()>>(
+    store: &dyn Read,
+    caller: Caller,
+    signed: &Signed,
+    label: Label,
+) -> Result<T, No> {
+    let device = store.device(caller.device)?.ok_or_else(|| Refused::not_found("your device"))?;
+    let certificate: DeviceCertificate =
+        device.certificate.unverified("device certificate").map_err(|_| StoreError::Damaged("certificate"))?;
+    signed
+        .verify(label, &certificate.mls_key, "statement")
+        .map_err(|error| Refused::malformed(error.to_string()).into())
+}

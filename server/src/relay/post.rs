@@ -1,0 +1,302 @@
+//! The one write to mailboxes: a Post is decided part by part on a plan, and becomes writes as a whole or not at all.
+//!
+//! 1. A Post that was accepted before gets the answer it got then.
+//! 2. Each part is decided on what the parts before it would change.
+//! 3. Rosters and fence rates are judged at the end, over the whole Post.
+//!
+//! Invariant: a refused Post has written nothing; an accepted one leaves each mailbox with a contiguous seq, a true running hash, and,
+//! where anyone is left in a matter, somebody who manages it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use privity_protocol::error::Refused;
+use privity_protocol::frame::{Part, Post, Reply, Rights};
+use privity_protocol::ids::{DeviceId, MailboxId, PersonId, Position, Timestamp};
+use privity_protocol::limits;
+use privity_protocol::suite::Digest;
+
+use super::rates::Rates;
+use super::{Outcome, Wake};
+use crate::policy::{self, Caller, No};
+use crate::store::{GrantRow, IdemRow, MailboxRow, PersonRow, Read, StoreError, Waiting, Write};
+
+/// The largest idem: what the store can keep.
+const IDEM_LAST: u64 = i64::MAX as u64;
+/// Envelopes that may wait in one inbox, those of attorneys and staff included: a quarter is their reserve.
+const INBOX_TOTAL: u64 = limits::INBOX_CLIENTS_TOTAL / 3 * 4;
+
+pub(super) fn post(
+    rates: &mut Rates,
+    store: &dyn Read,
+    caller: Caller,
+    post: &Post,
+    now: Timestamp,
+) -> Result<Outcome, No> {
+    if post.idem > IDEM_LAST {
+        return Err(Refused::malformed("that idem is too large").into());
+    }
+    let parts = Post::parts_digest(&post.parts);
+    if let Some(known) = store.idem(caller.device, post.idem)? {
+        if known.parts != parts || known.mac != post.mac {
+            return Err(Refused::malformed("this idem was used for something else").into());
+        }
+        return Ok(Outcome::reply(Reply::Posted { seqs: known.seqs }));
+    }
+    let highest = store.newest_idem(caller.device)?.map_or(0, |row| row.idem);
+    if post.idem.saturating_add(limits::IDEM_WINDOW) <= highest {
+        return Err(Refused::Unknown.into());
+    }
+    if post.parts.is_empty() || post.parts.len() > limits::POST_PARTS_MAX {
+        return Err(Refused::malformed("a post has between 1 and 256 parts").into());
+    }
+    let mut plan = Plan::new(store, caller, policy::endorsed(store, caller)?, now);
+    for part in &post.parts {
+        plan.part(part)?;
+    }
+    plan.somebody_manages()?;
+    let Plan { seqs, mut outcome, .. } = plan;
+    keep_with_fences(&mut outcome.writes);
+    let fences = outcome.writes.iter().filter_map(|write| match write {
+        Write::Append { mailbox, fence: true, .. } => Some(*mailbox),
+        _ => None,
+    });
+    rates.spend_fences(caller.device, fences, now)?;
+    let row = IdemRow { idem: post.idem, parts, mac: post.mac, seqs: seqs.clone() };
+    let keep_from = (highest.max(post.idem) + 1).saturating_sub(limits::IDEM_WINDOW);
+    outcome.writes.push(Write::Idem { device: caller.device, row, keep_from });
+    outcome.reply = Some(Reply::Posted { seqs });
+    Ok(outcome)
+}
+
+/// What is posted with a fence is kept as long as the fence: nobody can apply the one without the other.
+fn keep_with_fences(writes: &mut [Write]) {
+    if writes.iter().any(|write| matches!(write, Write::Append { fence: true, .. })) {
+        for write in writes {
+            if let Write::Append { kept, .. } = write {
+                *kept = true;
+            }
+        }
+    }
+}
+
+/// One Post being decided: what its earlier parts would change is seen by its later ones.
+struct Plan<'a> {
+    store: &'a dyn Read,
+    caller: Caller,
+    person: PersonRow,
+    now: Timestamp,
+    heads: BTreeMap<MailboxId, MailboxRow>,
+    grants: BTreeMap<(MailboxId, DeviceId), Vec<GrantRow>>,
+    /// Envelopes that this Post adds to inboxes.
+    delivered: BTreeMap<MailboxId, u64>,
+    /// Mailboxes that somebody leaves.
+    left: BTreeSet<MailboxId>,
+    seqs: Vec<u64>,
+    outcome: Outcome,
+}
+
+impl<'a> Plan<'a> {
+    fn new(store: &'a dyn Read, caller: Caller, person: PersonRow, now: Timestamp) -> Self {
+        Self {
+            store,
+            caller,
+            person,
+            now,
+            heads: BTreeMap::new(),
+            grants: BTreeMap::new(),
+            delivered: BTreeMap::new(),
+            left: BTreeSet::new(),
+            seqs: Vec::new(),
+            outcome: Outcome::default(),
+        }
+    }
+
+    fn part(&mut self, part: &Part) -> Result<(), No> {
+        match part {
+            Part::Create { mailbox } => self.create(*mailbox),
+            Part::Append { mailbox, base, fence, envelope, keep_ms } => {
+                self.append(*mailbox, *base, *fence, &envelope.0, *keep_ms)
+            }
+            Part::Grant { mailbox, device, rights } => self.grant(*mailbox, *device, *rights),
+            Part::Revoke { mailbox, device } => self.revoke(*mailbox, *device),
+            _ => Err(Refused::malformed("this relay does not know that part").into()),
+        }
+    }
+
+    fn create(&mut self, mailbox: MailboxId) -> Result<(), No> {
+        policy::may_open_matters(&self.person)?;
+        if self.heads.contains_key(&mailbox) || self.store.mailbox(mailbox)?.is_some() {
+            return Err(Refused::malformed("that mailbox exists").into());
+        }
+        let start = Position::start(mailbox);
+        self.heads.insert(mailbox, MailboxRow { mailbox, inbox_of: None, head: start, fence: start });
+        self.outcome.writes.push(Write::Mailbox { mailbox, inbox_of: None });
+        let grant = GrantRow { device: self.caller.device, rights: Rights::MANAGER, from: 0, until: None };
+        self.put_grant(mailbox, grant);
+        Ok(())
+    }
+
+    fn append(
+        &mut self,
+        mailbox: MailboxId,
+        base: Position,
+        fence: bool,
+        envelope: &[u8],
+        keep_ms: u64,
+    ) -> Result<(), No> {
+        if envelope.is_empty() || envelope.len() > limits::ENVELOPE_MAX {
+            return Err(Refused::malformed("an envelope has between 1 and 1,048,576 bytes").into());
+        }
+        let mut row = self.mailbox(mailbox)?;
+        match row.inbox_of {
+            Some(owner) => self.may_deliver(mailbox, owner, fence)?,
+            None => {
+                let grants = self.device_grants(mailbox, self.caller.device)?;
+                policy::open_grant(&grants, Rights::MEMBER)?;
+                if base != row.fence {
+                    return Err(self.not_the_fence(mailbox, base, &row)?.into());
+                }
+            }
+        }
+        let digest = Digest::of(&[envelope]);
+        row.head = row.head.next(fence, &digest);
+        if row.head.seq >= u64::from(u32::MAX) {
+            return Err(Refused::Full { what: "this mailbox".to_owned() }.into());
+        }
+        if fence {
+            row.fence = row.head;
+        }
+        self.heads.insert(mailbox, row);
+        let seq = row.head.seq;
+        self.seqs.push(seq);
+        let envelope = Bytes::copy_from_slice(envelope);
+        self.outcome.wakes.push(Wake::Entry { mailbox, seq, fence, envelope: envelope.clone() });
+        let expires = self.now.plus_ms(keep_ms.min(limits::ENVELOPE_LIFETIME_MS));
+        let (position, kept) = (row.head, fence);
+        self.outcome.writes.push(Write::Append { mailbox, position, fence, kept, digest, envelope, expires });
+        if row.inbox_of.is_some() {
+            let (sender, reserved) = (self.caller.person, self.person.role.manages());
+            self.outcome.writes.push(Write::Waiting { inbox: mailbox, seq, sender, reserved });
+        }
+        Ok(())
+    }
+
+    /// Why `base` is not the newest fence: an older one is stale, anything else is no fence at all.
+    fn not_the_fence(&self, mailbox: MailboxId, base: Position, row: &MailboxRow) -> Result<Refused, No> {
+        let older = base.seq < row.fence.seq && self.store.fence(mailbox, base.seq)? == Some(base);
+        Ok(if older { Refused::Stale { latest: row.fence.seq } } else { Refused::malformed("base is not a fence") })
+    }
+
+    /// Into an inbox goes no fence, nothing from strangers, and of each person, and of all clients together, so much unread and no
+    /// more.
+    fn may_deliver(&mut self, inbox: MailboxId, owner: DeviceId, fence: bool) -> Result<(), No> {
+        if fence {
+            return Err(Refused::malformed("there are no fences in an inbox").into());
+        }
+        let person = policy::inbox_owner(self.store, owner, inbox)?;
+        policy::may_reach(self.store, &self.person, person)?;
+        let Waiting { of_sender, unreserved, total } = self.store.waiting(inbox, self.caller.person)?;
+        let new = self.delivered.entry(inbox).or_default();
+        let room = of_sender + *new < limits::INBOX_PER_SENDER
+            && total + *new < INBOX_TOTAL
+            && (self.person.role.manages() || unreserved + *new < limits::INBOX_CLIENTS_TOTAL);
+        if !room {
+            return Err(Refused::Full { what: "that inbox".to_owned() }.into());
+        }
+        *new += 1;
+        Ok(())
+    }
+
+    fn grant(&mut self, mailbox: MailboxId, device: DeviceId, rights: Rights) -> Result<(), No> {
+        let row = self.matter_mailbox(mailbox)?;
+        if rights.0 & !Rights::MANAGER.0 != 0 || !rights.include(Rights::READ) {
+            return Err(Refused::malformed("rights").into());
+        }
+        let target = self.store.device(device)?.ok_or_else(|| Refused::not_found("that device"))?;
+        self.may_change_roster(mailbox, target.person, Rights::MEMBER)?;
+        if rights.include(Rights::MANAGER) && !self.store.person(target.person)?.is_some_and(|p| p.role.manages()) {
+            return Err(Refused::not_allowed("only attorneys and staff manage a matter").into());
+        }
+        let open = self.open_grants(mailbox)?;
+        if open.iter().any(|grant| grant.device == device) {
+            return Err(Refused::malformed("that device is in this matter already").into());
+        }
+        if open.len() >= limits::DEVICES_MAX {
+            return Err(Refused::Full { what: "this matter".to_owned() }.into());
+        }
+        self.device_grants(mailbox, device).map(|known| self.grants.insert((mailbox, device), known))?;
+        self.put_grant(mailbox, GrantRow { device, rights, from: row.head.seq, until: None });
+        Ok(())
+    }
+
+    fn revoke(&mut self, mailbox: MailboxId, device: DeviceId) -> Result<(), No> {
+        let row = self.matter_mailbox(mailbox)?;
+        let target = self.store.device(device)?.ok_or_else(|| Refused::not_found("that device"))?;
+        self.may_change_roster(mailbox, target.person, Rights::READ)?;
+        let mut grants = self.device_grants(mailbox, device)?;
+        let until = row.head.seq;
+        let Some(open) = grants.iter_mut().find(|grant| grant.until.is_none()) else {
+            return Err(Refused::not_found("that device in this matter").into());
+        };
+        open.until = Some(until);
+        self.grants.insert((mailbox, device), grants);
+        self.left.insert(mailbox);
+        self.outcome.writes.push(Write::EndGrant { mailbox, device, until });
+        self.outcome.wakes.push(Wake::Ended { mailbox, device });
+        Ok(())
+    }
+
+    /// Anyone may change the devices of their own person; beyond that it needs `manage`.
+    fn may_change_roster(&self, mailbox: MailboxId, target: PersonId, own: Rights) -> Result<(), No> {
+        let needed = if target == self.caller.person { own } else { Rights::MANAGER };
+        let grants = self.device_grants(mailbox, self.caller.device)?;
+        policy::open_grant(&grants, needed)?;
+        Ok(())
+    }
+
+    /// The last who manages a matter can't leave the others behind.
+    fn somebody_manages(&self) -> Result<(), No> {
+        for mailbox in &self.left {
+            let open = self.open_grants(*mailbox)?;
+            if !open.is_empty() && !open.iter().any(|grant| grant.rights.include(Rights::MANAGER)) {
+                return Err(Refused::not_allowed("nobody would be left who manages this matter").into());
+            }
+        }
+        Ok(())
+    }
+
+    fn put_grant(&mut self, mailbox: MailboxId, grant: GrantRow) {
+        self.grants.entry((mailbox, grant.device)).or_default().push(grant);
+        self.outcome.writes.push(Write::Grant { mailbox, grant });
+    }
+
+    fn mailbox(&self, mailbox: MailboxId) -> Result<MailboxRow, No> {
+        if let Some(row) = self.heads.get(&mailbox) {
+            return Ok(*row);
+        }
+        Ok(self.store.mailbox(mailbox)?.ok_or_else(|| Refused::not_found("that mailbox"))?)
+    }
+
+    /// A mailbox with a roster; an inbox has none, it is its device's.
+    fn matter_mailbox(&self, mailbox: MailboxId) -> Result<MailboxRow, No> {
+        let row = self.mailbox(mailbox)?;
+        if row.inbox_of.is_some() { Err(Refused::not_found("that mailbox").into()) } else { Ok(row) }
+    }
+
+    fn device_grants(&self, mailbox: MailboxId, device: DeviceId) -> Result<Vec<GrantRow>, StoreError> {
+        match self.grants.get(&(mailbox, device)) {
+            Some(grants) => Ok(grants.clone()),
+            None => self.store.grants(mailbox, device),
+        }
+    }
+
+    /// Who is in a matter, with what this Post has changed so far.
+    fn open_grants(&self, mailbox: MailboxId) -> Result<Vec<GrantRow>, StoreError> {
+        let mut open = self.store.open_grants(mailbox)?;
+        open.retain(|grant| !self.grants.contains_key(&(mailbox, grant.device)));
+        let changed = self.grants.iter().filter(|((of, _), _)| *of == mailbox).flat_map(|(_, grants)| grants);
+        open.extend(changed.filter(|grant| grant.until.is_none()).copied());
+        Ok(open)
+    }
+}

@@ -1,0 +1,176 @@
+//! A relay that runs: started, asked where it listens, stopped.
+//!
+//! 1. The folder is read and locked; the database opened; the port bound. Whatever is wrong so far, [`Relay::start`] says.
+//! 2. From then on a thread of its own serves, until it is stopped or the database fails.
+//! 3. On the way out: links end, the group being committed is finished, the database's log is folded into its file.
+//!
+//! Invariant: one process runs on a folder at a time, and a relay that has stopped without an error has lost nothing it acknowledged.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+
+use quinn::{Endpoint, EndpointConfig, TokioRuntime};
+use tokio::runtime::Runtime;
+use tokio::sync::{oneshot, watch};
+use tracing::info;
+
+use crate::config::{Config, ConfigError, Lock};
+use crate::quic::{Shared, serve};
+use crate::store::StoreError;
+use crate::store::sqlite::Sqlite;
+use crate::writer::WriterThread;
+
+/// Why a relay does not start, or stopped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RelayError {
+    /// The folder or its configuration.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// The database.
+    #[error("{0}; the relay stopped rather than go on with it: look at the disk, then start the relay again")]
+    Store(StoreError),
+    /// The disk has no room.
+    #[error("the disk is full; make room and try again")]
+    DiskFull,
+    /// There is an organisation, so there are registrars who invite.
+    #[error("the organisation has its key already; a registrar invites others with `privity invite new`")]
+    Founded,
+    /// The port can't be had.
+    #[error("can't listen on UDP {listen}: {error}; is another relay running? Stop it, or change `listen` in relay.toml")]
+    Listen {
+        /// Where.
+        listen: SocketAddr,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// The system refused something else.
+    #[error("the system refused: {0}")]
+    System(String),
+}
+
+impl RelayError {
+    /// Whether the operator asked for what can't be: exit code 1, not 2.
+    pub fn is_wrong_use(&self) -> bool {
+        match self {
+            Self::Config(error) => !matches!(error, ConfigError::Io { .. } | ConfigError::Running { .. }),
+            Self::Founded => true,
+            _ => false,
+        }
+    }
+}
+
+impl From<StoreError> for RelayError {
+    fn from(error: StoreError) -> Self {
+        if error.is_disk_full() { Self::DiskFull } else { Self::Store(error) }
+    }
+}
+
+/// A running relay. Dropping it stops it.
+#[derive(Debug)]
+pub struct Relay {
+    address: SocketAddr,
+    stop: watch::Sender<bool>,
+    ended: oneshot::Receiver<()>,
+    thread: Option<JoinHandle<Result<(), RelayError>>>,
+}
+
+impl Relay {
+    /// Starts the relay of a folder that [`crate::setup::init`] made.
+    ///
+    /// # Errors
+    /// [`RelayError`] if the folder, its configuration, its database or the port is not to be had.
+    pub fn start(folder: &Path) -> Result<Self, RelayError> {
+        let (config, key) = Config::load(folder)?;
+        let lock = Lock::take(folder)?;
+        let store = Sqlite::open(folder)?;
+        let system = |error: std::io::Error| RelayError::System(error.to_string());
+        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(system)?;
+        let listen = config.listen;
+        let socket = std::net::UdpSocket::bind(listen).map_err(|error| RelayError::Listen { listen, error })?;
+        let address = socket.local_addr().map_err(system)?;
+        let (shared, writer) =
+            Shared::start(key, config.org, config.connections_max, Box::new(store)).map_err(system)?;
+        let server = shared.server_config().map_err(|error| RelayError::System(error.to_string()))?;
+        let endpoint = {
+            let _inside = runtime.enter();
+            Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime)).map_err(system)?
+        };
+        let (stop, stopping) = watch::channel(false);
+        let (ending, ended) = oneshot::channel();
+        let stop_also = stop.clone();
+        let thread = std::thread::Builder::new().name("relay".to_owned()).spawn(move || {
+            let done = run(&runtime, endpoint, shared, writer, &stop_also, stopping);
+            drop((runtime, lock, ending));
+            done
+        });
+        Ok(Self { address, stop, ended, thread: Some(thread.map_err(system)?) })
+    }
+
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Waits until it ends by itself, which only an error makes it do; [`Self::stop`] tells which.
+    pub async fn ended(&mut self) {
+        // The sender is dropped when the thread ends.
+        let _dropped = (&mut self.ended).await;
+    }
+
+    /// Stops it, and waits until everything is on disk.
+    ///
+    /// # Errors
+    /// [`RelayError`] if the database failed, now or before.
+    pub fn stop(mut self) -> Result<(), RelayError> {
+        self.join()
+    }
+
+    fn join(&mut self) -> Result<(), RelayError> {
+        self.stop.send_replace(true);
+        match self.thread.take() {
+            Some(thread) => thread.join().unwrap_or_else(|_| Err(RelayError::System("the relay panicked".to_owned()))),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        // Whoever wants to know calls `stop`.
+        let _ended = self.join();
+    }
+}
+
+fn run(
+    runtime: &Runtime,
+    endpoint: Endpoint,
+    shared: Shared,
+    writer: WriterThread,
+    stop: &watch::Sender<bool>,
+    stopping: watch::Receiver<bool>,
+) -> Result<(), RelayError> {
+    runtime.block_on(async {
+        let mut serving = tokio::spawn(serve(endpoint, Arc::new(shared), stopping));
+        let mut watching = tokio::task::spawn_blocking(move || writer.join());
+        let (served, written) = tokio::select! {
+            served = &mut serving => (served, None),
+            // The store failed: nobody else is to be answered.
+            written = &mut watching => {
+                stop.send_replace(true);
+                (serving.await, Some(written))
+            }
+        };
+        let system = |error: tokio::task::JoinError| RelayError::System(error.to_string());
+        served.map_err(system)?;
+        let written = match written {
+            Some(written) => written,
+            None => watching.await,
+        };
+        written.map_err(system)?.map_err(|_| RelayError::System("the writer panicked".to_owned()))??;
+        info!("stopped");
+        Ok(())
+    })
+}
