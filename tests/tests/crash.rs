@@ -38,6 +38,10 @@ impl Schedule {
 
 /// Everything that was confirmed is at every member, once, in the same order; nothing there is void or disputed.
 fn check(people: &[&Person], confirmed: &[String]) {
+    // What was left unsent goes out now; only then have all of them read everything.
+    for person in people {
+        person.ok(&["recv", "--timeout", "1"]).unwrap();
+    }
     let mut first: Option<Vec<(String, String)>> = None;
     for person in people {
         person.ok(&["recv", "--timeout", "1"]).unwrap();

@@ -3,8 +3,9 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use privity_tests::Firm;
+use privity_tests::{Firm, KDF_MEMORY, Person, binaries};
 
 const TEXT: &str = "zanzibar-quince-text-7141";
 const TITLE: &str = "zanzibar-quince-title-7142";
@@ -43,7 +44,10 @@ fn unique_strings_are_found_nowhere_at_the_relay_or_in_a_locked_profile() {
         bob.ok(&["send", TITLE, TEXT]).unwrap();
     }
     let shown = firm.attorney.run(&["recv"]).unwrap().stdout;
-    assert!(shown.contains(TEXT) && shown.contains(TITLE) && shown.contains(NAME), "the test looks for the wrong words");
+    assert!(
+        shown.contains(TEXT) && shown.contains(TITLE) && shown.contains(NAME),
+        "the test looks for the wrong words"
+    );
 
     let places = |firm: &Firm| {
         for folder in [firm.relay.folder(), &firm.attorney.home, &bob.home] {
@@ -63,7 +67,28 @@ fn every_file_is_its_owners_alone_whatever_the_umask() {
     let firm = Firm::found().unwrap();
     let bob = firm.bring("bob", "Bob Jones", "client").unwrap();
     firm.matter("Lease", &[&bob]).unwrap();
-    for folder in [firm.relay.folder(), &firm.attorney.home, &bob.home] {
+    let told = firm.attorney.ok(&["invite", "new"]).unwrap();
+    let eve = Person::new(firm.folder(), "eve").unwrap();
+    let invite = told[0]["url"].as_str().unwrap();
+    let join = eve.command(&["join", invite, "--handle", "eve", "--name", "Eve", "--kdf-memory", KDF_MEMORY]).unwrap();
+    let careless = Command::new("sh")
+        .args(["-c", "umask 0; exec \"$@\"", "sh"])
+        .arg(join.get_program())
+        .args(join.get_args())
+        .output()
+        .unwrap();
+    assert!(careless.status.success(), "{}", String::from_utf8_lossy(&careless.stderr));
+    let relay = tempfile::tempdir().unwrap();
+    let made = Command::new("sh")
+        .args(["-c", "umask 0; exec \"$@\"", "sh"])
+        .arg(binaries().unwrap().join("privity-relay"))
+        .args(["init", "--listen", "127.0.0.1:4433", "--org", "X", "--data"])
+        .arg(relay.path().join("relay"))
+        .output()
+        .unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let made = relay.path().join("relay");
+    for folder in [firm.relay.folder(), &firm.attorney.home, &bob.home, &eve.home, &made] {
         assert_eq!(fs::metadata(folder).unwrap().permissions().mode() & 0o777, 0o700, "{}", folder.display());
         for path in files(folder) {
             assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600, "{}", path.display());

@@ -7,7 +7,12 @@ use privity_tests::{Firm, KDF_MEMORY, Person, Ran, Relay, binaries};
 
 fn refused(ran: &Ran, code: i32) {
     assert_eq!(ran.code, Some(code), "{ran:?}");
-    assert_eq!(ran.stderr.lines().filter(|line| line.starts_with("privity")).count(), 1, "not one sentence: {}", ran.stderr);
+    assert_eq!(
+        ran.stderr.lines().filter(|line| line.starts_with("privity")).count(),
+        1,
+        "not one sentence: {}",
+        ran.stderr
+    );
 }
 
 #[test]
