@@ -162,7 +162,8 @@ impl App {
         if self.down {
             notes.push("offline".to_owned());
         }
-        let unsent = room.map_or(0, |room| room.unsent);
+        // Online, what was just typed is on its way.
+        let unsent = room.filter(|_| self.down).map_or(0, |room| room.unsent);
         if unsent > 0 {
             notes.push(format!("{unsent} unsent"));
         }
@@ -269,13 +270,7 @@ impl App {
 
     fn find(&self, asked: &str) -> Result<MatterId, Error> {
         let titles: Vec<(MatterId, &str)> = self.rooms.iter().map(|room| (room.id, room.title.as_str())).collect();
-        let known = find_titled(&titles, asked);
-        let begins = |room: &&Room| room.title.to_lowercase().starts_with(&asked.to_lowercase());
-        let mut begun = self.rooms.iter().filter(begins).map(|room| room.id);
-        match (known, begun.next(), begun.next()) {
-            (Ok(matter), ..) | (Err(_), Some(matter), None) => Ok(matter),
-            (Err(error), ..) => Err(error),
-        }
+        find_titled(&titles, asked)
     }
 
     fn matters(&self) -> Vec<Effect> {

@@ -48,10 +48,9 @@ pub(crate) async fn chat(run: &Run, asked: Option<&str>) -> Result<(), Error> {
     };
     let ended = chat.run(asked).await;
     chat.terminal.end();
-    match ended {
-        Ok(()) => chat.leave(run).await,
-        Err(error) => Err(error),
-    }
+    ended?;
+    chat.last(run).await?;
+    chat.leave(run).await
 }
 
 struct Chat {
@@ -154,6 +153,13 @@ impl Chat {
             Notice::InviteRefused(why) => {
                 self.invites.pop_front();
                 vec![Event::Told(Error::from(why).to_string())]
+            }
+            Notice::Endorsed { handle } => {
+                for person in self.people.iter_mut().filter(|person| person.handle == handle) {
+                    person.ready = true;
+                }
+                self.session.device.ask_people(now());
+                vec![Event::Told(format!("— {} has joined", view::plain(&handle, false)))]
             }
             Notice::NotOpened(_, why) => vec![Event::Told(format!("the matter was not opened: {}", Error::from(why)))],
             Notice::Waits { person, .. } => {
@@ -398,18 +404,29 @@ impl Chat {
         Ok(())
     }
 
-    /// Lets what waits go out, for a while, and says what is left.
-    async fn leave(mut self, run: &Run) -> Result<(), Error> {
+    /// Lets what waits go out, for a while.
+    async fn last(&mut self, run: &Run) -> Result<(), Error> {
         let waits = self.session.unsent();
         if waits > 0 {
-            out::note(&format!(
-                "Waiting to send {}, for at most {} s…",
-                view::counted(waits, "message", "messages"),
-                run.timeout.as_secs()
-            ));
-            let notices = self.session.settle(run.deadline()).await?;
-            crate::commands::warn(&notices);
+            let (waits, seconds) = (view::counted(waits, "message", "messages"), run.timeout.as_secs());
+            out::note(&format!("Waiting to send {waits}, for at most {seconds} s…"));
         }
+        let deadline = run.deadline();
+        while !self.session.is_settled() || self.session.awaits_own() {
+            match self.session.next(deadline).await? {
+                Told::Quiet => break,
+                told => {
+                    for event in self.told(told)? {
+                        self.handle(event)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the chat, and says what is left.
+    async fn leave(self, run: &Run) -> Result<(), Error> {
         let left = self.session.unsent();
         let settled = run.done(self.session).await;
         if left > 0 {

@@ -225,6 +225,12 @@ impl Session {
         open.map(|(id, _)| waits(id)).sum()
     }
 
+    /// Whether a text is at the relay, and was not read back.
+    pub fn awaits_own(&self) -> bool {
+        let open = self.device.matters().filter(|(_, row)| row.stage == Stage::Open);
+        open.map(|(id, _)| self.device.pending(id)).any(|pending| pending.iter().any(|item| item.seq.is_some()))
+    }
+
     /// Whether nothing is left to do that could be done now.
     pub fn is_settled(&self) -> bool {
         let mut matters = self.device.matters();

@@ -37,7 +37,7 @@ fn is_invisible(character: char) -> bool {
         | '\u{1bca0}'..='\u{1bca3}' | '\u{1d173}'..='\u{1d17a}' | '\u{e0000}'..='\u{e0fff}')
 }
 
-/// The matter that an id, the beginning of one, or a title means.
+/// The matter that an id or title means, or the beginning of one.
 ///
 /// # Errors
 /// [`Error::Usage`] if none or several are meant.
@@ -59,8 +59,12 @@ pub(crate) fn find_titled(matters: &[(MatterId, &str)], asked: &str) -> Result<M
     if found.is_empty() && !asked.is_empty() {
         found = by(&|id, _| id.to_string().starts_with(asked));
     }
+    let lower = asked.to_lowercase();
     if found.is_empty() {
-        found = by(&|_, title| title.to_lowercase() == asked.to_lowercase());
+        found = by(&|_, title| title.to_lowercase() == lower);
+    }
+    if found.is_empty() && !asked.is_empty() {
+        found = by(&|_, title| title.to_lowercase().starts_with(&lower));
     }
     let shown = plain(asked, false);
     match found.as_slice() {
