@@ -88,8 +88,7 @@ impl Firm {
     }
 
     fn bottom(&self) -> Identity {
-        self.client
-            .endorsed(&self.attorney.mls_key, &self.client.said(Role::Client, false, self.attorney.issuer()))
+        self.client.endorsed(&self.attorney.mls_key, &self.client.said(Role::Client, false, self.attorney.issuer()))
     }
 
     fn chain(&self) -> Vec<Identity> {
@@ -172,8 +171,7 @@ fn an_issuer_of_the_wrong_role_endorses_nobody() {
     let firm = Firm::new();
     let (attorney, newcomer) = (&firm.attorney, Someone::new());
     let by_role = |role, newcomers| {
-        let middle =
-            attorney.endorsed(&firm.registrar.mls_key, &attorney.said(role, false, firm.registrar.issuer()));
+        let middle = attorney.endorsed(&firm.registrar.mls_key, &attorney.said(role, false, firm.registrar.issuer()));
         let first = newcomer.endorsed(&attorney.mls_key, &newcomer.said(newcomers, false, attorney.issuer()));
         verify_chain(&[first, middle, firm.top()], &firm.key())
     };
@@ -238,8 +236,7 @@ fn a_device_of_somebody_else_is_no_device_of_this_person() {
     let firm = Firm::new();
     let mut identity = firm.top();
     let foreign = DeviceCertificate { person: PersonId::random(), ..firm.registrar.certificate() };
-    identity.certificates =
-        vec![Signed::make(Label::DeviceCertificate, &firm.registrar.person_key, &foreign).unwrap()];
+    identity.certificates = vec![Signed::make(Label::DeviceCertificate, &firm.registrar.person_key, &foreign).unwrap()];
     assert_eq!(verify_devices(&identity).unwrap_err(), PeerMisbehaved::Mismatch("a device certificate").into());
 }
 

@@ -1,0 +1,226 @@
+//! Frames and contents as bytes: golden ones for every kind, round trips, mutations, and the published CDDL.
+//!
+//! `PRIVITY_BLESS=1` rewrites the golden bytes: a change of the wire, to be made on purpose and noted as such.
+
+mod common;
+
+use common::{Source, samples};
+use privity_protocol::cbor;
+use privity_protocol::content::Content;
+use privity_protocol::frame::{self, Admitted, AdmittedBody, FromRelay, Hello, HelloBody, Request, ToRelay};
+use privity_protocol::identity::{DeviceCertificate, Endorsement, Issuer, Role, Signed};
+use privity_protocol::ids::{DeviceId, InviteId, PersonId, Timestamp};
+use privity_protocol::invite::InviteStatement;
+use privity_protocol::limits;
+use privity_protocol::suite::{Digest, Label, SecretKey};
+use proptest::prelude::*;
+
+const SCHEMA: &str = include_str!("../privity.cddl");
+const GOLDEN: &str = include_str!("../vectors/frames.txt");
+
+fn hex(bytes: &[u8]) -> String {
+    data_encoding::HEXLOWER.encode(bytes)
+}
+
+/// The bytes as whatever a sample of this name is, decoded and encoded again.
+fn again(name: &str, bytes: &[u8]) -> Result<Vec<u8>, privity_protocol::error::Malformed> {
+    Ok(match name.split('/').next().unwrap_or_default() {
+        "hello" => cbor::encode(&cbor::decode::<Hello>(bytes, "x")?),
+        "hello-body" => cbor::encode(&cbor::decode::<HelloBody>(bytes, "x")?),
+        "admitted-body" => cbor::encode(&cbor::decode::<AdmittedBody>(bytes, "x")?),
+        "admitted" => cbor::encode(&cbor::decode::<Admitted>(bytes, "x")?),
+        "to-relay" => cbor::encode(&cbor::decode::<ToRelay>(bytes, "x")?),
+        "from-relay" => cbor::encode(&cbor::decode::<FromRelay>(bytes, "x")?),
+        "content" => Content::decode(bytes)?.encode(),
+        other => panic!("no kind of sample: {other}"),
+    })
+}
+
+#[test]
+fn every_kind_of_frame_has_its_golden_bytes() {
+    let lines: Vec<String> = samples().iter().map(|(name, bytes)| format!("{name} {}\n", hex(bytes))).collect();
+    if std::env::var_os("PRIVITY_BLESS").is_some() {
+        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/frames.txt"), lines.concat()).unwrap();
+    }
+    let golden: Vec<&str> = GOLDEN.lines().collect();
+    for (line, golden) in lines.iter().zip(&golden) {
+        assert_eq!(line.trim_end(), *golden, "the wire has changed");
+    }
+    assert_eq!(lines.len(), golden.len());
+}
+
+#[test]
+fn golden_bytes_decode_and_encode_to_themselves() {
+    for line in GOLDEN.lines() {
+        let (name, bytes) = line.split_once(' ').unwrap();
+        let bytes = data_encoding::HEXLOWER.decode(bytes.as_bytes()).unwrap();
+        assert_eq!(again(name, &bytes).unwrap(), bytes, "{name}");
+        assert!(again(name, &[&bytes[..], &[0]].concat()).is_err(), "{name} with a byte after it");
+        for length in (0..bytes.len().min(200)).chain([bytes.len() - 1]) {
+            assert!(again(name, &bytes[..length]).is_err(), "{name} cut at {length}");
+        }
+    }
+}
+
+/// The schema is read by a library that knows nothing of ours.
+#[test]
+fn the_schema_accepts_every_frame_and_refuses_what_is_none() {
+    for (name, bytes) in samples() {
+        let rule = name.split('/').next().unwrap();
+        if let Err(error) = cddl_cat::validate_cbor_bytes(rule, SCHEMA, &bytes) {
+            panic!("{name}: {error:?}");
+        }
+        let others = ["hello", "hello-body", "admitted", "admitted-body", "to-relay", "from-relay", "content"];
+        for other in others.iter().filter(|other| **other != rule && !(["hello", "admitted"].contains(&rule))) {
+            assert!(cddl_cat::validate_cbor_bytes(other, SCHEMA, &bytes).is_err(), "{name} passes as {other}");
+        }
+    }
+}
+
+#[test]
+fn the_schema_accepts_signed_statements() {
+    let key = SecretKey::generate();
+    let issuer = Issuer { person: PersonId::random(), device: DeviceId::random() };
+    let certificate = DeviceCertificate {
+        person: issuer.person,
+        device: issuer.device,
+        link_key: Digest::of(&[b"link"]),
+        mls_key: key.public().unwrap(),
+        made_at: Timestamp(7),
+    };
+    let mut endorsement = Endorsement {
+        person: issuer.person,
+        person_key: Digest::of(&[b"person"]),
+        role: Role::Client,
+        registrar: false,
+        handle: "ada".to_owned(),
+        name: Digest::of(&[b"name"]),
+        issuer: Some(issuer),
+        from: Timestamp(0),
+        until: Timestamp(u64::MAX),
+    };
+    let mut invite = InviteStatement {
+        invite: InviteId::random(),
+        issuer,
+        role: Role::Custodian,
+        handle: Some("ada".to_owned()),
+        name: Some(Digest::of(&[b"name"])),
+        expires: Timestamp(7),
+    };
+    let signed = Signed::make(Label::Endorsement, &key, &endorsement).unwrap();
+    let valid = |rule, bytes: &[u8]| cddl_cat::validate_cbor_bytes(rule, SCHEMA, bytes).unwrap();
+    valid("signed", &cbor::encode(&signed));
+    valid("device-certificate", &cbor::encode(&certificate));
+    valid("endorsement", &cbor::encode(&endorsement));
+    valid("invite-statement", &cbor::encode(&invite));
+    (endorsement.issuer, invite.handle, invite.name) = (None, None, None);
+    valid("endorsement", &cbor::encode(&endorsement));
+    valid("invite-statement", &cbor::encode(&invite));
+    for (name, bytes) in samples().iter().filter(|(name, _)| name == "content/1") {
+        let content = Content::decode(bytes).unwrap();
+        let privity_protocol::content::Body::Bundle(bundle) = content.body else { panic!("{name} is no bundle") };
+        valid("bundle", &cbor::encode(&bundle));
+    }
+}
+
+/// A frame with one id a byte short, and one with a number where there is none.
+#[test]
+fn the_schema_refuses_a_broken_frame() {
+    for broken in [
+        &[0x82, 0x01, 0x82, 0x08, 0x81, 0x4f][..],
+        &[0x82, 0x01, 0x82, 0x18, 0x63, 0x80],
+        &[0x82, 0x20, 0x82, 0x07, 0x80],
+    ] {
+        let mut bytes = broken.to_vec();
+        if broken.last() == Some(&0x4f) {
+            bytes.extend([4; 15]);
+        }
+        assert!(cddl_cat::validate_cbor_bytes("to-relay", SCHEMA, &bytes).is_err(), "{}", hex(&bytes));
+        assert!(cbor::decode::<ToRelay>(&bytes, "x").is_err(), "{}", hex(&bytes));
+    }
+    let good = cbor::encode(&ToRelay { id: 1, request: Request::People });
+    cddl_cat::validate_cbor_bytes("to-relay", SCHEMA, &good).unwrap();
+}
+
+/// Lengths that a frame only claims must not be believed: this would abort if memory were taken for them.
+#[test]
+fn a_claimed_length_takes_no_memory() {
+    for claim in [
+        &[0x82, 0x01, 0x82, 0x05, 0x82, 0x9b, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff][..],
+        &[0x82, 0x01, 0x82, 0x02, 0x81, 0x83, 0x01, 0x5b, 0x7f, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff],
+        &[0x82, 0x01, 0x82, 0x05, 0x82, 0x9a, 0xff, 0xff, 0xff, 0xff, 0x40],
+    ] {
+        assert!(cbor::decode::<ToRelay>(claim, "x").is_err());
+        assert!(cbor::decode::<FromRelay>(claim, "x").is_err());
+    }
+    let nested = vec![0x81; limits::HELLO_MAX];
+    assert!(cbor::decode::<ToRelay>(&nested, "x").is_err());
+    assert!(Content::decode(&nested).is_err());
+}
+
+#[test]
+fn a_frame_above_its_limit_is_refused_by_its_length_alone() {
+    let limit = u32::try_from(limits::HELLO_MAX).unwrap();
+    assert_eq!(frame::announced(limit.to_be_bytes(), limits::HELLO_MAX).unwrap(), limits::HELLO_MAX);
+    assert!(frame::announced((limit + 1).to_be_bytes(), limits::HELLO_MAX).is_err());
+    assert!(frame::announced([0xff; 4], limits::FRAME_MAX).is_err());
+    let wire = frame::to_wire(&ToRelay { id: 1, request: Request::People }).unwrap();
+    assert_eq!(frame::announced([wire[0], wire[1], wire[2], wire[3]], limits::FRAME_MAX).unwrap(), wire.len() - 4);
+    assert!(frame::to_wire(&minicbor::bytes::ByteVec::from(vec![0; limits::FRAME_MAX])).is_err());
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(256) })]
+
+    #[test]
+    fn whatever_is_encoded_decodes_to_itself(entropy in prop::collection::vec(any::<u8>(), 0..600)) {
+        let mut source = Source::new(&entropy);
+        let (asked, told, content) = (source.to_relay(), source.from_relay(), source.content());
+        prop_assert_eq!(cbor::decode::<ToRelay>(&cbor::encode(&asked), "x").unwrap(), asked);
+        prop_assert_eq!(cbor::decode::<FromRelay>(&cbor::encode(&told), "x").unwrap(), told);
+        prop_assert_eq!(Content::decode(&content.encode()).unwrap(), content);
+    }
+
+    #[test]
+    fn the_schema_accepts_whatever_is_encoded(entropy in prop::collection::vec(any::<u8>(), 0..300)) {
+        let mut source = Source::new(&entropy);
+        let frames = [
+            ("to-relay", cbor::encode(&source.to_relay())),
+            ("from-relay", cbor::encode(&source.from_relay())),
+            ("content", source.content().encode()),
+        ];
+        for (rule, bytes) in frames {
+            let valid = cddl_cat::validate_cbor_bytes(rule, SCHEMA, &bytes);
+            prop_assert!(valid.is_ok(), "{} {}: {:?}", rule, hex(&bytes), valid);
+        }
+    }
+
+    #[test]
+    fn mutated_bytes_never_panic_and_never_mean_more_than_they_say(
+        sample in any::<prop::sample::Index>(),
+        at in any::<prop::sample::Index>(),
+        byte in any::<u8>(),
+        cut in any::<prop::sample::Index>(),
+    ) {
+        let samples = samples();
+        let (name, good) = &samples[sample.index(samples.len())];
+        let mut bytes = good.clone();
+        bytes[at.index(good.len())] = byte;
+        for bytes in [&bytes[..], &bytes[..cut.index(good.len())], &good[..cut.index(good.len())]] {
+            if let Ok(encoded) = again(name, bytes) {
+                prop_assert!(encoded.len() <= bytes.len() + 64);
+            }
+        }
+    }
+
+    #[test]
+    fn noise_never_panics(noise in prop::collection::vec(any::<u8>(), 0..400)) {
+        for name in ["hello", "hello-body", "admitted", "admitted-body", "to-relay", "from-relay", "content"] {
+            drop(again(name, &noise));
+        }
+        drop(privity_protocol::envelope::unwrap(&noise));
+        drop(privity_protocol::envelope::unpad(&noise));
+        drop(String::from_utf8_lossy(&noise).parse::<privity_protocol::invite::Invite>());
+        drop(privity_protocol::matter::key_package_owner(&noise));
+    }
+}
