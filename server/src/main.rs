@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use privity_server::config::{self, Config, ConfigError};
 use privity_server::setup::{self, FirstInvite};
-use privity_server::{Relay, RelayError, clock};
+use privity_server::{Relay, RelayError};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 

@@ -1,1 +1,60 @@
-//! x
+//! What only the embedded store can get wrong: its files and its disk.
+
+use privity_protocol::ids::MailboxId;
+
+use super::*;
+
+fn modes(folder: &Path) -> Vec<(String, u32)> {
+    let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap());
+    let mode = |file: fs::DirEntry| {
+        (file.file_name().into_string().unwrap(), file.metadata().unwrap().permissions().mode() & 0o777)
+    };
+    files.map(mode).collect()
+}
+
+#[test]
+fn every_file_is_its_owners_alone_even_after_somebody_opened_it_up() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o777)).unwrap();
+    drop(Sqlite::create(folder.path()).unwrap());
+    fs::set_permissions(folder.path().join(FILE), fs::Permissions::from_mode(0o666)).unwrap();
+    let mut store = Sqlite::open(folder.path()).unwrap();
+    store.begin().unwrap();
+    store.apply(&[Write::Mailbox { mailbox: MailboxId::random(), inbox_of: None }]).unwrap();
+    store.commit().unwrap();
+    let mut found = modes(folder.path());
+    found.sort();
+    assert_eq!(found, ["relay.db", "relay.db-shm", "relay.db-wal"].map(|name| (name.to_owned(), 0o600)));
+    assert_eq!(fs::metadata(folder.path()).unwrap().permissions().mode() & 0o777, 0o700);
+    store.checkpoint().unwrap();
+    assert_eq!(fs::metadata(folder.path().join("relay.db-wal")).unwrap().len(), 0, "the log is in the file");
+}
+
+#[test]
+fn a_full_disk_is_known_as_one_and_nothing_is_left_of_the_transaction() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut store = Sqlite::create(folder.path()).unwrap();
+    let pages: i64 = store.connection.query_row("PRAGMA page_count", [], |row| row.get(0)).unwrap();
+    store.connection.pragma_update(None, "max_page_count", pages + 2).unwrap();
+    let device = DeviceId::random();
+    let package = Write::KeyPackage { device, last_resort: false, package: vec![0; 20_000] };
+    store.begin().unwrap();
+    let failure = store.apply(&[package.clone()]).and_then(|()| store.commit()).unwrap_err();
+    assert!(failure.is_disk_full(), "{failure}");
+    store.rollback().unwrap();
+    assert_eq!(store.key_packages_left(device).unwrap(), 0);
+    store.connection.pragma_update(None, "max_page_count", pages + 100).unwrap();
+    store.begin().unwrap();
+    store.apply(&[package]).unwrap();
+    store.commit().unwrap();
+    assert_eq!(store.key_packages_left(device).unwrap(), 1);
+}
+
+#[test]
+fn a_database_of_another_version_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Sqlite::create(folder.path()).unwrap();
+    store.connection.pragma_update(None, "user_version", VERSION + 1).unwrap();
+    drop(store);
+    assert!(matches!(Sqlite::open(folder.path()), Err(StoreError::Version { .. })));
+}
