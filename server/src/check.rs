@@ -26,7 +26,10 @@ pub(crate) fn check(data: &Path) -> Result<(), RelayError> {
     println!("relay key      {}", key.fingerprint());
     let store = Sqlite::open(data)?;
     let founded = store.organisation()?.is_some();
-    println!("database       ok; {}", if founded { "the organisation is founded" } else { "the first invite is unused" });
+    println!(
+        "database       ok; {}",
+        if founded { "the organisation is founded" } else { "the first invite is unused" }
+    );
     disk(data)?;
     match UdpSocket::bind(config.listen) {
         Ok(_) => println!("port           ok: UDP {} is free", config.listen),

@@ -110,8 +110,7 @@ pub fn may_reach(store: &dyn Read, caller: &PersonRow, owner: PersonId) -> Resul
 /// Who endorsed a person; none where nobody did, or the organisation's key.
 fn endorser(person: &PersonRow) -> Result<Option<PersonId>, StoreError> {
     let Some(endorsement) = &person.endorsement else { return Ok(None) };
-    let said: Endorsement =
-        endorsement.unverified("endorsement").map_err(|_| StoreError::Damaged("endorsement"))?;
+    let said: Endorsement = endorsement.unverified("endorsement").map_err(|_| StoreError::Damaged("endorsement"))?;
     Ok(said.issuer.map(|issuer| issuer.person))
 }
 

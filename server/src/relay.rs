@@ -21,6 +21,8 @@ mod joining;
 mod people;
 mod post;
 mod rates;
+#[cfg(test)]
+mod world;
 
 pub use joining::first_invite;
 
@@ -190,4 +192,3 @@ fn publish_key_packages(
     let last = last_resort.map(|package| Write::KeyPackage { device, last_resort: true, package: package.0.clone() });
     Ok(Outcome { writes: single.chain(last).collect(), reply: Some(Reply::Done), wakes: Vec::new() })
 }
-

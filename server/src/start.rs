@@ -39,7 +39,9 @@ pub enum RelayError {
     #[error("the organisation has its key already; a registrar invites others with `privity invite new`")]
     Founded,
     /// The port can't be had.
-    #[error("can't listen on UDP {listen}: {error}; is another relay running? Stop it, or change `listen` in relay.toml")]
+    #[error(
+        "can't listen on UDP {listen}: {error}; is another relay running? Stop it, or change `listen` in relay.toml"
+    )]
     Listen {
         /// Where.
         listen: SocketAddr,

@@ -8,9 +8,7 @@
 
 use privity_protocol::error::Refused;
 use privity_protocol::frame::{Event, InviteView, NewInvite, Registration, Reply};
-use privity_protocol::identity::{
-    DeviceCertificate, Endorsement, Role, Signed, check_handle, handle_skeleton,
-};
+use privity_protocol::identity::{DeviceCertificate, Endorsement, Role, Signed, check_handle, handle_skeleton};
 use privity_protocol::ids::{InviteId, Timestamp};
 use privity_protocol::invite::{InviteStatement, token_hash};
 use privity_protocol::limits;
@@ -77,7 +75,12 @@ pub(super) fn open_invite(store: &dyn Read, invite: InviteId, token: &[u8; 32], 
     Ok(Outcome::reply(Reply::Invite(Box::new(InviteView { statement, name, chain }))))
 }
 
-pub(super) fn register(store: &dyn Read, link_key: &PublicKey, asked: &Registration, now: Timestamp) -> Result<Outcome, No> {
+pub(super) fn register(
+    store: &dyn Read,
+    link_key: &PublicKey,
+    asked: &Registration,
+    now: Timestamp,
+) -> Result<Outcome, No> {
     let mut invite = proved_invite(store, asked.invite, &asked.token)?;
     if let Some(used_by) = invite.used_by {
         let same = used_by == asked.person && store.person(used_by)?.is_some_and(|row| row.registration == *asked);
@@ -212,3 +215,6 @@ pub fn first_invite(token_hash: Digest, invite: InviteId, now: Timestamp) -> Wri
         used_by: None,
     }))
 }
+
+#[cfg(test)]
+mod tests;

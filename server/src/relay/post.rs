@@ -300,3 +300,6 @@ impl<'a> Plan<'a> {
         Ok(open)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,7 +19,9 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use crate::config::private_folder;
 
-use super::{DeviceRow, GrantRow, IdemRow, InviteRow, MailboxRow, OpenReader, PersonRow, Read, Store, StoreError, Waiting, Write};
+use super::{
+    DeviceRow, GrantRow, IdemRow, InviteRow, MailboxRow, OpenReader, PersonRow, Read, Store, StoreError, Waiting, Write,
+};
 
 /// The database's file name inside the data folder.
 pub const FILE: &str = "relay.db";

@@ -1,0 +1,295 @@
+//! Invites, registration and endorsement, with real keys and signatures.
+
+use privity_protocol::frame::{Blob, Founding, Request};
+use privity_protocol::invite::InviteSecret;
+
+use super::super::world::{Human, World};
+use super::*;
+use crate::relay::From;
+
+/// A founded relay: its registrar.
+fn founded() -> (World, Human) {
+    let mut world = World::new();
+    let ada = Human::new("ada");
+    let secret = InviteSecret::random();
+    world.write(&[first_invite(secret.token_hash(), secret.id(), world.now)]);
+    let registration = founding_registration(&ada, &secret);
+    assert_eq!(world.newcomer(&ada, &Request::Register(Box::new(registration))).unwrap(), Reply::Done);
+    (world, ada)
+}
+
+fn founding_registration(human: &Human, secret: &InviteSecret) -> Registration {
+    let key = suite::SecretKey::generate();
+    let said = human.endorsement_by(None, Role::Attorney);
+    let endorsement = Signed::make(Label::Endorsement, &key, &said).unwrap();
+    let organisation = Some(Founding { key: key.public().unwrap(), endorsement });
+    Registration { organisation, ..human.registration(secret.id(), secret.token(), Role::Attorney) }
+}
+
+fn statement(world: &World, by: &Human, secret: &InviteSecret, role: Role) -> InviteStatement {
+    let expires = world.now.plus_ms(limits::INVITE_LIFETIME_MS);
+    InviteStatement { invite: secret.id(), issuer: by.issuer(), role, handle: None, name: None, expires }
+}
+
+fn filing(by: &Human, secret: &InviteSecret, statement: &InviteStatement) -> Request {
+    let statement = Signed::make(Label::Invite, &by.mls_key, statement).unwrap();
+    Request::Invite(NewInvite { token_hash: secret.token_hash(), statement, name: Some(Blob(vec![1; 40])) })
+}
+
+fn invite(world: &mut World, by: &Human, role: Role) -> InviteSecret {
+    let secret = InviteSecret::random();
+    let statement = statement(world, by, &secret, role);
+    world.ask(by.caller, &filing(by, &secret, &statement)).unwrap();
+    secret
+}
+
+fn register(world: &mut World, human: &Human, secret: &InviteSecret, role: Role) -> Result<Reply, Refused> {
+    let registration = human.registration(secret.id(), secret.token(), role);
+    world.newcomer(human, &Request::Register(Box::new(registration)))
+}
+
+fn endorse(world: &mut World, by: &Human, whom: &Human, said: &Endorsement) -> Result<Reply, Refused> {
+    let endorsement = Signed::make(Label::Endorsement, &by.mls_key, said).unwrap();
+    world.ask(by.caller, &Request::Endorse { person: whom.caller.person, endorsement })
+}
+
+/// Somebody invited and endorsed by `by`.
+fn joined(world: &mut World, by: &Human, handle: &str, role: Role) -> Human {
+    let human = Human::new(handle);
+    let secret = invite(world, by, role);
+    register(world, &human, &secret, role).unwrap();
+    endorse(world, by, &human, &human.endorsement_by(Some(by.issuer()), role)).unwrap();
+    human
+}
+
+fn is_invite(refused: &Refused) -> bool {
+    matches!(refused, Refused::Invite { .. })
+}
+
+#[test]
+fn the_first_invite_founds_the_organisation_once() {
+    let (mut world, ada) = founded();
+    assert!(world.store.person(ada.caller.person).unwrap().unwrap().registrar);
+    let (eve, secret) = (Human::new("eve"), InviteSecret::random());
+    world.write(&[first_invite(secret.token_hash(), secret.id(), world.now)]);
+    let registration = founding_registration(&eve, &secret);
+    assert!(is_invite(&world.newcomer(&eve, &Request::Register(Box::new(registration))).unwrap_err()));
+    let plain = eve.registration(secret.id(), secret.token(), Role::Attorney);
+    world.newcomer(&eve, &Request::Register(Box::new(plain))).unwrap_err();
+}
+
+#[test]
+fn an_organisation_endorses_exactly_who_registers() {
+    let (mut world, secret) = (World::new(), InviteSecret::random());
+    world.write(&[first_invite(secret.token_hash(), secret.id(), world.now)]);
+    let (ada, eve) = (Human::new("ada"), Human::new("eve"));
+    let mut registration = founding_registration(&ada, &secret);
+    registration.organisation = founding_registration(&eve, &secret).organisation;
+    world.newcomer(&ada, &Request::Register(Box::new(registration))).unwrap_err();
+    let mut registration = founding_registration(&ada, &secret);
+    registration.role = Role::Client;
+    assert!(is_invite(&world.newcomer(&ada, &Request::Register(Box::new(registration))).unwrap_err()));
+    assert!(world.store.organisation().unwrap().is_none());
+}
+
+#[test]
+fn an_invite_makes_one_person_and_repeats_only_for_the_same() {
+    let (mut world, ada) = founded();
+    let secret = invite(&mut world, &ada, Role::Client);
+    let (bob, eve) = (Human::new("bob"), Human::new("eve"));
+    let registration = Box::new(bob.registration(secret.id(), secret.token(), Role::Client));
+    let outcome = world.handle(&From::Newcomer(bob.link_key()), &Request::Register(registration.clone())).unwrap();
+    let told = Wake::Person { person: ada.caller.person, event: Event::Newcomer };
+    assert_eq!(outcome.wakes, [told]);
+    assert_eq!(world.newcomer(&bob, &Request::Register(registration)).unwrap(), Reply::Done);
+    assert!(is_invite(&register(&mut world, &eve, &secret, Role::Client).unwrap_err()));
+    let mut other = bob.registration(secret.id(), secret.token(), Role::Client);
+    other.name = vec![2];
+    assert!(is_invite(&world.newcomer(&bob, &Request::Register(Box::new(other))).unwrap_err()));
+}
+
+#[test]
+fn expired_unknown_and_unproved_invites_are_refused() {
+    let (mut world, ada) = founded();
+    let secret = invite(&mut world, &ada, Role::Client);
+    let bob = Human::new("bob");
+    let open = |token| Request::OpenInvite { invite: secret.id(), token };
+    assert!(matches!(world.newcomer(&bob, &open(secret.token())).unwrap(), Reply::Invite(_)));
+    assert!(is_invite(&world.newcomer(&bob, &open([9; 32])).unwrap_err()));
+    let mut wrong = bob.registration(secret.id(), [9; 32], Role::Client);
+    assert!(is_invite(&world.newcomer(&bob, &Request::Register(Box::new(wrong.clone()))).unwrap_err()));
+    wrong.invite = InviteSecret::random().id();
+    assert!(is_invite(&world.newcomer(&bob, &Request::Register(Box::new(wrong))).unwrap_err()));
+    world.now = world.now.plus_ms(limits::INVITE_LIFETIME_MS);
+    assert!(is_invite(&world.newcomer(&bob, &open(secret.token())).unwrap_err()));
+    assert!(is_invite(&register(&mut world, &bob, &secret, Role::Client).unwrap_err()));
+}
+
+#[test]
+fn an_invite_holds_for_its_role_and_handle_alone() {
+    let (mut world, ada) = founded();
+    let secret = InviteSecret::random();
+    let mut said = statement(&world, &ada, &secret, Role::Client);
+    said.handle = Some("bob".to_owned());
+    world.ask(ada.caller, &filing(&ada, &secret, &said)).unwrap();
+    assert!(is_invite(&register(&mut world, &Human::new("bob"), &secret, Role::Attorney).unwrap_err()));
+    assert!(is_invite(&register(&mut world, &Human::new("bill"), &secret, Role::Client).unwrap_err()));
+    register(&mut world, &Human::new("bob"), &secret, Role::Client).unwrap();
+}
+
+#[test]
+fn a_handle_that_looks_like_another_is_refused() {
+    let (mut world, ada) = founded();
+    joined(&mut world, &ada, "bill", Role::Client);
+    for handle in ["bill", "b1ll", "bi11", "b.ill", "bi-ll", "Bill", "b", "bill ", "-bill"] {
+        let secret = invite(&mut world, &ada, Role::Client);
+        let refused = register(&mut world, &Human::new(handle), &secret, Role::Client).unwrap_err();
+        assert!(matches!(refused, Refused::Handle { .. }), "{handle}");
+    }
+    let secret = InviteSecret::random();
+    let mut said = statement(&world, &ada, &secret, Role::Client);
+    said.handle = Some("b1ll".to_owned());
+    let filed = world.ask(ada.caller, &filing(&ada, &secret, &said));
+    assert!(matches!(filed.unwrap_err(), Refused::Handle { .. }));
+}
+
+#[test]
+fn who_may_invite_whom() {
+    let (mut world, ada) = founded();
+    let att = joined(&mut world, &ada, "att", Role::Attorney);
+    let cli = joined(&mut world, &att, "cli", Role::Client);
+    let may = |world: &mut World, by: &Human, role| {
+        let secret = InviteSecret::random();
+        let said = statement(world, by, &secret, role);
+        world.ask(by.caller, &filing(by, &secret, &said)).is_ok()
+    };
+    assert!(may(&mut world, &ada, Role::Attorney) && may(&mut world, &ada, Role::Custodian));
+    assert!(may(&mut world, &att, Role::Client) && !may(&mut world, &att, Role::Staff));
+    assert!(!may(&mut world, &cli, Role::Client));
+}
+
+#[test]
+fn an_invite_is_filed_only_as_its_device_signed_it() {
+    let (mut world, ada) = founded();
+    let att = joined(&mut world, &ada, "att", Role::Attorney);
+    let secret = InviteSecret::random();
+    let said = statement(&world, &att, &secret, Role::Client);
+    assert!(world.ask(att.caller, &filing(&ada, &secret, &said)).is_err(), "another's signature");
+    let as_ada = statement(&world, &ada, &secret, Role::Client);
+    assert!(world.ask(att.caller, &filing(&att, &secret, &as_ada)).is_err(), "another's name");
+    let mut long = said.clone();
+    long.expires = long.expires.plus_ms(3_600_000);
+    assert!(world.ask(att.caller, &filing(&att, &secret, &long)).is_err(), "good for too long");
+    world.ask(att.caller, &filing(&att, &secret, &said)).unwrap();
+    assert!(world.ask(att.caller, &filing(&att, &secret, &said)).is_err(), "twice");
+}
+
+#[test]
+fn an_inviter_without_an_endorsement_voids_the_invite() {
+    let (mut world, ada) = founded();
+    let att = joined(&mut world, &ada, "att", Role::Attorney);
+    let secret = invite(&mut world, &att, Role::Client);
+    let row = world.store.person(att.caller.person).unwrap().unwrap();
+    world.put_person(PersonRow { endorsement: None, ..row });
+    assert!(is_invite(&register(&mut world, &Human::new("bob"), &secret, Role::Client).unwrap_err()));
+}
+
+#[test]
+fn a_registration_proves_its_device() {
+    let (mut world, ada) = founded();
+    let (bob, eve) = (Human::new("bob"), Human::new("eve"));
+    let secret = invite(&mut world, &ada, Role::Client);
+    let mut registration = bob.registration(secret.id(), secret.token(), Role::Client);
+    world.newcomer(&eve, &Request::Register(Box::new(registration.clone()))).unwrap_err();
+    registration.certificate = eve.certificate();
+    world.newcomer(&bob, &Request::Register(Box::new(registration.clone()))).unwrap_err();
+    registration.certificate = bob.certificate();
+    registration.inbox = ada.inbox;
+    world.newcomer(&bob, &Request::Register(Box::new(registration))).unwrap_err();
+    register(&mut world, &bob, &secret, Role::Client).unwrap();
+}
+
+#[test]
+fn endorsing_is_the_inviters_or_a_registrars_and_for_exactly_that_person() {
+    let (mut world, ada) = founded();
+    let att = joined(&mut world, &ada, "att", Role::Attorney);
+    let other = joined(&mut world, &ada, "other", Role::Attorney);
+    let secret = invite(&mut world, &att, Role::Client);
+    let bob = Human::new("bob");
+    register(&mut world, &bob, &secret, Role::Client).unwrap();
+    let good = bob.endorsement_by(Some(att.issuer()), Role::Client);
+    let by_other = bob.endorsement_by(Some(other.issuer()), Role::Client);
+    assert!(matches!(endorse(&mut world, &other, &bob, &by_other), Err(Refused::NotAllowed { .. })));
+    let wrong = [
+        Endorsement { person: ada.caller.person, ..good.clone() },
+        Endorsement { person_key: Digest::of(&[b"other"]), ..good.clone() },
+        Endorsement { handle: "b0b".to_owned(), ..good.clone() },
+        Endorsement { role: Role::Attorney, ..good.clone() },
+        Endorsement { registrar: true, ..good.clone() },
+        Endorsement { issuer: Some(ada.issuer()), ..good.clone() },
+        Endorsement { issuer: None, ..good.clone() },
+    ];
+    for said in wrong {
+        assert!(endorse(&mut world, &att, &bob, &said).is_err(), "{said:?}");
+    }
+    let signed_by_other = Signed::make(Label::Endorsement, &other.mls_key, &good).unwrap();
+    let request = Request::Endorse { person: bob.caller.person, endorsement: signed_by_other };
+    assert!(world.ask(att.caller, &request).is_err());
+    assert!(world.store.person(bob.caller.person).unwrap().unwrap().endorsement.is_none());
+    endorse(&mut world, &att, &bob, &good).unwrap();
+    let by_registrar = bob.endorsement_by(Some(ada.issuer()), Role::Client);
+    endorse(&mut world, &ada, &bob, &by_registrar).unwrap();
+}
+
+/// Two who endorse each other would have left a chain without an end.
+#[test]
+fn a_registrar_keeps_the_organisations_endorsement() {
+    let (mut world, ada) = founded();
+    let said = ada.endorsement_by(Some(ada.issuer()), Role::Attorney);
+    let said = Endorsement { registrar: false, ..said };
+    assert!(matches!(endorse(&mut world, &ada, &ada, &said), Err(Refused::NotAllowed { .. })));
+}
+
+#[test]
+fn a_client_sees_their_own_and_an_attorney_everyone() {
+    let (mut world, ada) = founded();
+    let att = joined(&mut world, &ada, "att", Role::Attorney);
+    let bob = joined(&mut world, &att, "bob", Role::Client);
+    let eve = joined(&mut world, &ada, "eve", Role::Client);
+    let sees = |world: &mut World, who: &Human| match world.ask(who.caller, &Request::People).unwrap() {
+        Reply::People { people } => people.into_iter().map(|person| person.handle).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(sees(&mut world, &att), ["ada", "att", "bob", "eve"]);
+    assert_eq!(sees(&mut world, &bob), ["att", "bob"]);
+    let chain = |person| Request::Chain { person };
+    assert!(matches!(world.ask(bob.caller, &chain(eve.caller.person)), Err(Refused::NotFound { .. })));
+    match world.ask(bob.caller, &chain(bob.caller.person)).unwrap() {
+        Reply::Chain { chain } => {
+            let people: Vec<_> = chain.iter().map(|identity| identity.person).collect();
+            assert_eq!(people, [bob.caller.person, att.caller.person, ada.caller.person]);
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn open_invites_are_bounded() {
+    let (mut world, ada) = founded();
+    for _ in 0..limits::INVITES_OPEN_MAX {
+        invite(&mut world, &ada, Role::Client);
+    }
+    let secret = InviteSecret::random();
+    let said = statement(&world, &ada, &secret, Role::Client);
+    let filed = world.ask(ada.caller, &filing(&ada, &secret, &said));
+    assert!(matches!(filed.unwrap_err(), Refused::Full { .. }));
+}
+
+#[test]
+fn a_newcomer_can_do_nothing_but_join() {
+    let (mut world, _) = founded();
+    let bob = Human::new("bob");
+    for request in [Request::People, Request::Newcomers] {
+        assert!(matches!(world.newcomer(&bob, &request), Err(Refused::NotAllowed { .. })));
+    }
+}
