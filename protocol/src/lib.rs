@@ -1,4 +1,6 @@
 //! Privity's protocol.
+#![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
+
 pub mod cbor;
 pub mod content;
 pub mod device;

@@ -1,8 +1,8 @@
-//! A matter: one MLS group (RFC 9420) of devices, and the only file that uses `mls-rs`.
+//! A matter: one MLS group (RFC 9420) of devices. This file and those in `matter/` are the only ones that use `mls-rs`.
 //!
 //! 1. Texts are sealed and opened as application messages whose authenticated data is [`Seen`].
 //! 2. Commits are built detached: their secrets are the caller's to keep until the Commit is read back from the mailbox.
-//! 3. Every Commit, own or foreign, is judged by [`Judge`] on its bytes, the [`MatterContext`] and certificates named by hash.
+//! 3. Every Commit, own or foreign, is judged (`judge.rs`) on its bytes, the [`MatterContext`] and certificates named by hash.
 //!
 //! Invariant: after an error nothing is saved; whoever holds the [`Matter`] throws it away and loads the last saved state.
 
@@ -14,24 +14,21 @@ use std::time::Duration;
 
 use minicbor::{Decode, Encode};
 use mls_rs::client_builder::{
-    BaseConfig, PaddingMode, WithCryptoProvider, WithGroupStateStorage, WithIdentityProvider, WithKeyPackageRepo,
-    WithMlsRules,
+    BaseConfig, WithCryptoProvider, WithGroupStateStorage, WithIdentityProvider, WithKeyPackageRepo, WithMlsRules,
 };
 use mls_rs::error::IntoAnyError;
 use mls_rs::extension::recommended::LastResortKeyPackageExt;
 use mls_rs::group::{CommitEffect, CommitSecrets, ContentType, ReceivedMessage, Roster};
+use mls_rs::identity::SigningIdentity;
 use mls_rs::identity::basic::BasicCredential;
-use mls_rs::identity::{Credential, CredentialType, SigningIdentity};
-use mls_rs::mls_rules::{CommitDirection, CommitOptions, CommitSource, EncryptionOptions, ProposalBundle};
 use mls_rs::time::MlsTime;
 use mls_rs::{
-    CipherSuite, Client, Extension, ExtensionList, Group, GroupStateStorage, IdentityProvider, KeyPackageStorage,
-    MlsMessage, MlsMessageDescription, MlsRules,
+    CipherSuite, Client, Extension, ExtensionList, Group, GroupStateStorage, KeyPackageStorage, MlsMessage,
+    MlsMessageDescription,
 };
 use mls_rs_core::crypto::SignatureSecretKey;
 use mls_rs_core::extension::ExtensionType;
-use mls_rs_core::group::{EpochRecord, GroupContext, GroupState};
-use mls_rs_core::identity::MemberValidationContext;
+use mls_rs_core::group::{EpochRecord, GroupState};
 use mls_rs_core::key_package::KeyPackageData;
 use zeroize::Zeroizing;
 
@@ -41,7 +38,9 @@ use crate::error::{Error, Malformed, Misuse, PeerMisbehaved};
 use crate::identity::{DeviceCertificate, Identity, Role, verify_devices};
 use crate::ids::{DeviceId, MailboxId, MatterId, PersonId, Position};
 use crate::limits;
-use crate::suite::{CIPHER_SUITE, Digest, PublicKey, SecretKey, Suite};
+use crate::suite::{CIPHER_SUITE, Digest, SecretKey, Suite};
+
+use judge::{Credentials, Judge, leaf_credential};
 
 /// The version of the rules by which members judge. A device that meets another says "update" and stops.
 pub const RULES: u32 = 1;
@@ -349,150 +348,12 @@ impl GroupStateStorage for Saved {
     }
 }
 
-/// Credentials: who a leaf is, and that it never becomes another.
-#[derive(Debug, Clone, Copy)]
-struct Credentials;
-
-impl IdentityProvider for Credentials {
-    type Error = Void;
-
-    fn validate_member(
-        &self,
-        signing_identity: &SigningIdentity,
-        _: Option<MlsTime>,
-        _: MemberValidationContext<'_>,
-    ) -> Result<(), Void> {
-        leaf_credential(signing_identity)?;
-        PublicKey::from_slice(signing_identity.signature_key.as_bytes()).map_err(|_| Void("a leaf's key"))?;
-        Ok(())
-    }
-
-    fn validate_external_sender(
-        &self,
-        _: &SigningIdentity,
-        _: Option<MlsTime>,
-        _: Option<&ExtensionList>,
-    ) -> Result<(), Void> {
-        Err(Void("there are no external senders"))
-    }
-
-    fn identity(&self, signing_identity: &SigningIdentity, _: &ExtensionList) -> Result<Vec<u8>, Void> {
-        Ok(leaf_credential(signing_identity)?.device.as_bytes().to_vec())
-    }
-
-    fn valid_successor(&self, old: &SigningIdentity, new: &SigningIdentity, _: &ExtensionList) -> Result<bool, Void> {
-        Ok(old == new)
-    }
-
-    fn supported_types(&self) -> Vec<CredentialType> {
-        vec![CredentialType::BASIC]
-    }
-}
-
-fn leaf_credential(identity: &SigningIdentity) -> Result<LeafCredential, Void> {
-    let basic = identity.credential.as_basic().ok_or(Void("a credential of another kind"))?;
-    cbor::decode(&basic.identifier, "credential").map_err(|_| Void("a credential that does not decode"))
-}
-
-/// Decides whether a Commit may do what it does.
-#[derive(Debug, Clone, Default)]
-struct Judge {
-    certificates: Arc<Mutex<Certificates>>,
-}
-
-impl Judge {
-    fn judge(
-        &self,
-        source: &CommitSource,
-        roster: &Roster<'_>,
-        context: &GroupContext,
-        proposals: &ProposalBundle,
-    ) -> Result<(), Void> {
-        let CommitSource::ExistingMember(committer) = source else {
-            return Err(Void("only members commit"));
-        };
-        let author = leaf_credential(&committer.signing_identity)?;
-        let before = MatterContext::read(&context.extensions).map_err(|_| Void("the matter's context"))?;
-        let role = before.participant(author.person).ok_or(Void("its author is not listed"))?.role;
-
-        let adds = proposals.add_proposals();
-        let removes = proposals.remove_proposals();
-        let contexts = proposals.group_context_ext_proposals();
-        let counted = adds.len().saturating_add(removes.len()).saturating_add(contexts.len());
-        if proposals.length() != counted || contexts.len() > 1 {
-            return Err(Void("it carries a proposal that is not allowed"));
-        }
-        let after = match contexts.first() {
-            Some(proposal) => {
-                if proposal.proposal.len() != 1 {
-                    return Err(Void("it carries an extension that is not allowed"));
-                }
-                MatterContext::read(&proposal.proposal).map_err(|_| Void("the matter's new context"))?
-            }
-            None => before.clone(),
-        };
-        if after.mailbox != before.mailbox || (after != before && !role.manages()) {
-            return Err(Void("its author's role may not change the matter"));
-        }
-        let certificates = lock(&self.certificates);
-        for add in adds {
-            let identity = add.proposal.signing_identity();
-            let added = leaf_credential(identity)?;
-            if !role.manages() && added.person != author.person {
-                return Err(Void("its author's role may not add"));
-            }
-            certificates.check(&added, identity.signature_key.as_bytes(), &after)?;
-        }
-        for remove in removes {
-            let member = roster.member_with_index(remove.proposal.to_remove()).map_err(|_| Void("no such leaf"))?;
-            let removed = leaf_credential(&member.signing_identity)?;
-            if !role.manages() && removed.person != author.person {
-                return Err(Void("its author's role may not remove"));
-            }
-        }
-        Ok(())
-    }
-}
-
-impl MlsRules for Judge {
-    type Error = Void;
-
-    fn filter_proposals(
-        &self,
-        _: CommitDirection,
-        source: CommitSource,
-        current_roster: &Roster<'_>,
-        current_context: &GroupContext,
-        proposals: ProposalBundle,
-    ) -> Result<ProposalBundle, Void> {
-        self.judge(&source, current_roster, current_context, &proposals)?;
-        Ok(proposals)
-    }
-
-    fn commit_options(&self, _: &Roster<'_>, _: &GroupContext, _: &ProposalBundle) -> Result<CommitOptions, Void> {
-        Ok(CommitOptions::new()
-            .with_path_required(true)
-            .with_ratchet_tree_extension(true)
-            .with_single_welcome_message(true)
-            .with_allow_external_commit(false))
-    }
-
-    fn encryption_options(&self, _: &Roster<'_>, _: &GroupContext) -> Result<EncryptionOptions, Void> {
-        Ok(EncryptionOptions::new(true, PaddingMode::None))
-    }
-}
-
-type Config = WithMlsRules<
-    Judge,
-    WithCryptoProvider<
-        Suite,
-        WithIdentityProvider<Credentials, WithGroupStateStorage<Saved, WithKeyPackageRepo<KeyPackages, BaseConfig>>>,
-    >,
->;
+type Stored = WithGroupStateStorage<Saved, WithKeyPackageRepo<KeyPackages, BaseConfig>>;
+type Config = WithMlsRules<Judge, WithCryptoProvider<Suite, WithIdentityProvider<Credentials, Stored>>>;
 
 fn client(me: &Me, packages: &KeyPackages, saved: Saved, judge: Judge) -> Result<Client<Config>, Error> {
     let credential = BasicCredential::new(cbor::encode(&me.credential)).into_credential();
-    let identity = SigningIdentity::new(Credential::from(credential), me.key.public()?.as_bytes().to_vec().into());
+    let identity = SigningIdentity::new(credential, me.key.public()?.as_bytes().to_vec().into());
     Ok(Client::builder()
         .key_package_repo(packages.clone())
         .group_state_storage(saved)
@@ -513,6 +374,7 @@ fn client(me: &Me, packages: &KeyPackages, saved: Saved, judge: Judge) -> Result
 ///
 /// # Errors
 /// [`Misuse`] if the library fails.
+#[expect(clippy::type_complexity, reason = "message, reference and secret, as the summary names them")]
 pub fn key_package(
     me: &Me,
     packages: &KeyPackages,
@@ -825,5 +687,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+mod judge;
 #[cfg(test)]
 mod tests;

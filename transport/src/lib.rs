@@ -309,3 +309,6 @@ impl ClientCertVerifier for RawKeys {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -28,10 +28,10 @@ impl Device {
             Reply::Subscribed { start, head } => {
                 let matter = self.room_of(mailbox);
                 let stage = matter.and_then(|id| self.rooms.get(&id)).map(|room| room.row.stage);
-                if let Some(matter) = matter.filter(|_| stage == Some(Stage::Open)) {
-                    if !self.continues(matter, &start) {
-                        return;
-                    }
+                if let Some(matter) = matter.filter(|_| stage == Some(Stage::Open))
+                    && !self.continues(matter, &start)
+                {
+                    return;
                 }
                 if let Some(link) = self.link.as_mut() {
                     link.heads.insert(mailbox, head);

@@ -112,6 +112,7 @@ impl Enrolment {
     ///
     /// # Errors
     /// [`Malformed`] for a handle or name that won't do; [`Refused`] for another role or handle than the invite's.
+    #[expect(clippy::too_many_lines, reason = "one flat list of all that a newcomer makes")]
     pub fn enrol(
         self,
         now: Timestamp,
@@ -121,18 +122,9 @@ impl Enrolment {
         name: &str,
         role: Role,
     ) -> Result<(Profile, Registration), Error> {
-        check_handle(handle)?;
-        if self.role().map_or(!role.manages(), |given| given != role) {
-            return Err(Refused::Invite { what: "it is for another role".to_owned() }.into());
-        }
-        if self.handle().is_some_and(|given| given != handle) {
-            return Err(Refused::Invite { what: "it is for another handle".to_owned() }.into());
-        }
-        if firm.len() > limits::NAME_MAX * 2 {
-            return Err(Malformed::TooLarge { what: "the firm's name", limit: limits::NAME_MAX * 2 }.into());
-        }
-        let name = match self.given {
-            Some(given) if given.name == name.trim() => given,
+        self.check(firm, handle, role)?;
+        let name = match &self.given {
+            Some(given) if given.name == name.trim() => given.clone(),
             _ => Name::new(name)?,
         };
         let (person, device, inbox) = (PersonId::random(), DeviceId::random(), MailboxId::random());
@@ -159,7 +151,6 @@ impl Enrolment {
         let (organisation, organisation_key, founding) = match self.organisation {
             Some(organisation) => (organisation, None, None),
             None => {
-                let key = first_organisation();
                 let endorsement = Endorsement {
                     person,
                     person_key: person_public.digest(),
@@ -171,9 +162,8 @@ impl Enrolment {
                     from: now,
                     until: now.plus_ms(limits::ENDORSEMENT_LIFETIME_MS),
                 };
-                let endorsement = Signed::make(Label::Endorsement, &key, &endorsement)?;
-                let public = key.public()?;
-                (public.clone(), Some(key), Some(Founding { key: public, endorsement }))
+                let (key, founding) = found(&endorsement)?;
+                (founding.key.clone(), Some(key), Some(founding))
             }
         };
         let registration = Registration {
@@ -210,6 +200,32 @@ impl Enrolment {
         };
         Ok((profile, registration))
     }
+    /// Whether the invite allows what the newcomer wants to be.
+    fn check(&self, firm: &str, handle: &str, role: Role) -> Result<(), Error> {
+        check_handle(handle)?;
+        let fits = match self.role() {
+            Some(given) => given == role,
+            None => role.manages(),
+        };
+        if !fits {
+            return Err(Refused::Invite { what: "it is for another role".to_owned() }.into());
+        }
+        if self.handle().is_some_and(|given| given != handle) {
+            return Err(Refused::Invite { what: "it is for another handle".to_owned() }.into());
+        }
+        if firm.len() > limits::NAME_MAX * 2 {
+            return Err(Malformed::TooLarge { what: "the firm's name", limit: limits::NAME_MAX * 2 }.into());
+        }
+        Ok(())
+    }
+}
+
+/// A new organisation, whose key endorses its first registrar.
+fn found(registrar: &Endorsement) -> Result<(SecretKey, Founding), Error> {
+    let key = first_organisation();
+    let endorsement = Signed::make(Label::Endorsement, &key, registrar)?;
+    let founding = Founding { key: key.public()?, endorsement };
+    Ok((key, founding))
 }
 
 /// The identity of a person who is their own first link in a chain.

@@ -3,7 +3,8 @@
 use super::state::{RecordBody, Snapshot, Stage, Table};
 use super::*;
 use crate::frame::EntryBody;
-use crate::identity::Role;
+use crate::identity::{DeviceCertificate, Role, Signed};
+use crate::suite::{Label, SecretKey};
 
 mod world;
 
@@ -281,11 +282,10 @@ fn a_newcomer_whose_proof_fails_is_not_endorsed() {
     assert!(world.nodes[fay].device.is_ready(), "the inbox is not in the proof; the control for what follows");
 
     world.relay.altered = Some(|registration| {
-        let other = crate::suite::SecretKey::generate();
+        let other = SecretKey::generate();
         registration.person_key = other.public().unwrap();
-        let certificate: crate::identity::DeviceCertificate = registration.certificate.unverified("x").unwrap();
-        registration.certificate =
-            crate::identity::Signed::make(suite::Label::DeviceCertificate, &other, &certificate).unwrap();
+        let certificate: DeviceCertificate = registration.certificate.unverified("x").unwrap();
+        registration.certificate = Signed::make(Label::DeviceCertificate, &other, &certificate).unwrap();
     });
     let gus = world.join(ADA, "gus", Role::Client);
     assert!(!world.nodes[gus].device.is_ready());
@@ -416,7 +416,7 @@ fn a_member_who_says_to_have_read_something_else_is_shown_with_their_name() {
     let mut world = World::office();
     let matter = world.matter(&[DAN, EVE]);
     let room = world.nodes[DAN].device.rooms.get_mut(&matter).unwrap();
-    room.row.position.chain = suite::Digest::of(&[b"another history"]);
+    room.row.position.chain = Digest::of(&[b"another history"]);
     world.say(DAN, matter, "I read otherwise");
     world.run();
     for who in [ADA, EVE] {
@@ -435,7 +435,7 @@ fn a_relay_that_goes_back_on_a_position_stops_the_matter_and_no_other() {
     let (matter, other) = (world.matter(&[DAN]), world.matter(&[DAN]));
     world.disconnect(DAN);
     let room = world.nodes[DAN].device.rooms.get_mut(&matter).unwrap();
-    room.row.position.chain = suite::Digest::of(&[b"another history"]);
+    room.row.position.chain = Digest::of(&[b"another history"]);
     world.connect(DAN);
     world.say(DAN, matter, "here");
     world.say(DAN, other, "there");
@@ -542,7 +542,7 @@ fn a_last_resort_key_package_counts_once_the_relay_has_it() {
     let device = world.nodes[DAN].device.profile().device;
     world.relay.last_resort.remove(&device);
     let mut vault = world.nodes[DAN].vault.clone();
-    vault.0.remove(&(Table::Counter, None, state::Counters::LAST_RESORT.to_vec()));
+    vault.0.remove(&(Table::Counter, None, Counters::LAST_RESORT.to_vec()));
     world.nodes[DAN].vault = vault;
     world.nodes[DAN].crash();
     world.nodes[DAN].crash_at = Some(world.nodes[DAN].persists + 1);

@@ -1,5 +1,7 @@
 //! One frame of every kind, and frames made of entropy.
 
+#![expect(clippy::unwrap_used, reason = "used by tests alone")]
+
 use privity_protocol::cbor;
 use privity_protocol::content::{Body, Bundle, Content, NamedPerson};
 use privity_protocol::error::Refused;
@@ -169,7 +171,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    pub(crate) fn to_relay(&mut self) -> ToRelay {
+    pub(crate) fn asked(&mut self) -> ToRelay {
         let kind = self.below(REQUESTS);
         ToRelay { id: self.number(), request: self.request(kind) }
     }
@@ -236,7 +238,7 @@ impl<'a> Source<'a> {
         }
     }
 
-    pub(crate) fn from_relay(&mut self) -> FromRelay {
+    pub(crate) fn told(&mut self) -> FromRelay {
         match self.below(4) {
             0 => FromRelay::Admitted(Admitted { body: self.bytes(), signature: self.bytes() }),
             1 => {

@@ -67,6 +67,9 @@ struct Person {
     inviter: Option<PersonId>,
 }
 
+/// What a relay does to the entries that it shows one reader.
+pub(super) type Lie = fn(&mut Vec<Entry>);
+
 /// A relay in memory.
 #[derive(Clone, Default)]
 pub(super) struct Relay {
@@ -94,7 +97,7 @@ pub(super) struct Relay {
     /// Instead of somebody's chain that of somebody else is served.
     pub(super) swap_chain: BTreeMap<PersonId, PersonId>,
     /// What one device is shown of matters instead of the truth.
-    pub(super) shown: Option<(DeviceId, fn(&mut Vec<Entry>))>,
+    pub(super) shown: Option<(DeviceId, Lie)>,
     /// Registrations are shown altered.
     pub(super) altered: Option<fn(&mut Registration)>,
 }
@@ -135,7 +138,7 @@ impl Relay {
             incarnation: [1; 16],
             now,
             idem: self.newest.get(&device).cloned(),
-            key_packages: self.single_use.get(&device).map_or(0, |packages| packages.len() as u32),
+            key_packages: self.single_use.get(&device).map_or(0, |packages| u32::try_from(packages.len()).unwrap()),
             ready: self.people[&person].endorsement.is_some(),
             organisation: self.organisation.clone(),
             firm: "Firm".to_owned(),
@@ -200,7 +203,7 @@ impl Relay {
             let waiting = self.single_use.entry(device).or_default();
             let package = waiting.pop_front().or_else(|| self.last_resort.get(&device).cloned());
             if waiting.len() < limits::KEY_PACKAGES / 2 {
-                self.events.push((person, Event::KeyPackagesLow { left: waiting.len() as u32 }));
+                self.events.push((person, Event::KeyPackagesLow { left: u32::try_from(waiting.len()).unwrap() }));
             }
             let package = package.map(|Blob(mut bytes)| {
                 let last = bytes.last_mut().unwrap();
@@ -220,12 +223,12 @@ impl Relay {
         let lied_to = self.shown.is_some_and(|(reader, _)| reader == device);
         let start = match after {
             Some(after) if lied_to => after,
-            _ => row.positions[after.map_or(from, |after| after.seq) as usize],
+            _ => row.at(after.map_or(from, |after| after.seq)),
         };
         if after.is_some_and(|after| after != start) {
             return Reply::Refused(Refused::malformed("that position is not in this mailbox"));
         }
-        Reply::Subscribed { start, head: self.view(device, mailbox).len().min(until as usize) as u64 }
+        Reply::Subscribed { start, head: (self.view(device, mailbox).len() as u64).min(until) }
     }
 
     fn readable(&self, device: DeviceId, mailbox: MailboxId) -> Option<(u64, u64)> {
@@ -296,7 +299,7 @@ impl Relay {
                 if row.inbox_of.is_none() {
                     row.may(by, Rights::MEMBER)?;
                     if *base != row.fence {
-                        assert_eq!(row.positions[base.seq as usize], *base, "a base that is no position");
+                        assert_eq!(row.at(base.seq), *base, "a base that is no position");
                         return Err(Refused::Stale { latest: row.fence.seq });
                     }
                 }
@@ -331,6 +334,10 @@ impl Relay {
 }
 
 impl Mailbox {
+    fn at(&self, seq: u64) -> Position {
+        self.positions[usize::try_from(seq).unwrap()]
+    }
+
     fn may(&self, device: DeviceId, rights: Rights) -> Result<(), Refused> {
         let open = |grant: &&Grant| grant.device == device && grant.until.is_none() && grant.rights.include(rights);
         self.grants.iter().find(open).map(|_| ()).ok_or_else(|| Refused::not_allowed("you may not do that there"))

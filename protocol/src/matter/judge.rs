@@ -1,0 +1,154 @@
+//! Who a leaf is, and what a Commit may do: the rules by which every member judges alike.
+//!
+//! Invariant: a judgement depends on the Commit's bytes, the [`MatterContext`] before it and certificates named by hash; never on a
+//! clock, the network or a directory (so no time is ever passed to `mls-rs`).
+
+use std::sync::{Arc, Mutex};
+
+use mls_rs::ExtensionList;
+use mls_rs::client_builder::PaddingMode;
+use mls_rs::group::Roster;
+use mls_rs::identity::{CredentialType, SigningIdentity};
+use mls_rs::mls_rules::{CommitDirection, CommitOptions, CommitSource, EncryptionOptions, ProposalBundle};
+use mls_rs::time::MlsTime;
+use mls_rs::{IdentityProvider, MlsRules};
+use mls_rs_core::group::GroupContext;
+use mls_rs_core::identity::MemberValidationContext;
+
+use crate::cbor;
+use crate::suite::PublicKey;
+
+use super::{Certificates, LeafCredential, MatterContext, Void, lock};
+
+/// Credentials: who a leaf is, and that it never becomes another.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Credentials;
+
+impl IdentityProvider for Credentials {
+    type Error = Void;
+
+    fn validate_member(
+        &self,
+        signing_identity: &SigningIdentity,
+        _: Option<MlsTime>,
+        _: MemberValidationContext<'_>,
+    ) -> Result<(), Void> {
+        leaf_credential(signing_identity)?;
+        PublicKey::from_slice(signing_identity.signature_key.as_bytes()).map_err(|_| Void("a leaf's key"))?;
+        Ok(())
+    }
+
+    fn validate_external_sender(
+        &self,
+        _: &SigningIdentity,
+        _: Option<MlsTime>,
+        _: Option<&ExtensionList>,
+    ) -> Result<(), Void> {
+        Err(Void("there are no external senders"))
+    }
+
+    fn identity(&self, signing_identity: &SigningIdentity, _: &ExtensionList) -> Result<Vec<u8>, Void> {
+        Ok(leaf_credential(signing_identity)?.device.as_bytes().to_vec())
+    }
+
+    fn valid_successor(&self, old: &SigningIdentity, new: &SigningIdentity, _: &ExtensionList) -> Result<bool, Void> {
+        Ok(old == new)
+    }
+
+    fn supported_types(&self) -> Vec<CredentialType> {
+        vec![CredentialType::BASIC]
+    }
+}
+
+pub(super) fn leaf_credential(identity: &SigningIdentity) -> Result<LeafCredential, Void> {
+    let basic = identity.credential.as_basic().ok_or(Void("a credential of another kind"))?;
+    cbor::decode(&basic.identifier, "credential").map_err(|_| Void("a credential that does not decode"))
+}
+
+/// Decides whether a Commit may do what it does.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Judge {
+    pub(super) certificates: Arc<Mutex<Certificates>>,
+}
+
+impl Judge {
+    fn judge(
+        &self,
+        source: &CommitSource,
+        roster: &Roster<'_>,
+        context: &GroupContext,
+        proposals: &ProposalBundle,
+    ) -> Result<(), Void> {
+        let CommitSource::ExistingMember(committer) = source else {
+            return Err(Void("only members commit"));
+        };
+        let author = leaf_credential(&committer.signing_identity)?;
+        let before = MatterContext::read(&context.extensions).map_err(|_| Void("the matter's context"))?;
+        let role = before.participant(author.person).ok_or(Void("its author is not listed"))?.role;
+
+        let adds = proposals.add_proposals();
+        let removes = proposals.remove_proposals();
+        let contexts = proposals.group_context_ext_proposals();
+        let counted = adds.len().saturating_add(removes.len()).saturating_add(contexts.len());
+        if proposals.length() != counted || contexts.len() > 1 {
+            return Err(Void("it carries a proposal that is not allowed"));
+        }
+        let after = match contexts.first() {
+            Some(proposal) => {
+                if proposal.proposal.len() != 1 {
+                    return Err(Void("it carries an extension that is not allowed"));
+                }
+                MatterContext::read(&proposal.proposal).map_err(|_| Void("the matter's new context"))?
+            }
+            None => before.clone(),
+        };
+        if after.mailbox != before.mailbox || (after != before && !role.manages()) {
+            return Err(Void("its author's role may not change the matter"));
+        }
+        let certificates = lock(&self.certificates);
+        for add in adds {
+            let identity = add.proposal.signing_identity();
+            let added = leaf_credential(identity)?;
+            if !role.manages() && added.person != author.person {
+                return Err(Void("its author's role may not add"));
+            }
+            certificates.check(&added, identity.signature_key.as_bytes(), &after)?;
+        }
+        for remove in removes {
+            let member = roster.member_with_index(remove.proposal.to_remove()).map_err(|_| Void("no such leaf"))?;
+            let removed = leaf_credential(&member.signing_identity)?;
+            if !role.manages() && removed.person != author.person {
+                return Err(Void("its author's role may not remove"));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl MlsRules for Judge {
+    type Error = Void;
+
+    fn filter_proposals(
+        &self,
+        _: CommitDirection,
+        source: CommitSource,
+        current_roster: &Roster<'_>,
+        current_context: &GroupContext,
+        proposals: ProposalBundle,
+    ) -> Result<ProposalBundle, Void> {
+        self.judge(&source, current_roster, current_context, &proposals)?;
+        Ok(proposals)
+    }
+
+    fn commit_options(&self, _: &Roster<'_>, _: &GroupContext, _: &ProposalBundle) -> Result<CommitOptions, Void> {
+        Ok(CommitOptions::new()
+            .with_path_required(true)
+            .with_ratchet_tree_extension(true)
+            .with_single_welcome_message(true)
+            .with_allow_external_commit(false))
+    }
+
+    fn encryption_options(&self, _: &Roster<'_>, _: &GroupContext) -> Result<EncryptionOptions, Void> {
+        Ok(EncryptionOptions::new(true, PaddingMode::None))
+    }
+}
