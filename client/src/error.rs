@@ -135,11 +135,13 @@ impl From<std::io::Error> for Error {
 
 impl From<rusqlite::Error> for Error {
     fn from(error: rusqlite::Error) -> Self {
-        match error.sqlite_error_code() {
-            Some(rusqlite::ErrorCode::DiskFull) => {
-                Self::Machine("the disk is full: nothing was lost; free some space and try again".to_owned())
-            }
-            _ => Self::Machine(format!("the vault failed: {error}")),
+        // Where there is no room for its shared memory, SQLite says "I/O error" (SQLITE_IOERR_SHMSIZE).
+        let full = error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+            || error.sqlite_extended_error_code() == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE);
+        if full {
+            Self::Machine("the disk is full: nothing was lost; free some space and try again".to_owned())
+        } else {
+            Self::Machine(format!("the vault failed: {error}"))
         }
     }
 }

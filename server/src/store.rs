@@ -47,7 +47,11 @@ impl StoreError {
     /// Whether the disk is full: nothing was written, and it may go on once there is room.
     pub fn is_disk_full(&self) -> bool {
         match self {
-            Self::Sqlite(error) => error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
+            // Where there is no room for its shared memory, SQLite says "I/O error" (SQLITE_IOERR_SHMSIZE).
+            Self::Sqlite(error) => {
+                error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull)
+                    || error.sqlite_extended_error_code() == Some(rusqlite::ffi::SQLITE_IOERR_SHMSIZE)
+            }
             Self::Io(error) => error.kind() == std::io::ErrorKind::StorageFull,
             _ => false,
         }
