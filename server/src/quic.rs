@@ -191,8 +191,11 @@ async fn link(
             Ok(())
         }
         Ok(From::Newcomer(key)) => tokio::select! {
-            ended = newcomer(connection, send, receive, From::Newcomer(key), shared) => ended,
-            _ = stop.wait_for(|stop| *stop) => Ok(()),
+            ended = newcomer(&connection, send, receive, From::Newcomer(key), shared) => ended,
+            _ = stop.wait_for(|stop| *stop) => {
+                connection.close(transport::CLOSE_GOING, b"the relay is shutting down");
+                Ok(())
+            }
         },
         Ok(From::Device(caller)) => {
             place.admitted();
@@ -275,7 +278,7 @@ async fn admit(
 
 /// A newcomer's link: a few requests, one at a time, within one deadline.
 async fn newcomer(
-    connection: Connection,
+    connection: &Connection,
     mut send: SendStream,
     mut receive: RecvStream,
     from: From,

@@ -6,13 +6,12 @@
 //!
 //! Invariant: one process runs on a folder at a time, and a relay that has stopped without an error has lost nothing it acknowledged.
 
-use std::net::SocketAddr;
+use std::net::{SocketAddr, UdpSocket};
 use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use quinn::{Endpoint, EndpointConfig, TokioRuntime};
-use tokio::runtime::Runtime;
 use tokio::sync::{oneshot, watch};
 use tracing::info;
 
@@ -88,24 +87,18 @@ impl Relay {
         let (config, key) = Config::load(folder)?;
         let lock = Lock::take(folder)?;
         let store = Sqlite::open(folder)?;
-        let system = |error: std::io::Error| RelayError::System(error.to_string());
-        let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(system)?;
         let listen = config.listen;
-        let socket = std::net::UdpSocket::bind(listen).map_err(|error| RelayError::Listen { listen, error })?;
+        let socket = UdpSocket::bind(listen).map_err(|error| RelayError::Listen { listen, error })?;
         let address = socket.local_addr().map_err(system)?;
         let (shared, writer) =
             Shared::start(key, config.org, config.connections_max, Box::new(store)).map_err(system)?;
-        let server = shared.server_config().map_err(|error| RelayError::System(error.to_string()))?;
-        let endpoint = {
-            let _inside = runtime.enter();
-            Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime)).map_err(system)?
-        };
         let (stop, stopping) = watch::channel(false);
         let (ending, ended) = oneshot::channel();
         let stop_also = stop.clone();
+        // The runtime lives and dies on its own thread: whoever starts a relay may be inside another one.
         let thread = std::thread::Builder::new().name("relay".to_owned()).spawn(move || {
-            let done = run(&runtime, endpoint, shared, writer, &stop_also, stopping);
-            drop((runtime, lock, ending));
+            let done = run(socket, shared, writer, &stop_also, stopping);
+            drop((lock, ending));
             done
         });
         Ok(Self { address, stop, ended, thread: Some(thread.map_err(system)?) })
@@ -147,14 +140,17 @@ impl Drop for Relay {
 }
 
 fn run(
-    runtime: &Runtime,
-    endpoint: Endpoint,
+    socket: UdpSocket,
     shared: Shared,
     writer: WriterThread,
     stop: &watch::Sender<bool>,
     stopping: watch::Receiver<bool>,
 ) -> Result<(), RelayError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(system)?;
+    let server = shared.server_config().map_err(system)?;
     runtime.block_on(async {
+        let endpoint =
+            Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime)).map_err(system)?;
         let mut serving = tokio::spawn(serve(endpoint, Arc::new(shared), stopping));
         let mut watching = tokio::task::spawn_blocking(move || writer.join());
         let (served, written) = tokio::select! {
@@ -165,7 +161,6 @@ fn run(
                 (serving.await, Some(written))
             }
         };
-        let system = |error: tokio::task::JoinError| RelayError::System(error.to_string());
         served.map_err(system)?;
         let written = match written {
             Some(written) => written,
@@ -175,4 +170,8 @@ fn run(
         info!("stopped");
         Ok(())
     })
+}
+
+fn system(error: impl std::fmt::Display) -> RelayError {
+    RelayError::System(error.to_string())
 }

@@ -60,7 +60,19 @@ pub struct Memory {
     incarnation: [u8; 16],
     steps: u64,
     crash_at: Option<u64>,
-    full: bool,
+    disk: Arc<Mutex<Disk>>,
+}
+
+/// How the disk under the store does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Disk {
+    /// Well.
+    #[default]
+    Fine,
+    /// It has no room.
+    Full,
+    /// Its syncs fail.
+    Broken,
 }
 
 impl Memory {
@@ -71,7 +83,7 @@ impl Memory {
 
     fn over(committed: Arc<Mutex<Data>>, incarnation: [u8; 16]) -> Self {
         let data = lock(&committed).clone();
-        Self { data, inside: false, committed, incarnation, steps: 0, crash_at: None, full: false }
+        Self { data, inside: false, committed, incarnation, steps: 0, crash_at: None, disk: Arc::default() }
     }
 
     /// What is there after a crash or an end.
@@ -85,9 +97,9 @@ impl Memory {
         (self.steps, self.crash_at) = (0, Some(step));
     }
 
-    /// From now on commits find the disk full, or not any more.
-    pub fn fill(&mut self, full: bool) {
-        self.full = full;
+    /// What commits find under them; a test changes it while the store is in use.
+    pub fn disk(&self) -> Arc<Mutex<Disk>> {
+        Arc::clone(&self.disk)
     }
 
     fn step(&mut self) -> Result<(), StoreError> {
@@ -379,8 +391,10 @@ impl Store for Memory {
 
     fn commit(&mut self) -> Result<(), StoreError> {
         self.step()?;
-        if self.full {
-            return Err(std::io::Error::from(std::io::ErrorKind::StorageFull).into());
+        match *lock(&self.disk) {
+            Disk::Fine => {}
+            Disk::Full => return Err(std::io::Error::from(std::io::ErrorKind::StorageFull).into()),
+            Disk::Broken => return Err(std::io::Error::other("sync failed").into()),
         }
         lock(&self.committed).clone_from(&self.data);
         self.inside = false;
@@ -431,6 +445,6 @@ impl View {
     }
 }
 
-fn lock(data: &Mutex<Data>) -> MutexGuard<'_, Data> {
-    data.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,1 +1,95 @@
-//! x
+//! What becomes of requests when the disk fails under them.
+
+use privity_protocol::frame::Blob;
+use privity_protocol::ids::{DeviceId, PersonId};
+use tokio::runtime::Runtime;
+
+use super::*;
+use crate::policy::Caller;
+use crate::store::Read;
+use crate::store::memory::{Disk, Memory};
+
+fn publish() -> (From, Request) {
+    let caller = Caller { device: DeviceId::random(), person: PersonId::random() };
+    let request = Request::PublishKeyPackages { single_use: vec![Blob(vec![1; 100])], last_resort: None };
+    (From::Device(caller), request)
+}
+
+fn device(from: &From) -> DeviceId {
+    match from {
+        From::Device(caller) => caller.device,
+        From::Newcomer(_) => unreachable!(),
+    }
+}
+
+fn writer(store: Memory) -> (Writer, WriterThread) {
+    Writer::start(Box::new(store), Arc::default()).unwrap()
+}
+
+fn left(store: &Memory, from: &From) -> u32 {
+    store.reopen().key_packages_left(device(from)).unwrap()
+}
+
+#[test]
+fn what_is_answered_with_done_is_durable() {
+    let runtime = Runtime::new().unwrap();
+    let store = Memory::new();
+    let disk = store.reopen();
+    let (writer, thread) = writer(store);
+    let (from, request) = publish();
+    assert_eq!(runtime.block_on(writer.ask(from.clone(), request)), Reply::Done);
+    assert_eq!(left(&disk, &from), 1);
+    drop(writer);
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn a_full_disk_is_answered_with_storage_and_the_relay_goes_on() {
+    let runtime = Runtime::new().unwrap();
+    let store = Memory::new();
+    let (disk, found) = (store.disk(), store.reopen());
+    let (writer, thread) = writer(store);
+    let (from, request) = publish();
+    *disk.lock().unwrap() = Disk::Full;
+    for _ in 0..2 {
+        let reply = runtime.block_on(writer.ask(from.clone(), request.clone()));
+        assert_eq!(reply, Reply::Refused(Refused::Storage));
+    }
+    assert_eq!(left(&found, &from), 0);
+    *disk.lock().unwrap() = Disk::Fine;
+    assert_eq!(runtime.block_on(writer.ask(from.clone(), request)), Reply::Done);
+    assert_eq!(left(&found, &from), 1, "nothing of what was refused came along");
+    drop(writer);
+    thread.join().unwrap().unwrap();
+}
+
+#[test]
+fn any_other_failure_refuses_what_waits_and_ends_the_writer() {
+    let runtime = Runtime::new().unwrap();
+    let store = Memory::new();
+    let (disk, found) = (store.disk(), store.reopen());
+    let (writer, thread) = writer(store);
+    *disk.lock().unwrap() = Disk::Broken;
+    let asked: Vec<_> = (0..50).map(|_| publish()).collect();
+    runtime.block_on(async {
+        let mut answers = Vec::new();
+        for (from, request) in asked.clone() {
+            answers.push(writer.enqueue(from, request).await);
+        }
+        for answer in answers {
+            let reply = answer.await.unwrap_or(Reply::Refused(Refused::Storage));
+            assert_eq!(reply, Reply::Refused(Refused::Storage));
+        }
+        let (from, request) = publish();
+        assert_eq!(writer.ask(from, request).await, Reply::Refused(Refused::Storage), "and whoever comes later");
+    });
+    assert!(thread.join().unwrap().is_err());
+    assert!(asked.iter().all(|(from, _)| left(&found, from) == 0));
+}
+
+#[test]
+fn no_frame_outweighs_the_queue() {
+    let (_, request) = publish();
+    assert_eq!(weight_kib(&request), 1);
+    assert!(privity_protocol::limits::FRAME_MAX / 1024 < WAITING_KIB_MAX as usize);
+}

@@ -1,0 +1,297 @@
+//! A relay over QUIC on the loopback, seen by a device that is nothing but frames.
+
+use std::net::{SocketAddr, UdpSocket};
+use std::time::{Duration, Instant};
+
+use privity_protocol::frame::{
+    AdmittedBody, Blob, Event, Founding, FromRelay, Part, Post, Registration, Reply, Request, Rights, ToRelay,
+};
+use privity_protocol::identity::{DeviceCertificate, Endorsement, Role, Signed};
+use privity_protocol::ids::{DeviceId, MailboxId, PersonId, Position, Timestamp};
+use privity_protocol::invite::{Invite, InviteSecret};
+use privity_protocol::link::{Opening, Pin};
+use privity_protocol::suite::{Digest, Label, SecretKey};
+use privity_protocol::{error::Refused, limits};
+use privity_server::config::Config;
+use privity_server::{Relay, setup};
+use privity_transport as transport;
+use tempfile::TempDir;
+
+type Done = Result<(), Box<dyn std::error::Error>>;
+
+struct Founder {
+    person: PersonId,
+    device: DeviceId,
+    link_key: SecretKey,
+    pin: Pin,
+    address: SocketAddr,
+    inbox: MailboxId,
+}
+
+struct Link {
+    _endpoint: quinn::Endpoint,
+    connection: quinn::Connection,
+    send: quinn::SendStream,
+    receive: quinn::RecvStream,
+    asked: u64,
+    admitted: AdmittedBody,
+}
+
+impl Link {
+    async fn open(founder: &Founder, device: Option<DeviceId>) -> Result<Self, Box<dyn std::error::Error>> {
+        let mut endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into())?;
+        endpoint.set_default_client_config(transport::client_config(&founder.link_key)?);
+        let connection = endpoint.connect(founder.address, "privity")?.await?;
+        let (mut send, mut receive) = connection.open_bi().await?;
+        let channel = transport::channel(&connection)?;
+        let (opening, hello) = Opening::hello(channel, founder.pin.clone(), device, &founder.link_key, "test")?;
+        transport::write(&mut send, &hello).await?;
+        match transport::read(&mut receive, limits::HELLO_MAX).await? {
+            FromRelay::Admitted(admitted) => {
+                let admitted = opening.admitted(&admitted)?;
+                Ok(Self { _endpoint: endpoint, connection, send, receive, asked: 0, admitted })
+            }
+            other => Err(format!("{other:?}").into()),
+        }
+    }
+
+    async fn send(&mut self, request: Request) -> Result<u64, Box<dyn std::error::Error>> {
+        self.asked += 1;
+        transport::write(&mut self.send, &ToRelay { id: self.asked, request }).await?;
+        Ok(self.asked)
+    }
+
+    async fn next(&mut self) -> Result<FromRelay, Box<dyn std::error::Error>> {
+        let next = transport::read(&mut self.receive, limits::FRAME_MAX);
+        Ok(tokio::time::timeout(Duration::from_secs(10), next).await??)
+    }
+
+    async fn reply(&mut self) -> Result<(u64, Reply), Box<dyn std::error::Error>> {
+        loop {
+            if let FromRelay::Reply { id, reply } = self.next().await? {
+                return Ok((id, reply));
+            }
+        }
+    }
+
+    async fn ask(&mut self, request: Request) -> Result<Reply, Box<dyn std::error::Error>> {
+        let id = self.send(request).await?;
+        let (answered, reply) = self.reply().await?;
+        assert_eq!(answered, id);
+        Ok(reply)
+    }
+
+    /// The seqs of the next `count` entries.
+    async fn entries(&mut self, count: usize) -> Result<Vec<u64>, Box<dyn std::error::Error>> {
+        let mut seqs = Vec::new();
+        while seqs.len() < count {
+            if let FromRelay::Event(Event::Entries { entries, .. }) = self.next().await? {
+                seqs.extend(entries.iter().map(|entry| entry.seq));
+            }
+        }
+        Ok(seqs)
+    }
+}
+
+fn post(idem: u64, parts: Vec<Part>) -> Request {
+    Request::Post(Post { idem, mac: Digest::of(&[b"mac"]), parts })
+}
+
+fn append(mailbox: MailboxId, base: Position, fence: bool, envelope: Vec<u8>) -> Part {
+    Part::Append { mailbox, base, fence, envelope: Blob(envelope), keep_ms: 1_000_000 }
+}
+
+/// A relay whose organisation is founded, and the founder's device.
+async fn founded() -> Result<(TempDir, Relay, Founder), Box<dyn std::error::Error>> {
+    let folder = tempfile::tempdir()?;
+    let free = UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
+    let first = setup::init(folder.path(), &Config::new("Smith & Partners", free, None)?)?;
+    let relay = Relay::start(folder.path())?;
+    let invite: Invite = first.url.parse()?;
+    let (person_key, mls_key, organisation) = (SecretKey::generate(), SecretKey::generate(), SecretKey::generate());
+    let founder = Founder {
+        person: PersonId::random(),
+        device: DeviceId::random(),
+        link_key: SecretKey::generate(),
+        pin: Pin::Fingerprint(invite.relay),
+        address: relay.address(),
+        inbox: MailboxId::random(),
+    };
+    let registration = registration(&founder, &invite.secret, &person_key, &mls_key, &organisation)?;
+    let mut link = Link::open(&founder, None).await?;
+    assert_eq!(link.ask(Request::Register(Box::new(registration))).await?, Reply::Done);
+    link.connection.close(transport::CLOSE_DONE, b"");
+    Ok((folder, relay, founder))
+}
+
+fn registration(
+    founder: &Founder,
+    secret: &InviteSecret,
+    person_key: &SecretKey,
+    mls_key: &SecretKey,
+    organisation: &SecretKey,
+) -> Result<Registration, Box<dyn std::error::Error>> {
+    let certificate = DeviceCertificate {
+        person: founder.person,
+        device: founder.device,
+        link_key: founder.link_key.public()?.digest(),
+        mls_key: mls_key.public()?,
+        made_at: Timestamp(1),
+    };
+    let said = Endorsement {
+        person: founder.person,
+        person_key: person_key.public()?.digest(),
+        role: Role::Attorney,
+        registrar: true,
+        handle: "ada".to_owned(),
+        name: Digest::of(&[b"name"]),
+        issuer: None,
+        from: Timestamp(0),
+        until: Timestamp(u64::MAX),
+    };
+    let endorsement = Signed::make(Label::Endorsement, organisation, &said)?;
+    Ok(Registration {
+        invite: secret.id(),
+        token: secret.token(),
+        person: founder.person,
+        person_key: person_key.public()?,
+        certificate: Signed::make(Label::DeviceCertificate, person_key, &certificate)?,
+        handle: "ada".to_owned(),
+        role: Role::Attorney,
+        name: Vec::new(),
+        proof: Digest::of(&[b"proof"]),
+        inbox: founder.inbox,
+        organisation: Some(Founding { key: organisation.public()?, endorsement }),
+    })
+}
+
+#[tokio::test]
+async fn what_was_asked_first_is_answered_first_and_seen_by_what_comes_after() -> Done {
+    let (_folder, relay, founder) = founded().await?;
+    let mut link = Link::open(&founder, Some(founder.device)).await?;
+    assert!(link.admitted.ready);
+    for round in 0..20 {
+        let mailbox = MailboxId::random();
+        let start = Position::start(mailbox);
+        let asked = [
+            link.send(post(round + 1, vec![Part::Create { mailbox }, append(mailbox, start, true, vec![1; 100])]))
+                .await?,
+            link.send(Request::Subscribe { mailbox, after: None }).await?,
+            link.send(Request::People).await?,
+        ];
+        let posted = link.reply().await?;
+        assert_eq!(posted, (asked[0], Reply::Posted { seqs: vec![1] }));
+        let (id, subscribed) = link.reply().await?;
+        // Subscribed before it was created, it was once "not found".
+        assert_eq!((id, subscribed), (asked[1], Reply::Subscribed { start, head: 1 }));
+        assert_eq!(link.reply().await?.0, asked[2]);
+    }
+    tokio::task::spawn_blocking(move || relay.stop()).await??;
+    Ok(())
+}
+
+#[tokio::test]
+async fn entries_come_in_order_without_gaps_from_store_and_push() -> Done {
+    let (_folder, _relay, founder) = founded().await?;
+    let mut writer = Link::open(&founder, Some(founder.device)).await?;
+    let mut reader = Link::open(&founder, Some(founder.device)).await?;
+    let mailbox = MailboxId::random();
+    let base = Position::start(mailbox);
+    writer.ask(post(1, vec![Part::Create { mailbox }])).await?;
+    // More than the push queue holds, so that the reader falls behind and comes back to the store.
+    let body = 200_000;
+    for idem in 2..22 {
+        writer.send(post(idem, vec![append(mailbox, base, false, vec![7; body])])).await?;
+    }
+    reader.ask(Request::Subscribe { mailbox, after: None }).await?;
+    for idem in 22..42 {
+        writer.send(post(idem, vec![append(mailbox, base, false, vec![7; body])])).await?;
+    }
+    let (seqs, replies) = tokio::join!(reader.entries(40), async {
+        for _ in 0..40 {
+            writer.reply().await?;
+        }
+        Ok::<_, Box<dyn std::error::Error>>(())
+    });
+    replies?;
+    assert_eq!(seqs?, (1..=40).collect::<Vec<u64>>());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_position_that_the_relay_does_not_have_is_answered_with_its_own() -> Done {
+    let (_folder, _relay, founder) = founded().await?;
+    let mut link = Link::open(&founder, Some(founder.device)).await?;
+    let mailbox = MailboxId::random();
+    let start = Position::start(mailbox);
+    link.ask(post(1, vec![Part::Create { mailbox }, append(mailbox, start, true, vec![1; 10])])).await?;
+    let here = start.next(true, &Digest::of(&[&[1; 10]]));
+    let ahead = Position { seq: 7, chain: Digest::of(&[b"more than there is"]) };
+    let fork = Position { seq: 1, chain: Digest::of(&[b"another history"]) };
+    for asked in [ahead, fork, Position { seq: u64::MAX, ..ahead }] {
+        let reply = link.ask(Request::Subscribe { mailbox, after: Some(asked) }).await?;
+        assert_eq!(reply, Reply::Subscribed { start: here, head: 1 }, "{asked:?}");
+    }
+    let reply = link.ask(Request::Subscribe { mailbox: MailboxId::random(), after: None }).await?;
+    assert!(matches!(reply, Reply::Refused(Refused::NotFound { .. })));
+    Ok(())
+}
+
+#[tokio::test]
+async fn idle_devices_do_not_hold_up_the_end() -> Done {
+    let (folder, relay, founder) = founded().await?;
+    let mut links = Vec::new();
+    for device in [Some(founder.device), Some(founder.device), None] {
+        links.push(Link::open(&founder, device).await?);
+    }
+    let at = Instant::now();
+    tokio::task::spawn_blocking(move || relay.stop()).await??;
+    assert!(at.elapsed() < Duration::from_secs(8), "{:?}", at.elapsed());
+    for link in links {
+        let ended = link.connection.closed().await;
+        assert!(
+            matches!(&ended, quinn::ConnectionError::ApplicationClosed(close) if close.error_code == transport::CLOSE_GOING),
+            "{ended}"
+        );
+    }
+    tokio::task::spawn_blocking(move || Relay::start(folder.path()).map(|_| ())).await??;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_device_has_four_links_and_the_oldest_makes_room() -> Done {
+    let (_folder, _relay, founder) = founded().await?;
+    let mut links = Vec::new();
+    for _ in 0..5 {
+        links.push(Link::open(&founder, Some(founder.device)).await?);
+    }
+    tokio::time::timeout(Duration::from_secs(5), links[0].connection.closed()).await?;
+    assert!(matches!(links[4].ask(Request::People).await?, Reply::People { .. }));
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_device_that_is_removed_reads_up_to_its_removal() -> Done {
+    let (_folder, _relay, founder) = founded().await?;
+    let mut link = Link::open(&founder, Some(founder.device)).await?;
+    let mailbox = MailboxId::random();
+    let device = founder.device;
+    let start = Position::start(mailbox);
+    link.ask(post(1, vec![Part::Create { mailbox }, append(mailbox, start, true, vec![1])])).await?;
+    link.ask(Request::Subscribe { mailbox, after: None }).await?;
+    let base = start.next(true, &Digest::of(&[&[1]]));
+    link.send(post(2, vec![append(mailbox, base, true, vec![2]), Part::Revoke { mailbox, device }])).await?;
+    assert_eq!(link.entries(2).await?, [1, 2]);
+    loop {
+        if let FromRelay::Event(Event::Ended { mailbox: ended }) = link.next().await? {
+            assert_eq!(ended, mailbox);
+            break;
+        }
+    }
+    let denied = link.ask(post(3, vec![append(mailbox, base, false, vec![3])])).await?;
+    assert!(matches!(denied, Reply::Refused(Refused::NotAllowed { .. })), "{denied:?}");
+    let rights = Rights::MEMBER;
+    let denied = link.ask(post(3, vec![Part::Grant { mailbox, device, rights }])).await?;
+    assert!(matches!(denied, Reply::Refused(Refused::NotAllowed { .. })), "{denied:?}");
+    Ok(())
+}
