@@ -1,6 +1,6 @@
 //! The relay's folder: `relay.toml`, `relay.key`, `relay.db` and `relay.lock`, readable by their owner alone.
 //!
-//! Invariant: a configuration with a key that this program does not know is refused, not ignored; and whoever holds the [`Lock`] is
+//! Invariant: a configuration with a key that this program does not know is refused, not ignored; and whoever holds the lock is
 //! alone.
 
 use std::fs::{self, OpenOptions};

@@ -15,7 +15,7 @@ use privity_protocol::limits;
 use privity_protocol::suite::PublicKey;
 
 use crate::policy::{self, Caller, No};
-use crate::store::{Read, Write};
+use crate::store::{KeyPackageRow, Read, Write};
 
 mod joining;
 mod people;
@@ -145,7 +145,7 @@ impl Rules {
         let mut outcome = Outcome::default();
         let mut packages = Vec::new();
         for device in devices {
-            let Some((number, package)) = store.key_package(device.device)? else { continue };
+            let Some(KeyPackageRow { number, package }) = store.key_package(device.device)? else { continue };
             if let Some(number) = number {
                 outcome.writes.push(Write::DropKeyPackage { device: device.device, number });
             }

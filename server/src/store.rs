@@ -1,7 +1,7 @@
 //! What the relay keeps: rows, the reads that the rules need, and the writes that they decide on.
 //!
 //! A [`Store`] applies writes inside a transaction that [`Store::commit`] makes durable; several requests share one transaction and so
-//! one sync. A [`Read`] sees what has been applied; a [`Store::reader`] sees what has been committed.
+//! one sync. A [`Read`] sees what has been applied; a reader of [`Store::readers`] sees what has been committed.
 //!
 //! Invariant: after [`Store::commit`] has returned, every applied write survives a power cut; before, none needs to.
 
@@ -188,6 +188,15 @@ pub struct IdemRow {
     pub seqs: Vec<u64>,
 }
 
+/// A key package.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyPackageRow {
+    /// The store's number for it; none for the last-resort one, which is never dropped.
+    pub number: Option<u64>,
+    /// The package.
+    pub package: Vec<u8>,
+}
+
 /// A change, decided by the rules.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Write {
@@ -326,8 +335,8 @@ pub trait Read {
     fn idem(&self, device: DeviceId, idem: u64) -> Result<Option<IdemRow>, StoreError>;
     /// The newest remembered Post.
     fn newest_idem(&self, device: DeviceId) -> Result<Option<IdemRow>, StoreError>;
-    /// The oldest single-use key package, with its number, or the last-resort one.
-    fn key_package(&self, device: DeviceId) -> Result<Option<(Option<u64>, Vec<u8>)>, StoreError>;
+    /// The oldest single-use key package, or the last-resort one.
+    fn key_package(&self, device: DeviceId) -> Result<Option<KeyPackageRow>, StoreError>;
     /// How many single-use key packages are left.
     fn key_packages_left(&self, device: DeviceId) -> Result<u32, StoreError>;
 }

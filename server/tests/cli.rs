@@ -1,5 +1,7 @@
 //! The program as IT meets it: exit codes, what it prints, and what it leaves on disk.
 
+#![expect(clippy::unwrap_used, reason = "a test stops where it fails")]
+
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::{SocketAddr, UdpSocket};

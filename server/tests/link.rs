@@ -76,9 +76,13 @@ impl Link {
 
     async fn ask(&mut self, request: Request) -> Result<Reply, Box<dyn std::error::Error>> {
         let id = self.send(request).await?;
-        let (answered, reply) = self.reply().await?;
-        assert_eq!(answered, id);
-        Ok(reply)
+        loop {
+            if let (answered, reply) = self.reply().await?
+                && answered == id
+            {
+                return Ok(reply);
+            }
+        }
     }
 
     /// The seqs of the next `count` entries.

@@ -120,6 +120,8 @@ impl Sender {
         let outbox = Arc::clone(&self.outbox);
         loop {
             tokio::select! {
+                // Answers first: a device learns that its Post was accepted before it reads it.
+                biased;
                 reply = answer(&mut first) => {
                     if let Some((id, reply)) = reply {
                         self.frame(&FromRelay::Reply { id, reply }).await?;

@@ -238,13 +238,17 @@ fn the_oldest_single_use_key_package_goes_first_and_the_last_resort_stays() {
         let package = |last_resort, byte| Write::KeyPackage { device, last_resort, package: vec![byte] };
         write(bench.store(), &[package(true, 9), package(false, 1), package(false, 2), package(true, 8)]);
         for expected in [1, 2] {
-            let (number, taken) = bench.store().key_package(device).unwrap().unwrap();
+            let KeyPackageRow { number, package: taken } = bench.store().key_package(device).unwrap().unwrap();
             assert_eq!(taken, [expected]);
             write(bench.store(), &[Write::DropKeyPackage { device, number: number.unwrap() }]);
         }
         assert_eq!(bench.store().key_packages_left(device).unwrap(), 0);
         for _ in 0..2 {
-            assert_eq!(bench.store().key_package(device).unwrap(), Some((None, vec![8])), "the newest last resort");
+            assert_eq!(
+                bench.store().key_package(device).unwrap(),
+                Some(KeyPackageRow { number: None, package: vec![8] }),
+                "the newest last resort"
+            );
         }
         assert_eq!(bench.store().key_package(DeviceId::random()).unwrap(), None);
     });

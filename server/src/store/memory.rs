@@ -16,7 +16,8 @@ use privity_protocol::limits;
 use privity_protocol::suite::{self, Digest, PublicKey};
 
 use super::{
-    DeviceRow, GrantRow, IdemRow, InviteRow, MailboxRow, OpenReader, PersonRow, Read, Store, StoreError, Waiting, Write,
+    DeviceRow, GrantRow, IdemRow, InviteRow, KeyPackageRow, MailboxRow, OpenReader, PersonRow, Read, Store, StoreError,
+    Waiting, Write,
 };
 
 /// Everything that a store holds.
@@ -328,9 +329,12 @@ impl Read for Data {
         Ok(self.idems.range((device, 0)..=(device, u64::MAX)).next_back().map(|(_, row)| row.clone()))
     }
 
-    fn key_package(&self, device: DeviceId) -> Result<Option<(Option<u64>, Vec<u8>)>, StoreError> {
+    fn key_package(&self, device: DeviceId) -> Result<Option<KeyPackageRow>, StoreError> {
         let first = self.key_packages.range((device, false, 0)..=(device, true, u64::MAX)).next();
-        Ok(first.map(|((_, last, number), package)| ((!last).then_some(*number), package.clone())))
+        Ok(first.map(|((_, last, number), package)| KeyPackageRow {
+            number: (!last).then_some(*number),
+            package: package.clone(),
+        }))
     }
 
     fn key_packages_left(&self, device: DeviceId) -> Result<u32, StoreError> {
@@ -368,7 +372,7 @@ answer_from_data! {
     acked(mailbox: MailboxId, device: DeviceId) -> u64;
     idem(device: DeviceId, idem: u64) -> Option<IdemRow>;
     newest_idem(device: DeviceId) -> Option<IdemRow>;
-    key_package(device: DeviceId) -> Option<(Option<u64>, Vec<u8>)>;
+    key_package(device: DeviceId) -> Option<KeyPackageRow>;
     key_packages_left(device: DeviceId) -> u32;
 }
 

@@ -20,7 +20,8 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use crate::config::private_folder;
 
 use super::{
-    DeviceRow, GrantRow, IdemRow, InviteRow, MailboxRow, OpenReader, PersonRow, Read, Store, StoreError, Waiting, Write,
+    DeviceRow, GrantRow, IdemRow, InviteRow, KeyPackageRow, MailboxRow, OpenReader, PersonRow, Read, Store, StoreError,
+    Waiting, Write,
 };
 
 /// The database's file name inside the data folder.
@@ -231,6 +232,16 @@ impl Sqlite {
         Ok(())
     }
 
+    fn move_head(&self, number: u64, position: Position, fence: bool) -> Result<(), StoreError> {
+        let (seq, chain) = (position.seq, position.chain.as_bytes().as_slice());
+        self.run("UPDATE mailboxes SET head = ?2, head_chain = ?3 WHERE number = ?1", params![number, seq, chain])?;
+        if fence {
+            let sql = "UPDATE mailboxes SET fence = ?2, fence_chain = ?3 WHERE number = ?1";
+            self.run(sql, params![number, seq, chain])?;
+        }
+        Ok(())
+    }
+
     fn apply_to_mailbox(&self, write: &Write) -> Result<(), StoreError> {
         match write {
             Write::Mailbox { mailbox, inbox_of } => {
@@ -247,29 +258,17 @@ impl Sqlite {
             }
             Write::Append { mailbox, position, fence, kept, digest, envelope, expires } => {
                 let number = self.must_number(*mailbox)?;
-                let chain = position.chain.as_bytes().as_slice();
-                self.run(
-                    "INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-                    params![
-                        place(number, position.seq),
-                        fence,
-                        kept,
-                        chain,
-                        digest.as_bytes().as_slice(),
-                        expires.0,
-                        &envelope[..]
-                    ],
-                )?;
-                self.run(
-                    "UPDATE mailboxes SET head = ?2, head_chain = ?3 WHERE number = ?1",
-                    params![number, position.seq, chain],
-                )?;
-                if *fence {
-                    self.run(
-                        "UPDATE mailboxes SET fence = ?2, fence_chain = ?3 WHERE number = ?1",
-                        params![number, position.seq, chain],
-                    )?;
-                }
+                let entry = params![
+                    place(number, position.seq),
+                    fence,
+                    kept,
+                    position.chain.as_bytes().as_slice(),
+                    digest.as_bytes().as_slice(),
+                    expires.0,
+                    &envelope[..]
+                ];
+                self.run("INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)", entry)?;
+                self.move_head(number, *position, *fence)?;
             }
             Write::Waiting { inbox, seq, sender, reserved } => {
                 let number = self.must_number(*inbox)?;
@@ -459,14 +458,14 @@ impl Read for Sqlite {
         self.row("SELECT row FROM idems WHERE device = ?1 ORDER BY idem DESC LIMIT 1", [device.as_bytes()], "idem")
     }
 
-    fn key_package(&self, device: DeviceId) -> Result<Option<(Option<u64>, Vec<u8>)>, StoreError> {
+    fn key_package(&self, device: DeviceId) -> Result<Option<KeyPackageRow>, StoreError> {
         let mut statement = self.connection.prepare_cached(
             "SELECT number, last_resort, package FROM key_packages WHERE device = ?1 ORDER BY last_resort, number LIMIT 1",
         )?;
         let found = statement
             .query_row([device.as_bytes()], |row| {
                 let last_resort: bool = row.get(1)?;
-                Ok(((!last_resort).then_some(row.get(0)?), row.get(2)?))
+                Ok(KeyPackageRow { number: (!last_resort).then_some(row.get(0)?), package: row.get(2)? })
             })
             .optional()?;
         Ok(found)

@@ -39,7 +39,7 @@ fn a_full_disk_is_known_as_one_and_nothing_is_left_of_the_transaction() {
     let device = DeviceId::random();
     let package = Write::KeyPackage { device, last_resort: false, package: vec![0; 20_000] };
     store.begin().unwrap();
-    let failure = store.apply(&[package.clone()]).and_then(|()| store.commit()).unwrap_err();
+    let failure = store.apply(std::slice::from_ref(&package)).and_then(|()| store.commit()).unwrap_err();
     assert!(failure.is_disk_full(), "{failure}");
     store.rollback().unwrap();
     assert_eq!(store.key_packages_left(device).unwrap(), 0);
