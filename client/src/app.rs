@@ -400,7 +400,7 @@ mod tests {
         let mut app = App::new(true);
         app.rooms = vec![room(SMITH, "\x1b]0;x\x07\u{202e}Smith\nv Jones with a title that is much too long")];
         app.begin(None);
-        assert_eq!(app.prompt(), "]0;xSmith v Jones with a title t…> ");
+        assert_eq!(app.prompt(), "]0;xSmith v Jones with a title …> ");
     }
 
     #[test]

@@ -36,6 +36,8 @@ pub const KDF_MEMORY_MIB_MAX: u32 = 4096;
 
 const VERSION: i64 = 1;
 const KDF_PASSES: u32 = 3;
+/// The most that a header may ask for.
+const KDF_PASSES_MAX: u32 = 64;
 const KDF_LANES: u32 = 1;
 const STATEMENTS: usize = 32;
 
@@ -108,7 +110,8 @@ impl Vault {
             connection.query_row("SELECT memory_mib, passes, lanes, salt, root FROM header", [], |row| {
                 Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
             })?;
-        let weak = !(KDF_MEMORY_MIB_MIN..=KDF_MEMORY_MIB_MAX).contains(&memory) || passes < KDF_PASSES || passes > 64;
+        let weak = !(KDF_MEMORY_MIB_MIN..=KDF_MEMORY_MIB_MAX).contains(&memory)
+            || !(KDF_PASSES..=KDF_PASSES_MAX).contains(&passes);
         if weak || lanes != KDF_LANES {
             return Err(Error::Untrusted(
                 "the vault's header was weakened: somebody changed this file. Restore it from a backup".to_owned(),
@@ -381,4 +384,118 @@ pub fn private_folder(folder: &Path) -> std::io::Result<()> {
         fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     }
     fs::set_permissions(folder, fs::Permissions::from_mode(0o700))
+}
+
+#[cfg(test)]
+mod tests {
+    use privity_protocol::device::state::RecordBody;
+    use privity_protocol::ids::Timestamp;
+
+    use super::*;
+
+    const PASSPHRASE: &[u8] = b"correct horse";
+
+    fn made() -> (tempfile::TempDir, Vault) {
+        let folder = tempfile::tempdir().unwrap();
+        let vault = Vault::create(folder.path(), PASSPHRASE, KDF_MEMORY_MIB_MIN).unwrap();
+        (folder, vault)
+    }
+
+    fn record(cursor: u64, matter: MatterId) -> Batch {
+        let what = RecordBody::Gap;
+        let record = Record { cursor, matter, seq: cursor, from: None, device: None, at: Timestamp(0), what };
+        let mut batch = Batch::default();
+        batch.put(Table::Record, Some(matter), &cursor.to_be_bytes(), &record);
+        batch
+    }
+
+    fn raw(folder: &Path, change: &str) {
+        Connection::open(folder.join(FILE)).unwrap().execute_batch(change).unwrap();
+    }
+
+    #[test]
+    fn every_file_is_its_owners_alone() {
+        let (folder, mut vault) = made();
+        vault.apply(record(1, MatterId::random())).unwrap();
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(folder.path()), 0o700);
+        let files: Vec<PathBuf> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert!(files.len() >= 3, "the write-ahead log is among them: {files:?}");
+        for file in files {
+            assert_eq!(mode(&file), 0o600, "{}", file.display());
+        }
+    }
+
+    #[test]
+    fn a_wrong_passphrase_opens_nothing() {
+        let (folder, vault) = made();
+        drop(vault);
+        assert!(matches!(Vault::open(folder.path(), b"wrong horse").unwrap_err(), Error::Usage(_)));
+        Vault::open(folder.path(), PASSPHRASE).unwrap();
+    }
+
+    #[test]
+    fn a_weakened_header_is_refused() {
+        for change in ["memory_mib = 8", "passes = 1", "lanes = 4"] {
+            let (folder, vault) = made();
+            drop(vault);
+            raw(folder.path(), &format!("UPDATE header SET {change}"));
+            let error = Vault::open(folder.path(), PASSPHRASE).unwrap_err();
+            assert!(matches!(error, Error::Untrusted(_)), "{change}: {error}");
+        }
+    }
+
+    #[test]
+    fn a_newer_vault_is_left_alone() {
+        let (folder, vault) = made();
+        drop(vault);
+        raw(folder.path(), "PRAGMA user_version = 2");
+        let error = Vault::open(folder.path(), PASSPHRASE).unwrap_err();
+        assert!(error.to_string().contains("newer version"), "{error}");
+    }
+
+    #[test]
+    fn an_altered_or_moved_row_is_found() {
+        let matter = MatterId::random();
+        for change in [
+            "UPDATE rows SET value = zeroblob(length(value))",
+            "UPDATE rows SET key = x'0000000000000009'",
+            "UPDATE rows SET tbl = 7, matter = matter, key = x'0000000000000003'",
+        ] {
+            let (folder, mut vault) = made();
+            vault.apply(record(1, matter)).unwrap();
+            raw(folder.path(), change);
+            assert!(vault.records(Some(matter), 0, 10).is_err(), "{change}");
+        }
+    }
+
+    #[test]
+    fn one_matters_records_are_read_without_the_others() {
+        let (_folder, mut vault) = made();
+        let (one, other) = (MatterId::new([1; 16]), MatterId::new([2; 16]));
+        for cursor in 1..=6 {
+            vault.apply(record(cursor, if cursor % 2 == 0 { one } else { other })).unwrap();
+        }
+        let cursors = |records: Vec<Record>| records.iter().map(|record| record.cursor).collect::<Vec<_>>();
+        assert_eq!(cursors(vault.records(Some(one), 2, 10).unwrap()), [4, 6]);
+        assert_eq!(cursors(vault.records(None, 4, 10).unwrap()), [5, 6]);
+        assert_eq!(cursors(vault.last_records(one, 6, 2).unwrap()), [4, 6]);
+        let plan: String = vault
+            .connection
+            .query_row(
+                "EXPLAIN QUERY PLAN SELECT matter, key, value FROM rows WHERE tbl = 7 AND matter = x'01' AND key > x'00' ORDER BY key",
+                [],
+                |row| row.get(3),
+            )
+            .unwrap();
+        assert!(plan.contains("tbl=? AND matter=? AND key>?"), "{plan}");
+    }
+
+    #[test]
+    fn what_was_begun_and_never_used_is_known() {
+        let (folder, mut vault) = made();
+        assert!(is_leftover(folder.path()));
+        vault.apply(record(1, MatterId::random())).unwrap();
+        assert!(!is_leftover(folder.path()));
+    }
 }

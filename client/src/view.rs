@@ -287,6 +287,14 @@ mod tests {
             "\u{feff}",
             "\x1b",
             "\u{e0041}",
+            "\x1b]0;title\x07",
+            "\x1b]8;;http://unterminated",
+            "\x1b[",
+            "\u{90}device control\u{9c}",
+            "\u{9d}52;c;x\u{9c}",
+            "\u{2066}isolate\u{2069}\u{061c}\u{200f}",
+            "a\u{200d}b\u{2060}c\u{00ad}d",
+            "\u{85}\u{2028}\u{2029}",
         ];
         for text in corpus {
             let shown = plain(text, true);
@@ -294,5 +302,34 @@ mod tests {
         }
         assert_eq!(plain("Grüße, § 7\nzwei", true), "Grüße, § 7\nzwei");
         assert_eq!(plain("one\ntwo", false), "one two");
+    }
+
+    #[test]
+    fn an_object_holds_nothing_that_a_terminal_would_obey_and_loses_nothing() {
+        let object = json!({ "text": "\u{9b}31m \u{202e}x \u{e0041} Grüße\n" });
+        let line = compact(&object);
+        assert!(line.chars().all(|c| !c.is_control() && !is_invisible(c)), "{line}");
+        assert!(line.contains("Grüße"));
+        assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), object);
+    }
+
+    #[test]
+    fn a_matter_is_found_only_where_one_alone_is_meant() {
+        let (one, two, three) = (MatterId::new([0; 16]), MatterId::new([1; 16]), MatterId::new([9; 16]));
+        let matters = [(one, "Smith v Jones"), (two, "Smith v Doe"), (three, "Estate")];
+        let find = |asked: &str| find_titled(&matters, asked);
+        assert_eq!(find("Smith v Jones").unwrap(), one);
+        assert_eq!(find("smith v doe").unwrap(), two);
+        assert_eq!(find("est").unwrap(), three);
+        assert_eq!(find(&two.to_string()).unwrap(), two);
+        assert_eq!(find(&two.to_string()[..8]).unwrap(), two);
+        for none in ["", "smith", "a", "Jones", "\x1b[31m"] {
+            let error = find(none).unwrap_err();
+            assert_eq!(error.exit_code(), 1, "{none}");
+            assert!(!error.to_string().contains('\x1b'));
+        }
+        let twice = [(one, "Same"), (two, "Same")];
+        let error = find_titled(&twice, "Same").unwrap_err().to_string();
+        assert!(error.contains(&one.to_string()) && error.contains(&two.to_string()), "{error}");
     }
 }

@@ -81,7 +81,10 @@ impl Run {
         loop {
             let told = tokio::select! {
                 told = session.next(deadline) => told?,
-                _ = &mut interrupt => break,
+                _ = &mut interrupt => {
+                    session.close().await;
+                    return Ok(());
+                }
             };
             match told {
                 Told::Notice(notice) => match *notice {

@@ -1,0 +1,133 @@
+//! The real program, where no relay is needed: exit codes, sentences, and what is left behind.
+//!
+//! Invariant: whatever is typed wrongly costs nothing but the sentence that says what to do.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::allow_attributes,
+    unused_crate_dependencies,
+    reason = "a test stops where it fails"
+)]
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Instant;
+
+/// An invite that is well-formed, for a relay that is not there: port 9 discards.
+const NOBODY: &str = "privity://127.0.0.1:9/aewmzzvypb5ceu7rwgjrpg6zxjera2xt6qsrw5l725s5shq2xiqduaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaag35dmn4nhfkbmfb5c3zx3bhvmjmwmu5p";
+
+fn privity(home: &Path, arguments: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_privity"));
+    command.env_remove("PRIVITY_HOME").arg("--home").arg(home).args(arguments);
+    command.stdin(Stdio::null()).output().unwrap()
+}
+
+fn told(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn wrong_use_is_exit_1_with_nothing_on_standard_output() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("profile");
+    for arguments in [
+        &["nonsense"][..],
+        &["send", "matter"],
+        &["matter"],
+        &["unlock", "--for", "soon"],
+        &["recv", "--timeout", "-1"],
+        &["status"],
+        &["recv"],
+        &["matter", "ls"],
+        &["unlock"],
+        &[],
+    ] {
+        let output = privity(&home, arguments);
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {}", told(&output));
+        assert!(output.stdout.is_empty(), "{arguments:?}");
+        assert!(!told(&output).is_empty(), "{arguments:?}");
+    }
+    assert!(!home.exists(), "nothing was made");
+}
+
+#[test]
+fn whoever_has_not_joined_is_told_how() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = privity(folder.path(), &["status"]);
+    assert!(told(&output).contains("privity join"), "{}", told(&output));
+}
+
+#[test]
+fn a_mangled_invite_is_exit_1_and_leaves_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("profile");
+    for invite in ["privity://", "https://example.org", &NOBODY[..NOBODY.len() - 3], "-"] {
+        let output = privity(&home, &["join", "--handle", "ada", "--name", "Ada", invite]);
+        assert_eq!(output.status.code(), Some(1), "{invite}: {}", told(&output));
+        assert!(told(&output).contains("invite"), "{}", told(&output));
+    }
+    assert!(!home.exists());
+}
+
+#[test]
+fn a_relay_that_is_not_there_is_exit_3_within_its_timeout() {
+    let folder = tempfile::tempdir().unwrap();
+    let began = Instant::now();
+    let output = privity(folder.path(), &["join", NOBODY, "--handle", "ada", "--name", "Ada", "--timeout", "1"]);
+    assert_eq!(output.status.code(), Some(3), "{}", told(&output));
+    assert!(began.elapsed().as_secs() < 5);
+    assert!(!folder.path().join("vault.db").exists());
+}
+
+#[test]
+fn help_names_every_command() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = privity(folder.path(), &["--help"]);
+    assert_eq!(output.status.code(), Some(0));
+    let help = String::from_utf8(output.stdout).unwrap();
+    let commands: Vec<&str> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    let all = [
+        "join",
+        "invite",
+        "people",
+        "matter",
+        "send",
+        "recv",
+        "read",
+        "chat",
+        "status",
+        "unlock",
+        "lock",
+        "completions",
+        "help",
+    ];
+    assert_eq!(commands, all);
+}
+
+#[test]
+fn completions_are_printed_for_shells() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = privity(folder.path(), &["completions", "bash"]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("_privity"));
+}
+
+#[test]
+fn a_second_process_waits_and_then_names_the_first() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("vault.db"), b"").unwrap();
+    let lock = fs::File::create(folder.path().join("lock")).unwrap();
+    fs::write(folder.path().join("lock"), "4711\n").unwrap();
+    lock.lock().unwrap();
+    let output = privity(folder.path(), &["matter", "ls"]);
+    assert_eq!(output.status.code(), Some(2), "{}", told(&output));
+    assert!(told(&output).contains("process 4711"), "{}", told(&output));
+}
