@@ -201,6 +201,8 @@ struct Link {
     heads: BTreeMap<MailboxId, u64>,
     sent: BTreeSet<u64>,
     caught_up: bool,
+    /// An entry came before its turn, and that was told.
+    gap_told: bool,
     /// A copy of this vault has posted: nothing is sent any more.
     copied: bool,
 }

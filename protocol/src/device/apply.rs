@@ -107,7 +107,9 @@ impl Device {
     }
 
     fn inbox_entry(&mut self, now: Timestamp, entry: &Entry) {
-        if entry.seq != self.inbox.seq.saturating_add(1) {
+        let next = self.inbox.seq.saturating_add(1);
+        if entry.seq != next {
+            self.early(entry.seq > next);
             return;
         }
         self.inbox = self.inbox.next(entry.fence, &entry.digest());
@@ -121,6 +123,13 @@ impl Device {
         if let Err(error) = joined {
             self.deliver(Notice::Problem(error));
         }
+    }
+
+    /// An entry that comes before its turn is not applied: the relay withholds what stands before it.
+    fn early(&mut self, is_early: bool) {
+        let Some(link) = self.link.as_mut().filter(|link| is_early && !link.gap_told) else { return };
+        link.gap_told = true;
+        self.deliver(Notice::Problem(PeerMisbehaved::Mismatch("the order in which the relay sends entries").into()));
     }
 
     /// Joins the matter that a Welcome leads into, if everyone in it is vouched for by the organisation.
@@ -168,7 +177,10 @@ impl Device {
 
     fn matter_entry(&mut self, now: Timestamp, matter: MatterId, entry: &Entry) {
         let Some(room) = self.rooms.get_mut(&matter) else { return };
-        if room.row.stage != Stage::Open || entry.seq != room.row.position.seq.saturating_add(1) {
+        let next = room.row.position.seq.saturating_add(1);
+        if room.row.stage != Stage::Open || entry.seq != next {
+            let is_early = room.row.stage == Stage::Open && entry.seq > next;
+            self.early(is_early);
             return;
         }
         let digest = entry.digest();

@@ -602,3 +602,45 @@ fn an_expired_envelope_is_a_gap_and_the_rest_goes_on() {
     assert_eq!(world.records(DAN, matter).iter().filter(|record| record.what == RecordBody::Gap).count(), 1);
     assert_eq!(disputes(&world, DAN, matter), 0);
 }
+
+/// A relay that leaves an entry out without hiding that it does.
+#[test]
+fn an_entry_that_comes_before_its_turn_is_not_applied_and_told_once() {
+    let mut world = World::office();
+    let matter = world.matter(&[DAN]);
+    let mailbox = world.nodes[DAN].device.matter(matter).unwrap().mailbox;
+    let body = EntryBody::Envelope(crate::frame::Blob(vec![1, 1, 0]));
+    for seq in [40, 41] {
+        let entries = vec![crate::frame::Entry { seq, fence: false, body: body.clone() }];
+        let now = world.now;
+        world.nodes[DAN].device.handle_event(now, Event::Entries { mailbox, entries });
+        world.run();
+    }
+    assert_eq!(world.told(DAN, |notice| matches!(notice, Notice::Problem(Error::PeerMisbehaved(_)))), 1);
+    world.say(ADA, matter, "in its turn");
+    world.run();
+    world.agree(matter, &[ADA, DAN], &["in its turn"]);
+}
+
+/// An application message in a fence, by a relay that flips the bit, is void for whoever sees it so; and they learn that they do.
+#[test]
+fn a_flipped_fence_bit_is_void_and_disputed() {
+    let mut world = World::office();
+    let matter = world.matter(&[DAN]);
+    world.disconnect(DAN);
+    world.say(ADA, matter, "one");
+    world.run();
+    let dan = world.nodes[DAN].device.profile().device;
+    world.relay.shown = Some((dan, |entries| {
+        if let Some(entry) = entries.get_mut(2) {
+            entry.fence = true;
+        }
+    }));
+    world.connect(DAN);
+    world.run();
+    assert!(world.words(DAN, matter).is_empty());
+    world.say(ADA, matter, "two");
+    world.run();
+    assert_eq!(world.words(DAN, matter), ["two"]);
+    assert_eq!(disputes(&world, DAN, matter), 1);
+}
