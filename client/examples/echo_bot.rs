@@ -29,11 +29,12 @@ async fn main() -> Result<(), Error> {
     let home = Home::new(folder, passphrase)?;
     let _held = home.hold_joined()?;
     let mut session = Session::open(home.open_vault()?)?;
+    let mut interrupt = std::pin::pin!(tokio::signal::ctrl_c());
     loop {
         answer(&mut session)?;
         tokio::select! {
             told = session.next(Instant::now() + Duration::from_secs(60)) => { told?; }
-            _ = tokio::signal::ctrl_c() => break,
+            _ = &mut interrupt => break,
         }
     }
     session.close().await;

@@ -44,7 +44,7 @@ pub fn mark(session: &mut Session, matter: Option<MatterId>, cursor: u64) -> Res
     session.vault.apply(batch)
 }
 
-/// How many texts of others were not shown yet in a matter; at most [`COUNT_MAX`].
+/// How many texts of others were not shown yet in a matter; five hundred at most.
 ///
 /// # Errors
 /// [`Error::Machine`] if the vault fails.
