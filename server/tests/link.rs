@@ -202,6 +202,9 @@ async fn entries_come_in_order_without_gaps_from_store_and_push() -> Done {
     let mailbox = MailboxId::random();
     let base = Position::start(mailbox);
     writer.ask(post(1, vec![Part::Create { mailbox }])).await?;
+    // Somebody who never reads holds up nobody.
+    let mut stalled = Link::open(&founder, Some(founder.device)).await?;
+    stalled.send(Request::Subscribe { mailbox, after: None }).await?;
     // More than the push queue holds, so that the reader falls behind and comes back to the store.
     let body = 200_000;
     for idem in 2..22 {
@@ -259,6 +262,25 @@ async fn idle_devices_do_not_hold_up_the_end() -> Done {
         );
     }
     tokio::task::spawn_blocking(move || Relay::start(folder.path()).map(|_| ())).await??;
+    Ok(())
+}
+
+/// The database loses a table under the running relay: the next write fails, and not for want of room.
+#[tokio::test]
+async fn a_database_that_fails_ends_the_relay_with_an_error() -> Done {
+    let (folder, mut relay, founder) = founded().await?;
+    let mut link = Link::open(&founder, Some(founder.device)).await?;
+    let database = rusqlite::Connection::open(folder.path().join("relay.db"))?;
+    database.execute_batch("DROP TABLE idems")?;
+    // The refusal and the end of the link race; either tells the device to post it again.
+    if let Ok(reply) = link.ask(post(1, vec![Part::Create { mailbox: MailboxId::random() }])).await {
+        assert_eq!(reply, Reply::Refused(Refused::Storage));
+    }
+    tokio::time::timeout(Duration::from_secs(10), relay.ended()).await?;
+    let failure =
+        tokio::task::spawn_blocking(move || relay.stop()).await?.err().ok_or("it stopped without an error")?;
+    assert!(!failure.is_wrong_use(), "exit code 2");
+    assert!(failure.to_string().contains("start the relay again"), "{failure}");
     Ok(())
 }
 
