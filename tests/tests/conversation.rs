@@ -1,5 +1,7 @@
 //! People talk through the real binaries: who reads what, in which order, before and after they come and go.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use privity_tests::{Firm, Person};
 
 fn say(person: &Person, matter: &str, text: &str) {

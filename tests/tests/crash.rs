@@ -2,6 +2,8 @@
 //!
 //! The loops are short by default; `PRIVITY_LONG=1` makes them long. A failure prints the seed of its schedule.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::collections::BTreeSet;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};

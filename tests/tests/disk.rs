@@ -2,6 +2,8 @@
 //!
 //! A small tmpfs stands in for the disk; mounting one needs root, so elsewhere these tests say that they were left out.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,5 +1,7 @@
 //! What people write is nowhere on a disk in clear: not at the relay, not in its log, not in a locked profile.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};

@@ -1,5 +1,7 @@
 //! Whom the real relay does not let in: other key exchanges, unknown keys, proofs of other connections, half a signature.
 
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 
