@@ -4,7 +4,8 @@
 //! 2. What is missing is asked for, the keys are made, and the vault is on disk.
 //! 3. The registration goes out; if its answer is lost, the next command asks again.
 //!
-//! Invariant: a refused registration leaves no profile behind, a lost answer leaves one that goes on.
+//! Invariant: a registration that the relay itself refuses for its invite or handle leaves no profile behind; whatever else goes
+//! wrong leaves one that goes on.
 
 use std::io::{BufRead as _, IsTerminal as _, Write as _};
 use std::time::{Duration, Instant};
@@ -12,6 +13,7 @@ use std::time::{Duration, Instant};
 use privity_protocol::cbor;
 use privity_protocol::device::Enrolment;
 use privity_protocol::device::state::{Batch, Profile, Table};
+use privity_protocol::error::Refused;
 use privity_protocol::frame::{InviteView, Registration, Reply, Request};
 use privity_protocol::identity::Role;
 use privity_protocol::invite::Invite;
@@ -46,6 +48,21 @@ pub struct Wanted {
     pub role: Option<FirstRole>,
     /// Argon2id memory.
     pub kdf_memory: u32,
+}
+
+/// Why a registration was not accepted.
+#[derive(Debug)]
+enum Unregistered {
+    /// The relay, admitted, refuses this very registration for its invite or handle: it will never be accepted.
+    ForGood(Error),
+    /// Anything else: it may be accepted yet, or was.
+    NotNow(Error),
+}
+
+impl From<Error> for Unregistered {
+    fn from(error: Error) -> Self {
+        Self::NotNow(error)
+    }
 }
 
 /// Joins and prints who one is now.
@@ -154,7 +171,7 @@ fn settle(enrolment: &Enrolment, wanted: &Wanted) -> Result<(String, String, Rol
     Ok((handle, name, role))
 }
 
-/// Sends a registration whose answer has not come, if there is one. If the relay refuses it, the profile is of no use and goes.
+/// Sends a registration whose answer has not come, if there is one. If the relay refuses it for good, the profile is of no use and goes.
 ///
 /// # Errors
 /// [`Error`] as the relay answers.
@@ -167,18 +184,18 @@ pub async fn finish(home: &Home, vault: &mut Vault, deadline: Instant) -> Result
             batch.delete(Table::Counter, None, REGISTRATION);
             vault.apply(batch)
         }
-        Err(error @ (Error::Refused(_) | Error::Usage(_))) => {
+        Err(Unregistered::ForGood(error)) => {
             vault::remove(home.folder());
             Err(error)
         }
-        Err(Error::Network(why)) => {
+        Err(Unregistered::NotNow(Error::Network(why))) => {
             Err(Error::Network(format!("{why}; your profile is kept, and `privity status` goes on with joining")))
         }
-        Err(error) => Err(error),
+        Err(Unregistered::NotNow(error)) => Err(error),
     }
 }
 
-async fn register(profile: &Profile, registration: Registration, deadline: Instant) -> Result<(), Error> {
+async fn register(profile: &Profile, registration: Registration, deadline: Instant) -> Result<(), Unregistered> {
     let dialer = Dialer {
         address: profile.address.clone(),
         pin: Pin::Key(profile.relay.clone()),
@@ -186,9 +203,16 @@ async fn register(profile: &Profile, registration: Registration, deadline: Insta
         link_key: profile.link_key.clone(),
     };
     let mut opened = dialer.open_until(deadline).await?;
-    let answer = opened.ask(1, Request::Register(Box::new(registration))).await;
+    let answer = opened.answer(1, Request::Register(Box::new(registration))).await;
     opened.close().await;
-    answer.map(|_| ())
+    match answer? {
+        Reply::Done => Ok(()),
+        Reply::Refused(refused @ (Refused::Invite { .. } | Refused::Handle { .. })) => {
+            Err(Unregistered::ForGood(refused.into()))
+        }
+        Reply::Refused(refused) => Err(Unregistered::NotNow(refused.into())),
+        _ => Err(Unregistered::NotNow(Error::Untrusted("the relay does not follow the protocol".to_owned()))),
+    }
 }
 
 async fn open_invite(opened: &mut Opened, invite: &Invite) -> Result<InviteView, Error> {
@@ -256,5 +280,72 @@ fn report(profile: &Profile, ready: bool, first: bool, json: bool) -> Result<(),
         out::line("You are ready. Next: privity, to chat.")
     } else {
         out::line("The person who invited you still has to be online once; then you can be added to matters.")
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use privity_protocol::invite::InviteSecret;
+
+    use super::*;
+    use crate::link::tests::{Says, StandIn};
+
+    fn view() -> InviteView {
+        InviteView { statement: None, name: None, chain: Vec::new() }
+    }
+
+    /// A profile whose registration was never answered.
+    pub(crate) fn begun(relay: &SecretKey, address: &str) -> (tempfile::TempDir, Vault) {
+        let relay = relay.public().unwrap();
+        let (address, secret) = (address.to_owned(), InviteSecret::random());
+        let invite = Invite { address, relay: relay.fingerprint(), organisation: None, secret };
+        let enrolment = Enrolment::new(invite, SecretKey::generate(), view(), None).unwrap();
+        let enrolled = enrolment.enrol(now(), relay, "Firm", "ada", "Ada", Role::Attorney);
+        let (profile, registration) = enrolled.unwrap();
+
+        let folder = tempfile::tempdir().unwrap();
+        let mut vault = Vault::create(folder.path(), b"passphrase", vault::KDF_MEMORY_MIB_MIN).unwrap();
+        let mut batch = Batch::default();
+        batch.put(Table::Profile, None, &[], &profile);
+        batch.put(Table::Counter, None, REGISTRATION, &registration);
+        vault.apply(batch).unwrap();
+        (folder, vault)
+    }
+
+    /// Finishes a registration against somebody with `key`, where the relay's is `relay`. How it ends, and whether a profile is left.
+    async fn finished(relay: &SecretKey, key: &SecretKey, says: Says) -> (Result<(), Error>, bool) {
+        let stand_in = StandIn::start(key, says);
+        let (folder, mut vault) = begun(relay, &stand_in.address);
+        let home = Home::new(Some(folder.path().to_owned()), None).unwrap();
+        let ended = finish(&home, &mut vault, Instant::now() + ANSWER).await;
+        (ended, home.is_joined())
+    }
+
+    #[tokio::test]
+    async fn only_the_relays_answer_to_the_registration_ends_a_profile() {
+        let (relay, impostor) = (SecretKey::generate(), SecretKey::generate());
+        let no = |what: &str| Refused::Invite { what: what.to_owned() };
+        let taken = Refused::Handle { what: "it is taken".to_owned() };
+        for refused in [no("it has expired"), taken] {
+            let (ended, left) = finished(&relay, &relay, Says::Yes(Reply::Refused(refused))).await;
+            assert!(matches!(ended, Err(Error::Refused(_))) && !left, "{ended:?}");
+        }
+        for (key, says) in [
+            (&relay, Says::Yes(Reply::Done)),
+            (&relay, Says::Yes(Reply::Refused(Refused::not_allowed("not now")))),
+            (&relay, Says::Yes(Reply::Refused(Refused::malformed("an id is in use")))),
+            (&relay, Says::Yes(Reply::Refused(Refused::Storage))),
+            (&relay, Says::No(no("it has expired"))),
+            (&relay, Says::No(Refused::not_allowed("not now"))),
+            (&relay, Says::No(Refused::Version)),
+            (&relay, Says::Garbled),
+            (&impostor, Says::No(no("it has expired"))),
+            (&impostor, Says::Yes(Reply::Refused(no("it has expired")))),
+        ] {
+            let is_done = matches!(says, Says::Yes(Reply::Done));
+            let (ended, left) = finished(&relay, key, says.clone()).await;
+            assert!(left, "{says:?}: {ended:?}");
+            assert_eq!(ended.is_ok(), is_done, "{says:?}: {ended:?}");
+        }
     }
 }

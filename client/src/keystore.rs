@@ -20,8 +20,14 @@ const ROOT_LEN: usize = 32;
 pub fn put(folder: &Path, root: &[u8], lasts: Duration) -> Result<(), Error> {
     let keep = || {
         let key = ring()?.add_key(&name(folder), root)?;
-        key.set_perms(KeyPermissionsBuilder::builder().posessor(Permission::ALL).user(Permission::ALL).build())?;
-        key.set_timeout(usize::try_from(lasts.as_secs()).unwrap_or(usize::MAX))
+        let limit = || {
+            key.set_perms(KeyPermissionsBuilder::builder().posessor(Permission::ALL).user(Permission::ALL).build())?;
+            key.set_timeout(usize::try_from(lasts.as_secs()).unwrap_or(usize::MAX))
+        };
+        limit().inspect_err(|_| {
+            // One that would not end by itself must not stay.
+            let _gone = key.invalidate().or_else(|_| key.revoke());
+        })
     };
     keep().map_err(|error: KeyError| {
         Error::Machine(format!("this system's key store does not work ({error:?}); use --passphrase-file instead"))

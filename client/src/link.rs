@@ -1,15 +1,16 @@
 //! The link's shell: connecting, the hello, and two tasks that carry frames.
 //!
-//! Invariant: nothing but a hello is sent before the relay has proved that it is the one pinned.
+//! Invariant: nothing is sent to another key than the pinned one, nothing but a hello before the relay has proved that it is the one
+//! pinned, and no answer is believed that it did not prove.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-use privity_protocol::error::Refused;
+use privity_protocol::error::{Error as ProtocolError, PeerMisbehaved, Refused};
 use privity_protocol::frame::{AdmittedBody, FromRelay, Reply, Request, ToRelay};
 use privity_protocol::ids::DeviceId;
 use privity_protocol::limits;
-use privity_protocol::link::{Opening, Pin};
+use privity_protocol::link::{Channel, Opening, Pin};
 use privity_protocol::suite::SecretKey;
 use privity_transport as transport;
 use quinn::{Connection, Endpoint, RecvStream, SendStream};
@@ -53,7 +54,8 @@ impl Dialer {
     /// Connects and shows the hello.
     ///
     /// # Errors
-    /// [`Error::Network`] if nobody answers, [`Error::Untrusted`] for another relay, [`Error::Refused`] if this one says no.
+    /// [`Error::Network`] if nobody answers, or the relay can't admit anybody now; [`Error::Untrusted`] for another relay;
+    /// [`Error::Refused`] if this one says no for good.
     pub async fn open(&self) -> Result<Opened, Error> {
         self.open_until(Instant::now() + ATTEMPT).await
     }
@@ -94,21 +96,54 @@ impl Dialer {
         endpoint.set_default_client_config(config);
         let connecting = endpoint.connect(peer, "privity").map_err(|error| self.unreachable(error))?;
         let connection = connecting.await.map_err(|error| self.unreachable(error))?;
-        let (mut send, mut receive) = connection.open_bi().await.map_err(|error| self.unreachable(error))?;
         let channel = transport::channel(&connection).map_err(|error| Error::Untrusted(error.to_string()))?;
+        self.recognise(&channel)?;
+        let (mut send, mut receive) = connection.open_bi().await.map_err(|error| self.unreachable(error))?;
         let agent = concat!("privity/", env!("CARGO_PKG_VERSION"));
         let (opening, hello) = Opening::hello(channel, self.pin.clone(), self.device, &self.link_key, agent)?;
         transport::write(&mut send, &hello).await.map_err(|error| self.unreachable(error))?;
-        match transport::read(&mut receive, limits::HELLO_MAX).await.map_err(|error| self.unreachable(error))? {
+        let answer = transport::read(&mut receive, limits::HELLO_MAX).await.map_err(|error| match error {
+            transport::TransportError::Malformed(_) => garbled(),
+            error => self.unreachable(error),
+        })?;
+        match answer {
             FromRelay::Admitted(admitted) => {
-                let admitted = opening.admitted(&admitted)?;
+                let admitted = opening.admitted(&admitted).map_err(|error| match error {
+                    ProtocolError::Malformed(_) => garbled(),
+                    error => error.into(),
+                })?;
                 Ok(Opened { endpoint, connection, send, receive, admitted })
             }
-            FromRelay::Refused(Refused::NotAllowed { what }) => {
-                Err(Error::Refused(format!("the relay refuses this device: {what}")))
+            FromRelay::Refused(refused) => Err(self.refused(refused)),
+            _ => Err(garbled()),
+        }
+    }
+
+    /// Whether the other end proved the key in the vault. With a fingerprint that shows only once it has answered the hello.
+    fn recognise(&self, channel: &Channel) -> Result<(), Error> {
+        match &self.pin {
+            Pin::Key(key) if key.ml_dsa() != channel.peer_ml_dsa => {
+                Err(PeerMisbehaved::WrongKey("the relay's key").into())
             }
-            FromRelay::Refused(refused) => Err(refused.into()),
-            _ => Err(Error::Untrusted("the relay does not follow the protocol".to_owned())),
+            _ => Ok(()),
+        }
+    }
+
+    /// What a refused link means: [`Error::Network`] where it is worth trying again, or nobody has proved to be the relay.
+    pub(crate) fn refused(&self, refused: Refused) -> Error {
+        match (&self.pin, refused) {
+            (Pin::Fingerprint(_), refused) => Error::Network(format!(
+                "something answers at {}, but does not prove to be your relay: {}",
+                self.address,
+                Error::from(refused)
+            )),
+            (Pin::Key(_), refused @ (Refused::Storage | Refused::Full { .. } | Refused::Slow { .. })) => {
+                Error::Network(format!("the relay at {} can't admit this device now: {refused}", self.address))
+            }
+            (Pin::Key(_), Refused::NotAllowed { what }) => {
+                Error::Refused(format!("the relay refuses this device: {what}"))
+            }
+            (Pin::Key(_), refused) => refused.into(),
         }
     }
 
@@ -123,6 +158,17 @@ impl Opened {
     /// # Errors
     /// [`Error::Network`] if the link ends; whatever the relay refuses.
     pub async fn ask(&mut self, id: u64, request: Request) -> Result<Reply, Error> {
+        match self.answer(id, request).await? {
+            Reply::Refused(refused) => Err(refused.into()),
+            reply => Ok(reply),
+        }
+    }
+
+    /// As [`Self::ask`], where a refusal is an answer.
+    ///
+    /// # Errors
+    /// [`Error::Network`] if the link ends.
+    pub async fn answer(&mut self, id: u64, request: Request) -> Result<Reply, Error> {
         let lost = |error: transport::TransportError| Error::Network(format!("the relay went away: {error}"));
         let asked = async {
             transport::write(&mut self.send, &ToRelay { id, request }).await?;
@@ -137,10 +183,7 @@ impl Opened {
         };
         let reply =
             timeout(ATTEMPT, asked).await.map_err(|_| Error::Network("the relay does not answer".to_owned()))?;
-        match reply.map_err(lost)? {
-            Reply::Refused(refused) => Err(refused.into()),
-            reply => Ok(reply),
-        }
+        reply.map_err(lost)
     }
 
     /// Ends the connection and waits until the relay knows.
@@ -170,6 +213,10 @@ impl Opened {
         });
         Live { endpoint, connection, to_relay, from_relay, tasks: [writer, reader] }
     }
+}
+
+fn garbled() -> Error {
+    Error::Untrusted("the relay does not follow the protocol".to_owned())
 }
 
 /// A link in use. Dropping it ends its tasks.
@@ -207,3 +254,7 @@ impl Drop for Live {
         }
     }
 }
+
+#[cfg(test)]
+#[path = "link/tests.rs"]
+pub(crate) mod tests;

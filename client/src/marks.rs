@@ -44,6 +44,20 @@ pub fn mark(session: &mut Session, matter: Option<MatterId>, cursor: u64) -> Res
     session.vault.apply(batch)
 }
 
+/// Remembers that everything after `from` and up to `to` was shown, of all matters.
+///
+/// # Errors
+/// [`Error::Machine`] if the vault fails.
+pub fn mark_from(session: &mut Session, from: u64, to: u64) -> Result<(), Error> {
+    let cursor = moved(shown(session, None)?, from, to);
+    mark(session, None, cursor)
+}
+
+/// Where a cursor goes once everything after `from` and up to `to` was shown: never over what was not.
+fn moved(cursor: u64, from: u64, to: u64) -> u64 {
+    if from <= cursor { cursor.max(to) } else { cursor }
+}
+
 /// How many texts of others were not shown yet in a matter; five hundred at most.
 ///
 /// # Errors
@@ -53,4 +67,19 @@ pub fn unread(session: &Session, matter: MatterId) -> Result<usize, Error> {
     let own = session.device.profile().person;
     let is_new = |record: &&Record| matches!(record.what, RecordBody::Text { .. }) && record.from != Some(own);
     Ok(records.iter().filter(is_new).count())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cursor_moves_only_over_what_was_shown_without_a_gap() {
+        assert_eq!(moved(3, 3, 5), 5, "from where it stands");
+        assert_eq!(moved(3, 0, 5), 5, "over what was shown before");
+        assert_eq!(moved(3, 0, 2), 3, "never back");
+        assert_eq!(moved(3, 4, 5), 3, "4 was not shown");
+        assert_eq!(moved(moved(3, 0, 2), 2, 7), 7, "page by page");
+        assert_eq!(moved(moved(3, 4, 5), 5, 7), 3, "page by page");
+    }
 }

@@ -332,7 +332,7 @@ impl Session {
             None => self.lost("the relay went away"),
             Some(FromRelay::Reply { id, reply }) => self.device.handle_reply(now(), id, reply),
             Some(FromRelay::Event(event)) => self.device.handle_event(now(), event),
-            Some(FromRelay::Refused(refused)) => return Err(refused.into()),
+            Some(FromRelay::Refused(refused)) => return self.connected(Err(self.dialer.refused(refused))),
             Some(_) => {}
         }
         Ok(())
@@ -346,5 +346,34 @@ impl Session {
         self.retry_at = Some(Instant::now() + self.pause + jitter);
         self.pause = (self.pause * 2).min(PAUSE_MAX);
         self.told.push_back(Told::Down(why.to_owned()));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use privity_protocol::error::Refused;
+    use privity_protocol::suite::SecretKey;
+
+    use super::*;
+    use crate::join::tests::begun;
+    use crate::link::tests::{Says, StandIn};
+
+    async fn first(relay: &SecretKey, key: &SecretKey, refused: Refused) -> Result<Told, Error> {
+        let stand_in = StandIn::start(key, Says::No(refused));
+        let (_folder, vault) = begun(relay, &stand_in.address);
+        Session::open(vault).unwrap().next(Instant::now() + Duration::from_secs(10)).await
+    }
+
+    #[tokio::test]
+    async fn a_relay_that_is_in_trouble_is_tried_again_and_one_that_says_no_is_not() {
+        let (relay, impostor) = (SecretKey::generate(), SecretKey::generate());
+        for refused in [Refused::Storage, Refused::Full { what: "the relay".to_owned() }] {
+            let told = first(&relay, &relay, refused).await;
+            assert!(matches!(told, Ok(Told::Down(_))), "{told:?}");
+        }
+        let told = first(&relay, &relay, Refused::not_allowed("revoked")).await;
+        assert!(matches!(told, Err(Error::Refused(_))), "{told:?}");
+        let told = first(&relay, &impostor, Refused::Storage).await;
+        assert!(matches!(told, Err(Error::Untrusted(_))), "{told:?}");
     }
 }

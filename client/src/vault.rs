@@ -24,6 +24,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, params};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
+use crate::keystore;
 
 /// The vault's file name inside the profile's folder.
 pub const FILE: &str = "vault.db";
@@ -87,6 +88,8 @@ impl Vault {
         let wrapping = stretch(passphrase, &salt, memory_mib, KDF_PASSES, KDF_LANES)?;
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         file.set_permissions(fs::Permissions::from_mode(0o600))?;
+        // What is unlocked under this folder's name belonged to another vault.
+        keystore::remove(folder);
         let connection = connect(&path)?;
         let root: Key = Zeroizing::new(suite::random());
         let sealed = suite::seal(&wrapping, &header_aad(memory_mib, KDF_PASSES, KDF_LANES), &*root)?;
@@ -423,6 +426,17 @@ mod tests {
         assert!(files.len() >= 3, "the write-ahead log is among them: {files:?}");
         for file in files {
             assert_eq!(mode(&file), 0o600, "{}", file.display());
+        }
+    }
+
+    #[test]
+    fn a_new_vault_is_not_opened_with_what_was_unlocked_before() {
+        let folder = tempfile::tempdir().unwrap();
+        // Some systems have no key store.
+        if keystore::put(folder.path(), &[7; 32], std::time::Duration::from_secs(60)).is_ok() {
+            assert!(keystore::get(folder.path()).is_some());
+            Vault::create(folder.path(), PASSPHRASE, KDF_MEMORY_MIB_MIN).unwrap();
+            assert!(keystore::get(folder.path()).is_none());
         }
     }
 

@@ -122,7 +122,7 @@ impl Run {
         }
     }
 
-    /// Prints records after `from` that were not shown before, or all of them, and remembers that they were.
+    /// Prints records after `from` that were not shown before, or all of them, and remembers that they were, up to a gap.
     fn print_new(&self, session: &mut Session, from: &mut u64, again: bool) -> Result<(), Error> {
         loop {
             let records = session.vault.records(None, *from, PAGE)?;
@@ -136,8 +136,8 @@ impl Run {
                     format!("{title:<24} {}", view::line(&session.device, record, now()))
                 })?;
             }
+            marks::mark_from(session, *from, last)?;
             *from = last;
-            marks::mark(session, None, last)?;
         }
     }
 
