@@ -64,6 +64,9 @@ pub struct NamedPerson {
     /// The name, to be held against the endorsement's commitment.
     #[n(1)]
     pub name: Name,
+    /// Whether the person chose it and nobody has confirmed it, as the sender knows.
+    #[n(2)]
+    pub self_stated: bool,
 }
 
 #[derive(Encode, Decode)]

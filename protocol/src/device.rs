@@ -29,7 +29,7 @@ pub mod state;
 #[cfg(test)]
 mod tests;
 
-pub use enrol::{Enrolment, first_organisation};
+pub use enrol::Enrolment;
 pub use people::NewPersonInvite;
 use state::{
     Batch, Counters, Intent, KnownPerson, MatterRow, OutItem, OwnCommit, OwnInvite, PendingPost, Profile, Recent,
@@ -167,6 +167,8 @@ struct Material {
     packages: Option<Vec<crate::frame::TakenKeyPackage>>,
     asked: bool,
     waits: bool,
+    /// When to ask again, while it waits.
+    again_at: Option<Timestamp>,
 }
 
 /// The endpoint machine.
@@ -273,7 +275,8 @@ impl Device {
             .rooms
             .iter()
             .filter(|(id, room)| room.wants_to_post() || self.posts.values().any(|post| post.matter == **id));
-        waiting.map(|(_, room)| room.not_before).filter(|at| *at > self.now).min()
+        let again = self.materials.values().filter_map(|material| material.again_at);
+        waiting.map(|(_, room)| room.not_before).chain(again).filter(|at| *at > self.now).min()
     }
 
     /// Who this device is.
@@ -467,6 +470,10 @@ impl Device {
 
     fn ask(&mut self, asked: Asked, request: Request) {
         let Some(link) = self.link.as_mut() else { return };
+        // A copy only reads: what it said would be said under keys that the other copy uses.
+        if link.copied && !matches!(asked, Asked::Subscribe(_) | Asked::Ack | Asked::People) {
+            return;
+        }
         let id = link.next;
         link.next = link.next.saturating_add(1);
         link.asked.insert(id, asked);

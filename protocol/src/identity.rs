@@ -12,7 +12,7 @@ use crate::cbor;
 use crate::error::{Error, Malformed, Misuse, PeerMisbehaved};
 use crate::ids::{DeviceId, PersonId, Timestamp};
 use crate::limits;
-use crate::suite::{self, Digest, Fingerprint, Label, PublicKey, SecretKey};
+use crate::suite::{self, Digest, Label, PublicKey, SecretKey};
 
 /// What a person is at this firm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -327,11 +327,6 @@ pub fn handle_skeleton(handle: &str) -> String {
         }
     }
     skeleton.replace("rn", "m").replace("vv", "w").replace("cl", "d")
-}
-
-/// The organisation's fingerprint, which invites pin and people keep on paper.
-pub fn organisation_fingerprint(key: &PublicKey) -> Fingerprint {
-    key.fingerprint()
 }
 
 #[cfg(test)]

@@ -15,10 +15,10 @@ use minicbor::{Decode, Encode};
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
 use crate::cbor;
-use crate::error::{Error, Malformed, Misuse, PeerMisbehaved};
+use crate::error::{Malformed, Misuse, PeerMisbehaved};
 use crate::identity::{Issuer, Name, Role};
 use crate::ids::{DeviceId, InviteId, PersonId, Timestamp, base32};
-use crate::suite::{self, Digest, Fingerprint, PublicKey};
+use crate::suite::{self, Digest, Fingerprint};
 
 const VERSION: u8 = 1;
 const SCHEME: &str = "privity://";
@@ -232,14 +232,6 @@ fn checksum(address: &str, payload: &[u8]) -> [u8; CHECKSUM_LEN] {
         *to = *from;
     }
     sum
-}
-
-/// Checks that a person's key is the one an endorsement or claim named.
-///
-/// # Errors
-/// [`PeerMisbehaved::WrongKey`] otherwise.
-pub fn check_person_key(key: &PublicKey, expected: &Digest) -> Result<(), Error> {
-    if key.digest() == *expected { Ok(()) } else { Err(PeerMisbehaved::WrongKey("the person's key").into()) }
 }
 
 #[cfg(test)]

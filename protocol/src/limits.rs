@@ -109,8 +109,5 @@ pub const WRITE_MS: u64 = 30_000;
 /// A device asks for nothing and hears nothing for this long: the link is dead, in milliseconds.
 pub const IDLE_MS: u64 = 60_000;
 
-/// Generations of one sender in one epoch before sending waits for a Commit (mls-rs tolerates 1,024 skipped).
-pub const GENERATIONS_MAX: u32 = 900;
-
 /// Text messages waiting in one matter's outbox.
 pub const OUTBOX_MAX: usize = 10_000;

@@ -21,6 +21,7 @@ use mls_rs::extension::recommended::LastResortKeyPackageExt;
 use mls_rs::group::{CommitEffect, CommitSecrets, ContentType, ReceivedMessage, Roster};
 use mls_rs::identity::SigningIdentity;
 use mls_rs::identity::basic::BasicCredential;
+use mls_rs::mls_rs_codec::{MlsDecode, byte_vec};
 use mls_rs::time::MlsTime;
 use mls_rs::{
     CipherSuite, Client, Extension, ExtensionList, Group, GroupStateStorage, KeyPackageStorage, MlsMessage,
@@ -125,6 +126,24 @@ pub struct Seen {
     pub bundle: Option<Digest>,
 }
 
+impl Seen {
+    /// What a PrivateMessage carries in the clear (RFC 9420, section 6.3): authenticated only once the message was opened.
+    ///
+    /// # Errors
+    /// [`Malformed`] if it is no PrivateMessage with a [`Seen`].
+    pub fn of_message(payload: &[u8]) -> Result<Self, Malformed> {
+        let malformed = |_| Malformed::Cbor("MLS message");
+        let mut reader = payload;
+        let _version = u16::mls_decode(&mut reader).map_err(malformed)?;
+        let _wire_format = u16::mls_decode(&mut reader).map_err(malformed)?;
+        let _group = byte_vec::mls_decode::<Vec<u8>>(&mut reader).map_err(malformed)?;
+        let _epoch = u64::mls_decode(&mut reader).map_err(malformed)?;
+        let _content_type = u8::mls_decode(&mut reader).map_err(malformed)?;
+        let data: Vec<u8> = byte_vec::mls_decode(&mut reader).map_err(malformed)?;
+        cbor::decode(&data, "message's position")
+    }
+}
+
 /// The MLS credential: small, and it never changes under a leaf.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
 #[cbor(array)]
@@ -156,7 +175,7 @@ pub struct Companion {
     /// The members.
     #[n(0)]
     pub bundle: Bundle,
-    /// The position of the fence before the Commit that added the newcomer, as its author read it.
+    /// The last position that the author of the Commit had read: the newcomer's start lies after it.
     #[n(1)]
     pub seen: Position,
 }

@@ -26,6 +26,10 @@ impl Device {
     pub(super) fn subscribed(&mut self, now: Timestamp, mailbox: MailboxId, reply: Reply) {
         match reply {
             Reply::Subscribed { start, head } => {
+                if mailbox == self.profile.inbox && start != self.inbox {
+                    self.deliver(Notice::Problem(PeerMisbehaved::Fork { seq: self.inbox.seq }.into()));
+                    return;
+                }
                 let matter = self.room_of(mailbox);
                 let stage = matter.and_then(|id| self.rooms.get(&id)).map(|room| room.row.stage);
                 if let Some(matter) = matter.filter(|_| stage == Some(Stage::Open))
@@ -133,29 +137,20 @@ impl Device {
     }
 
     /// Joins the matter that a Welcome leads into, if everyone in it is vouched for by the organisation.
-    fn welcome(&mut self, now: Timestamp, welcome: &[u8]) -> Result<(), Error> {
+    pub(super) fn welcome(&mut self, now: Timestamp, welcome: &[u8]) -> Result<(), Error> {
         let before = self.key_packages.references();
         let (group, companion) = Matter::join(&self.me, &self.key_packages, welcome)?;
-        let matter = group.id()?;
-        if self.rooms.get(&matter).is_some_and(|room| room.row.stage != Stage::Removed) {
-            return Err(PeerMisbehaved::Mismatch("a Welcome to a matter this device is in").into());
-        }
-        let context = group.context()?;
-        for participant in &context.people {
-            if participant.person != self.profile.person {
-                let chain = assemble(&companion.bundle.identities, participant.person);
-                let verified = verify_chain(&chain, &self.profile.organisation)?;
-                if verified.person_key.digest() != participant.person_key {
-                    return Err(PeerMisbehaved::WrongKey("a participant's key").into());
-                }
-            }
-        }
-        self.learn(&companion.bundle);
+        // It is used up, whatever comes of the Welcome.
         for reference in before {
             if !self.key_packages.references().contains(&reference) {
                 self.batch.delete(Table::KeyPackage, None, &reference);
             }
         }
+        let matter = group.id()?;
+        let context = group.context()?;
+        self.check_welcome(matter, &group, &context, &companion.bundle)?;
+        self.learn(&companion.bundle);
+        self.forget_room(matter);
         let start = Position::start(context.mailbox);
         let row = MatterRow {
             mailbox: context.mailbox,
@@ -175,6 +170,56 @@ impl Device {
         Ok(())
     }
 
+    /// A Welcome leads only into a matter that is new here, in a mailbox that is no other's, and every listed person is who the
+    /// organisation's chain says, in that role, and has a leaf.
+    fn check_welcome(
+        &self,
+        matter: MatterId,
+        group: &Matter,
+        context: &MatterContext,
+        bundle: &Bundle,
+    ) -> Result<(), Error> {
+        let known = self.rooms.get(&matter).is_some_and(|room| room.row.stage != Stage::Removed);
+        let taken = self.room_of(context.mailbox).is_some_and(|other| other != matter);
+        if known || taken || context.mailbox == self.profile.inbox {
+            return Err(PeerMisbehaved::Mismatch("a Welcome to a matter this device is in").into());
+        }
+        let members = group.members();
+        let own = self.profile.person;
+        if context.participant(own).is_none_or(|listed| listed.role != self.profile.role) {
+            return Err(PeerMisbehaved::Mismatch("a Welcome's list of people").into());
+        }
+        for participant in &context.people {
+            if !members.iter().any(|member| member.credential.person == participant.person) {
+                return Err(PeerMisbehaved::Mismatch("a Welcome's list of people").into());
+            }
+            if participant.person == own {
+                continue;
+            }
+            let chain = assemble(&bundle.identities, participant.person);
+            let verified = verify_chain(&chain, &self.profile.organisation)?;
+            if verified.person_key.digest() != participant.person_key {
+                return Err(PeerMisbehaved::WrongKey("a participant's key").into());
+            }
+            if verified.endorsement.role != participant.role {
+                return Err(PeerMisbehaved::Role("a participant's place").into());
+            }
+        }
+        Ok(())
+    }
+
+    /// What a matter that this device was removed from left behind, when it is added again; its history stays.
+    fn forget_room(&mut self, matter: MatterId) {
+        let Some(old) = self.rooms.remove(&matter) else { return };
+        for number in old.outbox.into_keys() {
+            self.batch.delete(Table::Outbox, Some(matter), &number.to_be_bytes());
+        }
+        for seq in old.recent.into_keys() {
+            let slot = seq.checked_rem(RECENT).unwrap_or_default();
+            self.batch.delete(Table::Recent, Some(matter), &slot.to_be_bytes());
+        }
+    }
+
     fn matter_entry(&mut self, now: Timestamp, matter: MatterId, entry: &Entry) {
         let Some(room) = self.rooms.get_mut(&matter) else { return };
         let next = room.row.position.seq.saturating_add(1);
@@ -189,6 +234,11 @@ impl Device {
             EntryBody::Envelope(bytes) => self.apply(now, matter, position, entry.fence, &digest, &bytes.0),
             EntryBody::Expired(_) => {
                 self.record(now, matter, entry.seq, None, now, RecordBody::Gap);
+                if entry.fence {
+                    // A Commit that was never read: what this device would say next, nobody could open.
+                    self.close(matter, Stage::OutOfStep);
+                    return;
+                }
                 Ok(None)
             }
         };
@@ -255,7 +305,8 @@ impl Device {
         let Some(room) = self.rooms.get_mut(&matter) else { return Ok(None) };
         if let Some(bundle) = room.commits.values().find_map(|commit| commit.bundle.as_ref().filter(|b| b.0 == *digest))
         {
-            room.row.bundles.push(HeldBundle { digest: *digest, device, bundle: bundle.1.clone() });
+            let bundle = bundle.1.clone();
+            room.hold(HeldBundle { digest: *digest, device, bundle });
             return Ok(Some((own, crate::ids::MessageId::new([0; 16]))));
         }
         let Some(number) = room.outbox.iter().find(|(_, item)| item.digest == Some(*digest)).map(|(n, _)| *n) else {
@@ -312,7 +363,7 @@ impl Device {
             }
             Body::Bundle(bundle) => {
                 if let Some(room) = self.rooms.get_mut(&matter) {
-                    room.row.bundles.push(HeldBundle { digest: *digest, device, bundle });
+                    room.hold(HeldBundle { digest: *digest, device, bundle });
                 }
             }
             Body::Unknown { .. } => self.record(now, matter, seq, from, content.sent_at, RecordBody::Unknown),
@@ -334,9 +385,10 @@ impl Device {
         let applied = match &own {
             Some(own) => self.group(matter)?.apply_own(&own.secrets, own.epoch)?,
             None => {
-                let identities: Vec<Identity> =
-                    bundles.iter().flat_map(|held| held.bundle.identities.iter().cloned()).collect();
-                let certificates = Certificates::of(&identities)?;
+                // Only the bundle that the Commit itself names: nobody else's can make it void.
+                let named = Seen::of_message(payload)?.bundle;
+                let held = bundles.iter().find(|held| Some(held.digest) == named);
+                let certificates = Certificates::of(held.map_or(&[][..], |held| &held.bundle.identities))?;
                 self.group(matter)?.apply(payload, certificates)?
             }
         };
@@ -429,7 +481,10 @@ impl Device {
     pub(super) fn close(&mut self, matter: MatterId, stage: Stage) {
         let Some(room) = self.rooms.get_mut(&matter) else { return };
         room.row.stage = stage;
-        let why = Refused::not_allowed("you are no longer in this matter");
+        let why = Refused::not_allowed(match stage {
+            Stage::Removed => "you are no longer in this matter",
+            _ => "this matter has stopped on this device",
+        });
         for number in std::mem::take(&mut room.intents).into_keys() {
             self.batch.delete(Table::Intent, Some(matter), &number.to_be_bytes());
         }
@@ -454,11 +509,19 @@ impl Device {
         for identity in &bundle.identities {
             let chain = assemble(&bundle.identities, identity.person);
             let Ok(verified) = verify_chain(&chain, &self.profile.organisation) else { continue };
-            let Endorsement { handle, role, name: commitment, .. } = verified.endorsement;
+            let Endorsement { handle, role, name: commitment, from, .. } = verified.endorsement;
             let named = bundle.names.iter().find(|named| named.person == identity.person);
             let told = named.map(|named| named.name.clone()).filter(|name| name.commitment() == commitment);
             let known = self.people.get(&identity.person);
-            let self_stated = known.is_some_and(|known| known.self_stated);
+            let newer = known.and_then(|known| known.chain.first()).is_some_and(|known| {
+                let said: Result<Endorsement, _> = known.endorsement.unverified("endorsement");
+                said.is_ok_and(|said| said.from > from)
+            });
+            if newer {
+                continue;
+            }
+            let kept = known.filter(|known| known.name.is_some()).map(|known| known.self_stated);
+            let self_stated = kept.or(named.map(|named| named.self_stated)).unwrap_or(true);
             let name = told
                 .or_else(|| known.and_then(|known| known.name.clone()).filter(|name| name.commitment() == commitment));
             self.know(identity.person, KnownPerson { handle, role, name, self_stated, chain });
@@ -535,6 +598,12 @@ impl Room {
             Some(group) => Ok(group),
             empty => Ok(empty.insert(Matter::load(me, packages, matter, self.state.clone())?)),
         }
+    }
+
+    /// Keeps a bundle for its Commit: the newest of each device, so that nobody fills this device's memory.
+    fn hold(&mut self, bundle: HeldBundle) {
+        self.row.bundles.retain(|held| held.device != bundle.device);
+        self.row.bundles.push(bundle);
     }
 
     /// Whether somebody says to have read what this device read differently, or what is not there yet.

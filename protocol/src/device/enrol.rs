@@ -28,11 +28,6 @@ pub struct Enrolment {
     given: Option<Name>,
 }
 
-/// The private key of a new organisation.
-pub fn first_organisation() -> SecretKey {
-    SecretKey::generate()
-}
-
 impl Enrolment {
     /// Holds what the relay showed against what the invite's URL pins.
     ///
@@ -123,9 +118,9 @@ impl Enrolment {
         role: Role,
     ) -> Result<(Profile, Registration), Error> {
         self.check(firm, handle, role)?;
-        let name = match &self.given {
-            Some(given) if given.name == name.trim() => given.clone(),
-            _ => Name::new(name)?,
+        let (name, self_stated) = match &self.given {
+            Some(given) if given.name == name.trim() => (given.clone(), false),
+            _ => (Name::new(name)?, !self.is_first()),
         };
         let (person, device, inbox) = (PersonId::random(), DeviceId::random(), MailboxId::random());
         let (person_key, mls_key) = (SecretKey::generate(), SecretKey::generate());
@@ -197,6 +192,7 @@ impl Enrolment {
             idem_key: suite::random(),
             inbox,
             firm: firm.to_owned(),
+            self_stated,
         };
         Ok((profile, registration))
     }
@@ -222,7 +218,7 @@ impl Enrolment {
 
 /// A new organisation, whose key endorses its first registrar.
 fn found(registrar: &Endorsement) -> Result<(SecretKey, Founding), Error> {
-    let key = first_organisation();
+    let key = SecretKey::generate();
     let endorsement = Signed::make(Label::Endorsement, &key, registrar)?;
     let founding = Founding { key: key.public()?, endorsement };
     Ok((key, founding))

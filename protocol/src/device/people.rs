@@ -9,7 +9,7 @@
 use crate::device::enrol::identity_of;
 use crate::device::state::{Counters, KnownPerson, OwnInvite, Table};
 use crate::device::{Asked, Device, Notice};
-use crate::error::{Error, PeerMisbehaved, Refused};
+use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{Blob, NewInvite, Registration, Reply, Request};
 use crate::identity::{
     DeviceCertificate, Endorsement, Issuer, Name, Role, Signed, check_handle, may_endorse, verify_chain,
@@ -37,6 +37,9 @@ impl Device {
     /// # Errors
     /// [`Refused::NotAllowed`] where this person's role may not; [`crate::error::Malformed`] for a bad handle or name.
     pub fn invite(&mut self, now: Timestamp, wanted: &NewPersonInvite) -> Result<Invite, Error> {
+        if self.link.as_ref().is_some_and(|link| link.copied) {
+            return Err(Misuse::Busy("this profile was copied: another copy of it is in use").into());
+        }
         if !may_endorse(self.profile.role, self.profile.registrar, wanted.role) {
             let (own, other) = (self.profile.role.word(), wanted.role.word());
             let who = if self.profile.role.manages() { "a registrar" } else { "your attorney" };
@@ -131,7 +134,8 @@ impl Device {
                     let known = self.people.get(&person);
                     let kept = known.and_then(|known| known.name.clone()).filter(|n| n.commitment() == said.name);
                     let name = if own { Some(self.profile.name.clone()) } else { kept };
-                    let self_stated = known.is_some_and(|known| known.self_stated);
+                    let self_stated =
+                        if own { self.profile.self_stated } else { known.is_none_or(|known| known.self_stated) };
                     let known =
                         KnownPerson { handle: said.handle, role: said.role, name, self_stated, chain: chain.clone() };
                     self.know(person, known);
@@ -149,6 +153,9 @@ impl Device {
 
     pub(super) fn key_packages_came(&mut self, person: PersonId, reply: Reply) {
         match reply {
+            Reply::KeyPackages { packages } if packages.is_empty() => {
+                self.material_failed(person, Refused::not_found("a key package of that person").into());
+            }
             Reply::KeyPackages { packages } => {
                 if let Some(material) = self.materials.get_mut(&person) {
                     material.packages = Some(packages);
@@ -299,7 +306,7 @@ impl Device {
         }
     }
 
-    fn new_key_package(&mut self, last_resort: bool) -> Result<Blob, Error> {
+    pub(super) fn new_key_package(&mut self, last_resort: bool) -> Result<Blob, Error> {
         let (message, reference, secret) = key_package(&self.me, &self.key_packages, last_resort)?;
         self.batch.put_bytes(Table::KeyPackage, None, &reference, secret);
         Ok(Blob(message))

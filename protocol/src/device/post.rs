@@ -25,6 +25,8 @@ use crate::suite::Digest;
 
 /// How long to wait before trying again what the relay could not store or had no room for.
 const AGAIN_MS: u64 = 5_000;
+/// How long to wait before asking again about somebody who was not ready.
+const NOT_READY_MS: u64 = 15_000;
 
 impl Device {
     /// Opens a matter. It is at the relay once [`Notice::Opened`] comes.
@@ -161,6 +163,7 @@ impl Device {
 
     /// Posts whatever can be posted now.
     pub(super) fn pump(&mut self, now: Timestamp) {
+        self.ask_again(now);
         let Some(link) = self.link.as_ref().filter(|link| link.caught_up && !link.copied) else { return };
         // Nothing is posted to a mailbox that this link does not read.
         let matters: Vec<MatterId> = self
@@ -182,6 +185,16 @@ impl Device {
             }
         }
         self.send_posts(now);
+    }
+
+    /// People who were not ready are asked about again after a while: nobody tells this device when they are.
+    fn ask_again(&mut self, now: Timestamp) {
+        for material in self.materials.values_mut().filter(|material| material.waits) {
+            let at = *material.again_at.get_or_insert(now.plus_ms(NOT_READY_MS));
+            if at <= now {
+                *material = Material::default();
+            }
+        }
     }
 
     /// After an error, only what was saved counts.
@@ -225,7 +238,7 @@ impl Device {
     }
 
     /// Seals a content; the new state is in the batch that the Post will be in.
-    fn sealed(&mut self, matter: MatterId, content: &[u8], seen: &Seen) -> Result<Part, Error> {
+    pub(super) fn sealed(&mut self, matter: MatterId, content: &[u8], seen: &Seen) -> Result<Part, Error> {
         let padded = envelope::pad(content)?;
         let sealed = self.group(matter)?.seal(&padded, seen)?;
         self.save_state(matter);
@@ -297,8 +310,11 @@ impl Device {
         let numbers = wanted.intents.clone();
         if let Err(why) = self.commit_post(matter, &row, wanted) {
             // What the rules or the library refuse now they refuse again: it is told, and blocks nothing else.
+            // A removal does not fail with an addition beside it: it is tried again alone.
             self.drop_group(matter);
-            for number in numbers {
+            let adds = |number: &u64| intents.get(number).is_some_and(|intent| intent.add);
+            let adding = numbers.iter().any(adds);
+            for number in numbers.into_iter().filter(|number| !adding || adds(number)) {
                 self.not_done(matter, number, why.clone());
             }
             return Ok(false);
@@ -363,6 +379,10 @@ impl Device {
                 });
             }
         }
+        // A key package goes into one Welcome: another matter asks for its own.
+        for participant in &wanted.participants {
+            self.materials.remove(&participant.person);
+        }
         let own = OwnCommit { epoch: built.epoch, secrets: built.secrets.to_vec(), intents: wanted.intents, bundle };
         self.batch.put(Table::Commit, Some(matter), digest.as_bytes(), &own);
         if let Some(room) = self.rooms.get_mut(&matter) {
@@ -384,8 +404,8 @@ impl Device {
                     bundle.identities.push(identity.clone());
                 }
             }
-            if let Some(KnownPerson { name: Some(name), .. }) = known {
-                bundle.names.push(NamedPerson { person, name: name.clone() });
+            if let Some(KnownPerson { name: Some(name), self_stated, .. }) = known {
+                bundle.names.push(NamedPerson { person, name: name.clone(), self_stated: *self_stated });
             }
         }
         bundle
@@ -442,34 +462,38 @@ impl Device {
 
     fn refused(&mut self, now: Timestamp, idem: u64, post: &PendingPost, refused: Refused) {
         let matter = post.matter;
-        let transient = match &refused {
-            Refused::Slow { after_ms } => Some(*after_ms),
-            Refused::Storage | Refused::Full { .. } => Some(AGAIN_MS),
-            Refused::Stale { .. } | Refused::Unknown => Some(0),
-            _ => None,
-        };
-        self.drop_post(idem);
-        if let (Some(wait), Some(room)) = (transient, self.rooms.get_mut(&matter)) {
-            room.not_before = now.plus_ms(wait);
-            if let Refused::Stale { latest } = refused {
-                room.read_first = latest;
+        // Not now: the same bytes under the same idem go out again, so that whatever the relay did is done once.
+        if let Refused::Slow { .. } | Refused::Storage = refused {
+            let wait = if let Refused::Slow { after_ms } = refused { after_ms } else { AGAIN_MS };
+            if let Some(room) = self.rooms.get_mut(&matter) {
+                room.not_before = now.plus_ms(wait);
             }
+            if let Some(link) = self.link.as_mut() {
+                link.sent.remove(&idem);
+            }
+            if refused == Refused::Storage {
+                self.deliver(Notice::Problem(refused.into()));
+            }
+            return;
+        }
+        let again = matches!(refused, Refused::Stale { .. } | Refused::Unknown);
+        self.drop_post(idem);
+        if let (Refused::Stale { latest }, Some(room)) = (&refused, self.rooms.get_mut(&matter)) {
+            room.read_first = *latest;
         }
         match post.purpose {
-            Purpose::Open => match transient {
-                Some(_) => self.new_post(post.clone()),
-                None => {
-                    self.rooms.remove(&matter);
-                    self.batch.delete(Table::Matter, None, matter.as_bytes());
-                    self.batch.delete(Table::Group, Some(matter), &[]);
-                    self.deliver(Notice::NotOpened(matter, refused));
-                }
-            },
+            Purpose::Open if again => self.new_post(post.clone()),
+            Purpose::Open => {
+                self.rooms.remove(&matter);
+                self.batch.delete(Table::Matter, None, matter.as_bytes());
+                self.batch.delete(Table::Group, Some(matter), &[]);
+                self.deliver(Notice::NotOpened(matter, refused));
+            }
             Purpose::Text(number) => {
                 let Some(item) = self.rooms.get(&matter).and_then(|room| room.outbox.get(&number)).cloned() else {
                     return;
                 };
-                let failed = transient.is_none().then(|| refused.to_string());
+                let failed = (!again).then(|| refused.to_string());
                 if failed.is_some() {
                     self.deliver(Notice::Unsendable { matter, id: item.id, why: refused });
                 }
@@ -484,7 +508,7 @@ impl Device {
                     .unwrap_or_default();
                 // Key packages are used once, even by a Commit that was refused.
                 self.materials.clear();
-                if transient.is_none() {
+                if !again {
                     for number in intents {
                         self.not_done(matter, number, refused.clone().into());
                     }

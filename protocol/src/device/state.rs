@@ -175,6 +175,10 @@ pub struct Profile {
     /// The firm, as its relay names it.
     #[n(16)]
     pub firm: String,
+    /// Whether the person chose the name: nobody who invited them gave it.
+    #[n(17)]
+    #[cbor(default)]
+    pub self_stated: bool,
 }
 
 /// How far a matter has come.
@@ -197,6 +201,9 @@ pub enum Stage {
     /// The relay showed two histories: stopped, kept as proof.
     #[n(4)]
     Forked,
+    /// A Commit can't be read any more: nothing is said here until this device is added again.
+    #[n(5)]
+    OutOfStep,
 }
 
 /// A matter beside its MLS state.

@@ -1,9 +1,11 @@
 //! The endpoint machine against a relay in memory: what several devices agree on, and what survives crashes, races and lies.
 
-use super::state::{RecordBody, Snapshot, Stage, Table};
+use super::state::{PendingPost, Purpose, RecordBody, Snapshot, Stage, Table};
 use super::*;
+use crate::content::{Body, Bundle, Content};
 use crate::frame::EntryBody;
 use crate::identity::{DeviceCertificate, Role, Signed};
+use crate::matter::{MatterContext, Participant, Seen};
 use crate::suite::{Label, SecretKey};
 
 mod world;
@@ -450,8 +452,7 @@ fn a_relay_that_goes_back_on_a_position_stops_the_matter_and_no_other() {
 #[test]
 fn a_refusal_that_passes_is_tried_again_at_the_deadline_and_not_before() {
     let slow = Refused::Slow { after_ms: 700 };
-    let full = Refused::Full { what: "something".to_owned() };
-    for refused in [slow, full, Refused::Storage] {
+    for refused in [slow, Refused::Storage] {
         let mut world = World::office();
         let before = world.relay.posts;
         world.relay.refuse.push_back(refused.clone());
@@ -492,8 +493,127 @@ fn a_deadline_is_never_in_the_past() {
     world.run();
     world.wait(ADA);
     world.agree(matter, &[ADA], &["one"]);
-    assert_eq!(world.nodes[ADA].device.intents(matter).len(), 1, "what waits for a person waits for no time");
+    assert_eq!(world.nodes[ADA].device.intents(matter).len(), 1);
+    for _ in 0..3 {
+        // What waits for a person is asked about again after a while; `wait` checks that the while lies ahead.
+        world.wait(ADA);
+    }
+}
+
+/// A Commit refused because an inbox was full was built again every few seconds, each time with new key packages, and kept every
+/// text of the matter waiting behind it.
+#[test]
+fn an_addition_refused_for_want_of_room_is_told_and_holds_up_no_text() {
+    let mut world = World::office();
+    let matter = world.matter(&[]);
+    world.relay.refuse.push_back(Refused::Full { what: "that inbox".to_owned() });
+    world.add(ADA, matter, DAN);
+    world.say(ADA, matter, "one");
+    world.run();
+    assert_eq!(world.told(ADA, |notice| matches!(notice, Notice::NotDone { .. })), 1);
+    world.agree(matter, &[ADA], &["one"]);
     assert_eq!(world.nodes[ADA].device.deadline(), None);
+}
+
+/// The same key package once went into two Welcomes: the second led nowhere, and nobody was told.
+#[test]
+fn somebody_whom_two_matters_wait_for_is_added_to_both() {
+    let mut world = World::office();
+    let (one, two) = (world.matter(&[]), world.matter(&[]));
+    world.relay.altered = Some(|registration| registration.handle = "other".to_owned());
+    let fay = world.join(BOB, "fay", Role::Client);
+    world.relay.altered = None;
+    world.add(ADA, one, fay);
+    world.add(ADA, two, fay);
+    world.settle();
+    world.nodes[BOB].crash();
+    world.settle();
+    // Nobody tells Ada's device, which stays connected, that Fay is ready now: it asks again by itself.
+    world.wait(ADA);
+    world.settle();
+    for (matter, text) in [(one, "in one"), (two, "in two")] {
+        world.say(ADA, matter, text);
+        world.settle();
+        world.agree(matter, &[ADA, fay], &[text]);
+    }
+}
+
+/// A client's bundle with a broken certificate kept everybody but its author from applying the attorney's next Commit: the matter was
+/// split for good.
+#[test]
+fn a_members_broken_bundle_makes_nobody_elses_commit_void() {
+    let mut world = World::office();
+    let matter = world.matter(&[BOB, DAN, EVE]);
+    let now = world.now;
+    let device = &mut world.nodes[EVE].device;
+    let mut identity = device.people.values().find_map(|known| known.chain.first()).unwrap().clone();
+    identity.certificates[0].signature[0] ^= 1;
+    let bundle = Bundle { identities: vec![identity], names: Vec::new() };
+    let content = Content { id: MessageId::random(), sent_at: now, body: Body::Bundle(bundle) }.encode();
+    let seen = Seen { position: device.rooms[&matter].row.position, roster: None, bundle: None };
+    let part = device.sealed(matter, &content, &seen).unwrap();
+    device.new_post(PendingPost { parts: vec![part], matter, purpose: Purpose::Text(u64::MAX) });
+    device.settle(now);
+    world.settle();
+
+    world.remove(ADA, matter, EVE);
+    world.settle();
+    assert_eq!(stage(&world, EVE, matter), Stage::Removed);
+    world.say(ADA, matter, "after");
+    world.settle();
+    world.agree(matter, &[ADA, BOB, DAN], &["after"]);
+}
+
+/// A member's own group, whose context named the mailbox of a matter that its victim was in, once stopped that matter for ever.
+#[test]
+fn a_welcome_into_another_matters_mailbox_or_under_a_false_role_is_refused() {
+    let mut world = World::office();
+    let matter = world.matter(&[DAN, EVE]);
+    let now = world.now;
+    let (shared, inbox) = {
+        let device = &world.nodes[DAN].device;
+        (device.matter(matter).unwrap().mailbox, device.profile().inbox)
+    };
+    let honest = MailboxId::random();
+    for (mailbox, role, good) in [
+        (shared, Role::Client, false),
+        (inbox, Role::Client, false),
+        (honest, Role::Attorney, false),
+        (honest, Role::Client, true),
+    ] {
+        let package = world.nodes[DAN].device.new_key_package(false).unwrap().0;
+        let victim = &world.nodes[DAN].device;
+        let listed = |device: &Device, role| Participant {
+            person: device.profile.person,
+            role,
+            person_key: device.own_person_key().unwrap(),
+        };
+        let eve = &world.nodes[EVE].device;
+        let mut people = vec![listed(eve, role), listed(victim, Role::Client)];
+        people.sort();
+        let alone = MatterContext {
+            rules: crate::matter::RULES,
+            mailbox,
+            title: "A trap".to_owned(),
+            orders: [0; 48],
+            people: vec![listed(eve, Role::Attorney)],
+        };
+        let mut group = Matter::create(&eve.me, &eve.key_packages, MatterId::random(), &alone).unwrap();
+        let chains = [eve, victim].map(|device| device.people[&device.profile.person].chain.clone());
+        let bundle = Bundle { identities: chains.concat(), names: Vec::new() };
+        let certificates = crate::matter::Certificates::of(&bundle.identities[..]).unwrap();
+        let seen = Seen { position: Position::start(mailbox), roster: None, bundle: None };
+        let change = crate::matter::Change {
+            add: vec![package],
+            remove: Vec::new(),
+            context: Some(MatterContext { people, ..alone }),
+            companion: Some(crate::matter::Companion { bundle, seen: seen.position }),
+        };
+        let built = group.build(change, &seen, certificates).unwrap();
+        let joined = world.nodes[DAN].device.welcome(now, &built.welcome.unwrap());
+        assert_eq!(joined.is_ok(), good, "{mailbox} {role:?}: {joined:?}");
+    }
+    assert_eq!(stage(&world, DAN, matter), Stage::Open);
 }
 
 #[test]

@@ -71,7 +71,8 @@ fn seen() -> Seen {
 fn add(matter: &mut Matter, everyone: &[&Person], newcomer: &Person) -> Result<Built, Error> {
     let (package, _, _) = key_package(&newcomer.me, &newcomer.packages, false).unwrap();
     let identities: Vec<Identity> = everyone.iter().map(|person| person.identity.clone()).collect();
-    let names = vec![NamedPerson { person: newcomer.identity.person, name: Name::new("N").unwrap() }];
+    let names =
+        vec![NamedPerson { person: newcomer.identity.person, name: Name::new("N").unwrap(), self_stated: true }];
     let bundle = Bundle { identities, names };
     let certificates = Certificates::of(&bundle.identities).unwrap();
     let change = Change {

@@ -335,6 +335,7 @@ impl<'a> Source<'a> {
                 names: self.list(|source| NamedPerson {
                     person: PersonId::new(source.array()),
                     name: Name { name: source.text(), salt: source.array() },
+                    self_stated: source.flag(),
                 }),
             }),
             _ => Body::Unknown { kind: 1000 + u32::from(self.byte()) },
