@@ -10,8 +10,8 @@ use std::path::Path;
 
 use privity_protocol::ids::Timestamp;
 use privity_server::config::{self, Config, ConfigError};
-use privity_server::store::Read;
 use privity_server::store::sqlite::Sqlite;
+use privity_server::store::{Read, StoreError};
 use privity_server::{RelayError, clock};
 
 /// Below this, the disk counts as nearly full.
@@ -25,11 +25,8 @@ pub(crate) fn check(data: &Path) -> Result<(), RelayError> {
     let key = key.public().map_err(|_| RelayError::System("the relay's key does not load".to_owned()))?;
     println!("relay key      {}", key.fingerprint());
     let store = Sqlite::open(data)?;
-    let founded = store.organisation()?.is_some();
-    println!(
-        "database       ok; {}",
-        if founded { "the organisation is founded" } else { "the first invite is unused" }
-    );
+    let now = clock::now();
+    println!("database       ok; {}", founding(&store, now)?);
     disk(data)?;
     match UdpSocket::bind(config.listen) {
         Ok(_) => println!("port           ok: UDP {} is free", config.listen),
@@ -38,12 +35,22 @@ pub(crate) fn check(data: &Path) -> Result<(), RelayError> {
         }
         Err(error) => return Err(RelayError::Listen { listen: config.listen, error }),
     }
-    let now = clock::now();
     let doubt = if now < CLOCK_LOWEST { "; that is wrong, set it before you start the relay" } else { "" };
     println!("clock          {}{doubt}; compare it with one you trust", utc(now));
     println!("firewall       let UDP port {} in, from everywhere your people are; no TCP", config.listen.port());
     println!("invites carry  {}", config.public);
     Ok(())
+}
+
+/// How far the organisation has come.
+fn founding(store: &Sqlite, now: Timestamp) -> Result<String, StoreError> {
+    if store.organisation()?.is_some() {
+        return Ok("the organisation is founded".to_owned());
+    }
+    Ok(match store.first_invite_expires()? {
+        Some(expires) if expires > now => format!("the first invite is unused, and good until {}", utc(expires)),
+        _ => "the first invite has expired unused; `privity-relay invite` makes another".to_owned(),
+    })
 }
 
 fn disk(data: &Path) -> Result<(), RelayError> {

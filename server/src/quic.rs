@@ -6,6 +6,7 @@
 //!
 //! Invariant: what a peer can make the relay hold is bounded before and after admission, and every task ends with [`serve`].
 
+use std::net::UdpSocket;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -15,7 +16,7 @@ use privity_protocol::limits;
 use privity_protocol::link::Claimed;
 use privity_protocol::suite::SecretKey;
 use privity_transport::{self as transport, TransportError};
-use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream};
+use quinn::{Connection, Endpoint, EndpointConfig, Incoming, RecvStream, SendStream, TokioRuntime};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -112,11 +113,15 @@ impl Shared {
         let doors = Arc::new(Doors::new(connections_max));
         Ok((Self { key, firm, incarnation, writer, readers, hub, doors }, thread))
     }
+}
 
-    /// The relay's side of its connections.
-    pub(crate) fn server_config(&self) -> Result<quinn::ServerConfig, TransportError> {
-        transport::server_config(&self.key)
-    }
+/// Puts QUIC on a bound socket; inside the runtime that serves it.
+///
+/// # Errors
+/// [`std::io::Error`] if the key does not load or the system refuses.
+pub(crate) fn listen(socket: UdpSocket, shared: &Shared) -> std::io::Result<Endpoint> {
+    let server = transport::server_config(&shared.key).map_err(std::io::Error::other)?;
+    Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))
 }
 
 /// Takes connections until `stop` is true. Returns once every link has ended.

@@ -11,12 +11,11 @@ use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
-use quinn::{Endpoint, EndpointConfig, TokioRuntime};
 use tokio::sync::{oneshot, watch};
 use tracing::info;
 
 use crate::config::{Config, ConfigError, Lock};
-use crate::quic::{Shared, serve};
+use crate::quic::{Shared, listen, serve};
 use crate::store::StoreError;
 use crate::store::sqlite::Sqlite;
 use crate::writer::WriterThread;
@@ -147,10 +146,8 @@ fn run(
     stopping: watch::Receiver<bool>,
 ) -> Result<(), RelayError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(system)?;
-    let server = shared.server_config().map_err(system)?;
     runtime.block_on(async {
-        let endpoint =
-            Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime)).map_err(system)?;
+        let endpoint = listen(socket, &shared).map_err(system)?;
         let mut serving = tokio::spawn(serve(endpoint, Arc::new(shared), stopping));
         let mut watching = tokio::task::spawn_blocking(move || writer.join());
         let (served, written) = tokio::select! {

@@ -224,6 +224,19 @@ fn check_tells_what_it_wants_to_know() {
 }
 
 #[test]
+fn check_tells_whether_the_first_invite_is_still_good() {
+    let (_parent, folder, _) = made();
+    let said = || text(&output(&["check", "--data", &folder]).stdout);
+    assert!(said().contains("the first invite is unused, and good until"));
+    let database = rusqlite::Connection::open(Path::new(&folder).join("relay.db")).unwrap();
+    database.execute("UPDATE invites SET expires = 1", []).unwrap();
+    assert!(said().contains("the first invite has expired unused"));
+    let another = output(&["invite", "--data", &folder]);
+    assert!(another.status.success());
+    assert!(said().contains("the first invite is unused, and good until"));
+}
+
+#[test]
 fn help_and_completions_are_there() {
     let help = output(&["--help"]);
     assert!(help.status.success());

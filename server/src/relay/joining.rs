@@ -65,10 +65,26 @@ fn proved_invite(store: &dyn Read, invite: InviteId, token: &[u8; 32]) -> Result
     Ok(row)
 }
 
+fn used() -> Refused {
+    Refused::Invite { what: "it has been used already; ask for a new one".to_owned() }
+}
+
+fn expired() -> Refused {
+    Refused::Invite { what: "it has expired; ask for a new one".to_owned() }
+}
+
+/// A registration as it is kept: the token has proved the invite, and nobody needs it any more.
+fn without_token(registration: &Registration) -> Registration {
+    Registration { token: [0; 32], ..registration.clone() }
+}
+
 pub(super) fn open_invite(store: &dyn Read, invite: InviteId, token: &[u8; 32], now: Timestamp) -> Result<Outcome, No> {
     let row = proved_invite(store, invite, token)?;
+    if row.used_by.is_some() {
+        return Err(used().into());
+    }
     if row.expires <= now {
-        return Err(Refused::Invite { what: "it has expired; ask for a new one".to_owned() }.into());
+        return Err(expired().into());
     }
     let chain = row.inviter.map_or_else(|| Ok(Vec::new()), |inviter| chain(store, inviter))?;
     let (statement, name) = row.filed.map_or((None, None), |filed| (Some(filed.statement), filed.name));
@@ -82,13 +98,14 @@ pub(super) fn register(
     now: Timestamp,
 ) -> Result<Outcome, No> {
     let mut invite = proved_invite(store, asked.invite, &asked.token)?;
+    let registration = without_token(asked);
     if let Some(used_by) = invite.used_by {
-        let same = used_by == asked.person && store.person(used_by)?.is_some_and(|row| row.registration == *asked);
-        let used = Refused::Invite { what: "it has been used already; ask for a new one".to_owned() };
-        return if same { Ok(Outcome::reply(Reply::Done)) } else { Err(used.into()) };
+        let known = if used_by == asked.person { store.person(used_by)? } else { None };
+        let same = known.is_some_and(|row| without_token(&row.registration) == registration);
+        return if same { Ok(Outcome::reply(Reply::Done)) } else { Err(used().into()) };
     }
     if invite.expires <= now {
-        return Err(Refused::Invite { what: "it has expired; ask for a new one".to_owned() }.into());
+        return Err(expired().into());
     }
     let certificate = check_registration(store, &invite, link_key, asked)?;
     let founding = founding(store, &invite, asked)?;
@@ -102,7 +119,7 @@ pub(super) fn register(
         writes.push(Write::Organisation(founding.0.clone()));
     }
     let row = PersonRow {
-        registration: asked.clone(),
+        registration,
         role: asked.role,
         registrar: founding.is_some(),
         endorsement: founding.map(|(_, endorsement)| endorsement),

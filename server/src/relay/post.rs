@@ -218,15 +218,25 @@ impl<'a> Plan<'a> {
         if rights.include(Rights::MANAGER) && !self.store.person(target.person)?.is_some_and(|p| p.role.manages()) {
             return Err(Refused::not_allowed("only attorneys and staff manage a matter").into());
         }
+        let from = row.head.seq;
         let open = self.open_grants(mailbox)?;
-        if open.iter().any(|grant| grant.device == device) {
-            return Err(Refused::malformed("that device is in this matter already").into());
+        match open.iter().find(|grant| grant.device == device) {
+            // Left over from a Commit that the members did not follow, it would be in the way of the next.
+            Some(known) if known.rights.include(rights) => return Ok(()),
+            // The intervals touch, so its reading goes on. Nobody gives themselves more than they have.
+            Some(_) => {
+                self.may_change_roster(mailbox, target.person, rights)?;
+                self.end_grant(mailbox, device, from)?;
+            }
+            None if open.len() >= limits::DEVICES_MAX => {
+                return Err(Refused::Full { what: "this matter".to_owned() }.into());
+            }
+            None => {
+                let known = self.device_grants(mailbox, device)?;
+                self.grants.insert((mailbox, device), known);
+            }
         }
-        if open.len() >= limits::DEVICES_MAX {
-            return Err(Refused::Full { what: "this matter".to_owned() }.into());
-        }
-        self.device_grants(mailbox, device).map(|known| self.grants.insert((mailbox, device), known))?;
-        self.put_grant(mailbox, GrantRow { device, rights, from: row.head.seq, until: None });
+        self.put_grant(mailbox, GrantRow { device, rights, from, until: None });
         Ok(())
     }
 
@@ -234,17 +244,22 @@ impl<'a> Plan<'a> {
         let row = self.matter_mailbox(mailbox)?;
         let target = self.store.device(device)?.ok_or_else(|| Refused::not_found("that device"))?;
         self.may_change_roster(mailbox, target.person, Rights::READ)?;
+        // Who has left by themselves is removed from the group by a Commit that comes later, with its own Revoke.
+        if self.end_grant(mailbox, device, row.head.seq)? {
+            self.outcome.wakes.push(Wake::Ended { mailbox, device });
+        }
+        Ok(())
+    }
+
+    /// Ends the open interval of a device; whether there was one.
+    fn end_grant(&mut self, mailbox: MailboxId, device: DeviceId, until: u64) -> Result<bool, StoreError> {
         let mut grants = self.device_grants(mailbox, device)?;
-        let until = row.head.seq;
-        let Some(open) = grants.iter_mut().find(|grant| grant.until.is_none()) else {
-            return Err(Refused::not_found("that device in this matter").into());
-        };
+        let Some(open) = grants.iter_mut().find(|grant| grant.until.is_none()) else { return Ok(false) };
         open.until = Some(until);
         self.grants.insert((mailbox, device), grants);
         self.left.insert(mailbox);
         self.outcome.writes.push(Write::EndGrant { mailbox, device, until });
-        self.outcome.wakes.push(Wake::Ended { mailbox, device });
-        Ok(())
+        Ok(true)
     }
 
     /// Anyone may change the devices of their own person; beyond that it needs `manage`.
@@ -267,7 +282,9 @@ impl<'a> Plan<'a> {
     }
 
     fn put_grant(&mut self, mailbox: MailboxId, grant: GrantRow) {
-        self.grants.entry((mailbox, grant.device)).or_default().push(grant);
+        let grants = self.grants.entry((mailbox, grant.device)).or_default();
+        grants.retain(|known| known.from != grant.from);
+        grants.push(grant);
         self.outcome.writes.push(Write::Grant { mailbox, grant });
     }
 

@@ -125,6 +125,16 @@ impl Sqlite {
         Ok(connection)
     }
 
+    /// Until when the newest first invite that nobody has used is good; none where there is none.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the database fails.
+    pub fn first_invite_expires(&self) -> Result<Option<Timestamp>, StoreError> {
+        let newest = "SELECT max(expires) FROM invites WHERE inviter IS NULL AND used = 0";
+        let expires: Option<u64> = self.connection.query_row(newest, [], |row| row.get(0))?;
+        Ok(expires.map(Timestamp))
+    }
+
     fn number(&self, mailbox: MailboxId) -> Result<Option<u64>, StoreError> {
         let mut statement = self.connection.prepare_cached("SELECT number FROM mailboxes WHERE mailbox = ?1")?;
         Ok(statement.query_row([mailbox.as_bytes()], |row| row.get(0)).optional()?)

@@ -1,5 +1,6 @@
 //! Invites, registration and endorsement, with real keys and signatures.
 
+use privity_protocol::cbor;
 use privity_protocol::frame::{Blob, Founding, Request};
 use privity_protocol::invite::InviteSecret;
 
@@ -106,6 +107,42 @@ fn an_invite_makes_one_person_and_repeats_only_for_the_same() {
     let mut other = bob.registration(secret.id(), secret.token(), Role::Client);
     other.name = vec![2];
     assert!(is_invite(&world.newcomer(&bob, &Request::Register(Box::new(other))).unwrap_err()));
+}
+
+#[test]
+fn no_stored_row_contains_the_token() {
+    let mut world = World::new();
+    let (ada, bob) = (Human::new("ada"), Human::new("bob"));
+    let first = InviteSecret::random();
+    world.write(&[first_invite(first.token_hash(), first.id(), world.now)]);
+    let founding = founding_registration(&ada, &first);
+    world.newcomer(&ada, &Request::Register(Box::new(founding))).unwrap();
+    let second = invite(&mut world, &ada, Role::Client);
+    register(&mut world, &bob, &second, Role::Client).unwrap();
+    for (human, secret) in [(&ada, &first), (&bob, &second)] {
+        let (person, device) = (human.caller.person, human.caller.device);
+        let rows = [
+            cbor::encode(&world.store.person(person).unwrap().unwrap()),
+            cbor::encode(&world.store.device(device).unwrap().unwrap()),
+            cbor::encode(&world.store.invite(secret.id()).unwrap().unwrap()),
+        ];
+        assert!(rows.iter().all(|row| !row.windows(32).any(|bytes| bytes == secret.token())));
+    }
+}
+
+#[test]
+fn a_used_invite_opens_for_nobody() {
+    let (mut world, ada) = founded();
+    let secret = invite(&mut world, &ada, Role::Client);
+    let (bob, eve) = (Human::new("bob"), Human::new("eve"));
+    let registration = Box::new(bob.registration(secret.id(), secret.token(), Role::Client));
+    world.newcomer(&bob, &Request::Register(registration.clone())).unwrap();
+    for human in [&bob, &eve] {
+        let open = Request::OpenInvite { invite: secret.id(), token: secret.token() };
+        let Refused::Invite { what } = world.newcomer(human, &open).unwrap_err() else { panic!("another refusal") };
+        assert!(what.contains("used"), "{what}");
+    }
+    assert_eq!(world.newcomer(&bob, &Request::Register(registration)).unwrap(), Reply::Done);
 }
 
 #[test]
