@@ -521,7 +521,7 @@ impl Device {
                 continue;
             }
             let kept = known.filter(|known| known.name.is_some()).map(|known| known.self_stated);
-            let self_stated = kept.or(named.map(|named| named.self_stated)).unwrap_or(true);
+            let self_stated = kept.or_else(|| named.map(|named| named.self_stated)).unwrap_or(true);
             let name = told
                 .or_else(|| known.and_then(|known| known.name.clone()).filter(|name| name.commitment() == commitment));
             self.know(identity.person, KnownPerson { handle, role, name, self_stated, chain });

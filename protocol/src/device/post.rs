@@ -190,7 +190,7 @@ impl Device {
     /// People who were not ready are asked about again after a while: nobody tells this device when they are.
     fn ask_again(&mut self, now: Timestamp) {
         for material in self.materials.values_mut().filter(|material| material.waits) {
-            let at = *material.again_at.get_or_insert(now.plus_ms(NOT_READY_MS));
+            let at = *material.again_at.get_or_insert_with(|| now.plus_ms(NOT_READY_MS));
             if at <= now {
                 *material = Material::default();
             }
