@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Each state is consumed by the next. Invariant: both ends prove both halves of a hybrid key over this very connection (the TLS
-//! exporter, RFC 8446 section 7.5), and a device says nothing of itself but its key before the relay has proved its own.
+//! exporter, RFC 8446 section 7.5), and a device that knows its relay's key sends nothing before TLS has
+//! proved its ML-DSA-65 half; the Ed25519 half is checked before anything after the hello is believed.
 
 use crate::cbor;
 use crate::error::{Error, Malformed, Misuse, PeerMisbehaved, Refused};
