@@ -203,6 +203,8 @@ struct Link {
     heads: BTreeMap<MailboxId, u64>,
     sent: BTreeSet<u64>,
     caught_up: bool,
+    /// The inbox is read once every matter is.
+    inbox_asked: bool,
     /// An entry came before its turn, and that was told.
     gap_told: bool,
     /// A copy of this vault has posted: nothing is sent any more.
@@ -352,10 +354,6 @@ impl Device {
         if admitted.ready {
             self.become_ready();
         }
-        self.ask(
-            Asked::Subscribe(self.profile.inbox),
-            Request::Subscribe { mailbox: self.profile.inbox, after: Some(self.inbox) },
-        );
         let reading: Vec<(MailboxId, Option<Position>)> = self
             .rooms
             .values()
@@ -461,8 +459,14 @@ impl Device {
             .collect();
         let Some(link) = self.link.as_mut() else { return };
         let waits = link.asked.values().any(|asked| !matches!(asked, Asked::Ack | Asked::Post(_)));
+        let reading = link.asked.values().any(|asked| matches!(asked, Asked::Subscribe(_)));
         let behind = link.heads.iter().any(|(mailbox, head)| read.get(mailbox).is_some_and(|seq| seq < head));
-        if !link.caught_up && !waits && !behind {
+        if !link.inbox_asked && !reading && !behind {
+            // Matters come first: whoever was removed and added again must read the removal before the Welcome.
+            link.inbox_asked = true;
+            let (mailbox, after) = (self.profile.inbox, Some(self.inbox));
+            self.ask(Asked::Subscribe(mailbox), Request::Subscribe { mailbox, after });
+        } else if link.inbox_asked && !link.caught_up && !waits && !behind {
             link.caught_up = true;
             self.deliver(Notice::CaughtUp);
         }

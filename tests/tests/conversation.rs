@@ -59,6 +59,24 @@ fn a_person_removed_reads_nothing_from_after_and_can_post_nothing() {
     assert_eq!(shown[0]["state"], "removed");
 }
 
+/// The Welcome was judged before the removal was read, refused, and lost: the person stayed out while everyone else saw them in.
+#[test]
+fn a_person_removed_and_added_again_while_away_is_in_again() {
+    let firm = Firm::found().unwrap();
+    let ada = &firm.attorney;
+    let bob = firm.bring("bob", "Bob Jones", "client").unwrap();
+    firm.matter("Estate", &[&bob]).unwrap();
+    say(&bob, "Estate", "here");
+    say(ada, "Estate", "unread");
+    ada.ok(&["matter", "remove", "Estate", "bob"]).unwrap();
+    ada.ok(&["matter", "add", "Estate", "bob"]).unwrap();
+    say(ada, "Estate", "welcome back");
+    say(&bob, "Estate", "thank you");
+    let all = ["bob: here", "ada: unread", "ada: welcome back", "bob: thank you"];
+    assert_eq!(texts(&bob, "Estate"), all);
+    assert_eq!(texts(ada, "Estate"), all);
+}
+
 #[test]
 fn somebody_not_yet_ready_is_added_as_soon_as_they_are() {
     let firm = Firm::found().unwrap();

@@ -538,6 +538,29 @@ fn somebody_whom_two_matters_wait_for_is_added_to_both() {
     }
 }
 
+/// The Welcome was judged before the removal was read, refused, and lost: the person stayed out while everyone else saw them in.
+#[test]
+fn somebody_removed_and_added_again_while_away_is_in_again() {
+    let mut world = World::office();
+    let matter = world.matter(&[DAN]);
+    world.disconnect(DAN);
+    world.say(ADA, matter, "unread");
+    world.run();
+    world.remove(ADA, matter, DAN);
+    world.run();
+    world.add(ADA, matter, DAN);
+    world.run();
+    world.say(ADA, matter, "welcome back");
+    world.run();
+    world.connect(DAN);
+    world.settle();
+    assert_eq!(stage(&world, DAN, matter), Stage::Open);
+    assert_eq!(world.words(DAN, matter), ["unread", "welcome back"]);
+    world.say(DAN, matter, "thank you");
+    world.settle();
+    assert_eq!(world.words(ADA, matter).last().unwrap(), "thank you");
+}
+
 /// A client's bundle with a broken certificate kept everybody but its author from applying the attorney's next Commit: the matter was
 /// split for good.
 #[test]
