@@ -19,26 +19,34 @@ const FREE_LOW_MIB: u64 = 1024;
 /// No machine with a working clock is before 2025.
 const CLOCK_LOWEST: Timestamp = Timestamp(1_735_689_600_000);
 
+/// A line of the report. Whoever reads it may stop reading: that is no failure.
+macro_rules! tell {
+    ($($part:tt)*) => {{
+        let _heard = writeln!(std::io::stdout(), $($part)*);
+    }};
+}
+
 pub(crate) fn check(data: &Path) -> Result<(), RelayError> {
     let (config, key) = Config::load(data)?;
-    println!("configuration  ok: {}, for {}", data.join(config::FILE).display(), config.org);
+    tell!("configuration  ok: {}, for {}", data.join(config::FILE).display(), config.org);
     let key = key.public().map_err(|_| RelayError::System("the relay's key does not load".to_owned()))?;
-    println!("relay key      {}", key.fingerprint());
+    tell!("relay key      {}", key.fingerprint());
     let store = Sqlite::open(data)?;
     let now = clock::now();
-    println!("database       ok; {}", founding(&store, now)?);
+    tell!("database       ok; {}", founding(&store, now)?);
     disk(data)?;
     match UdpSocket::bind(config.listen) {
-        Ok(_) => println!("port           ok: UDP {} is free", config.listen),
-        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse => {
-            println!("port           UDP {} is in use: fine if that is this relay, running", config.listen);
+        Ok(_) => tell!("port           ok: UDP {} is free", config.listen),
+        // Whoever holds the folder's lock is this relay, running.
+        Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && config::is_running(data) => {
+            tell!("port           UDP {} is in use by this relay, running", config.listen);
         }
         Err(error) => return Err(RelayError::Listen { listen: config.listen, error }),
     }
     let doubt = if now < CLOCK_LOWEST { "; that is wrong, set it before you start the relay" } else { "" };
-    println!("clock          {}{doubt}; compare it with one you trust", utc(now));
-    println!("firewall       let UDP port {} in, from everywhere your people are; no TCP", config.listen.port());
-    println!("invites carry  {}", config.public);
+    tell!("clock          {}{doubt}; compare it with one you trust", utc(now));
+    tell!("firewall       let UDP port {} in, from everywhere your people are; no TCP", config.listen.port());
+    tell!("invites carry  {}", config.public);
     Ok(())
 }
 
@@ -67,9 +75,9 @@ fn disk(data: &Path) -> Result<(), RelayError> {
         Ok(space) => {
             let free_mib = space.f_bavail.saturating_mul(space.f_frsize) / (1024 * 1024);
             let low = if free_mib < FREE_LOW_MIB { "; that is little" } else { "" };
-            println!("disk           ok: written and synced; {free_mib} MiB free{low}");
+            tell!("disk           ok: written and synced; {free_mib} MiB free{low}");
         }
-        Err(_) => println!("disk           ok: written and synced; how much is free, the system does not say"),
+        Err(_) => tell!("disk           ok: written and synced; how much is free, the system does not say"),
     }
     Ok(())
 }

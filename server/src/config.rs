@@ -184,6 +184,11 @@ impl Config {
 #[derive(Debug)]
 pub(crate) struct Lock(#[expect(dead_code, reason = "held, not read")] fs::File);
 
+/// Whether a relay runs on this folder.
+pub fn is_running(folder: &Path) -> bool {
+    Lock::take(folder).is_err()
+}
+
 impl Lock {
     pub(crate) fn take(folder: &Path) -> Result<Self, ConfigError> {
         let path = folder.join(LOCK_FILE);

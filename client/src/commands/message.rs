@@ -28,34 +28,45 @@ impl Run {
                 .map_err(|_| Error::Usage("--id takes 26 characters of base32, a to z and 2 to 7".to_owned()))?,
             None => MessageId::random(),
         };
+        if text.trim().is_empty() {
+            return Err(Error::Usage("nothing to send: the message is empty".to_owned()));
+        }
         // Too large is told before anything else is done.
         Content::text(id, now(), &text).map_err(Error::from)?;
         let (_held, mut session) = self.online().await?;
         let deadline = self.deadline();
-        let matter = match view::find_matter(session.device.matters(), matter) {
-            Ok(matter) => matter,
-            // It may be one that this device was added to a moment ago.
-            Err(_) => {
-                warn(&session.catch_up(deadline).await?);
-                view::find_matter(session.device.matters(), matter)?
+        let reached = match session.catch_up(deadline).await {
+            Ok(notices) => {
+                warn(&notices);
+                true
             }
+            Err(Error::Network(_)) => false,
+            Err(error) => return Err(error),
         };
+        let matter = view::find_matter(session.device.matters(), matter)?;
         if let Some(seq) = session.send(matter, id, &text)? {
             return self.sent(matter, id, Some(seq));
+        }
+        if !reached {
+            session.drain()?;
+            return self.kept(session, matter, id).await;
         }
         match stored(&mut session, matter, id, deadline).await? {
             Some(seq) => {
                 self.done(session).await?;
                 self.sent(matter, id, Some(seq))
             }
-            None => {
-                session.close().await;
-                self.sent(matter, id, None)?;
-                Err(Error::Network(
-                    "the relay can't be reached; the message is kept and goes out at the next contact".to_owned(),
-                ))
-            }
+            None => self.kept(session, matter, id).await,
         }
+    }
+
+    /// A message that has not gone out: it is in the outbox, on disk.
+    async fn kept(&self, session: Session, matter: MatterId, id: MessageId) -> Result<(), Error> {
+        session.close().await;
+        self.sent(matter, id, None)?;
+        Err(Error::Network(
+            "the relay can't be reached; the message is kept and goes out at the next contact".to_owned(),
+        ))
     }
 
     fn sent(&self, matter: MatterId, id: MessageId, seq: Option<u64>) -> Result<(), Error> {
