@@ -92,7 +92,7 @@ impl Home {
                     let mut pid = String::new();
                     let _read = file.take(16).read_to_string(&mut pid);
                     return Err(Error::Machine(format!(
-                        "another privity (process {}) is using {}, one at a time can; end it, or do this there if it is a chat",
+                        "another privity (process {}) is using {}; end it first, or do this in it if it is a chat",
                         pid.trim(),
                         self.folder.display()
                     )));

@@ -3,9 +3,10 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
+use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use privity_tests::{Firm, KDF_MEMORY, Person, binaries};
 
@@ -59,6 +60,14 @@ fn unique_strings_are_found_nowhere_at_the_relay_or_in_a_locked_profile() {
         assert!(!log.is_empty());
         assert!([TEXT, TITLE, NAME].iter().all(|needle| !contains(&log, needle)));
     };
+    // While a client runs, too, with its history printed and its vault open.
+    let mut running =
+        bob.command(&["recv", "--follow", "--after", "0"]).unwrap().stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(running.stdout.take().unwrap()).lines();
+    assert!(lines.any(|line| line.unwrap().contains(TEXT)), "the running client printed nothing");
+    places(&firm);
+    running.kill().unwrap();
+    running.wait().unwrap();
     places(&firm);
     assert_eq!(firm.relay.stop().unwrap(), Some(0), "the relay does not end in order");
     places(&firm);
