@@ -15,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::cbor;
 use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
-use crate::frame::{AdmittedBody, Event, PersonView, Post, Reply, Request, ToRelay};
+use crate::frame::{AdmittedBody, Event, Instance, PersonView, Post, Reply, Request, ToRelay};
 use crate::identity::Identity;
 use crate::ids::{InviteId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
 use crate::matter::{KeyPackages, LeafCredential, Matter, Me};
@@ -46,6 +46,8 @@ pub enum Output {
     Send(ToRelay),
     /// Tell the user.
     Deliver(Notice),
+    /// Close the link and open another, at once: this device says hello as another [instance](Device::instance) now.
+    Reconnect,
 }
 
 /// Something to tell the user.
@@ -125,6 +127,11 @@ pub enum Notice {
     InviteRefused(Refused),
     /// Whom this device may see.
     People(Vec<PersonView>),
+    /// This vault is a copy of another that is in use, or was restored from a backup: it asks to be let back into its matters, and the
+    /// other copy is admitted no more.
+    Copied,
+    /// The relay was restored from a backup: it has forgotten something that this device has read.
+    Restored,
     /// Something the relay or a member did wrong, worth knowing.
     Problem(Error),
 }
@@ -183,6 +190,7 @@ pub struct Device {
     invites: BTreeMap<InviteId, OwnInvite>,
     materials: BTreeMap<PersonId, Material>,
     inbox: Position,
+    instance: Instance,
     idem: u64,
     cursor: u64,
     number: u64,
@@ -246,6 +254,10 @@ impl Device {
             invites: keyed(load(vault, Table::Invite, None, "invite")?, InviteId::from_slice)?,
             materials: BTreeMap::new(),
             inbox,
+            instance: match counters.get(Counters::INSTANCE) {
+                Some(value) => cbor::decode(value, "instance").map_err(|_| Misuse::State("instance"))?,
+                None => profile.instance,
+            },
             idem: count(Counters::IDEM).unwrap_or(0),
             cursor: count(Counters::CURSOR).unwrap_or(0),
             number: count(Counters::NUMBER).unwrap_or(0),
@@ -284,6 +296,11 @@ impl Device {
     /// Who this device is.
     pub fn profile(&self) -> &Profile {
         &self.profile
+    }
+
+    /// Which copy of the profile this is, for the hello.
+    pub fn instance(&self) -> Instance {
+        self.instance
     }
 
     /// Whether the person is endorsed.

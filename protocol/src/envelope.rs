@@ -3,8 +3,8 @@
 //! ```text
 //! offset  bytes  what
 //! 0       1      version, 1
-//! 1       1      class: 1 message, 2 commit, 3 welcome
-//! 2       …      payload: an MLS message in RFC 9420's own encoding
+//! 1       1      class: 1 message, 2 commit, 3 welcome, 4 repair request, 5 successor
+//! 2       …      payload: an MLS message in RFC 9420's own encoding; for 4 and 5 a signed statement, CBOR (`rescue.rs`)
 //! ```
 //!
 //! A message's content is padded *before* it is sealed: `length (u32, big-endian) ‖ content ‖ zeros`, so that the envelope
@@ -26,6 +26,10 @@ pub enum Class {
     Commit,
     /// A Welcome.
     Welcome,
+    /// A [`crate::rescue::RepairRequest`], signed and not sealed.
+    Repair,
+    /// A [`crate::rescue::Successor`], signed and not sealed.
+    Successor,
 }
 
 /// Puts a payload into an envelope.
@@ -37,6 +41,8 @@ pub fn wrap(class: Class, payload: &[u8]) -> Result<Vec<u8>, Malformed> {
         Class::Message => 1,
         Class::Commit => 2,
         Class::Welcome => 3,
+        Class::Repair => 4,
+        Class::Successor => 5,
     };
     let envelope = [&[VERSION, class], payload].concat();
     if envelope.len() > limits::ENVELOPE_MAX {
@@ -58,6 +64,8 @@ pub fn unwrap(envelope: &[u8]) -> Result<(Class, &[u8]), Malformed> {
         [VERSION, 1] => Ok((Class::Message, payload)),
         [VERSION, 2] => Ok((Class::Commit, payload)),
         [VERSION, 3] => Ok((Class::Welcome, payload)),
+        [VERSION, 4] => Ok((Class::Repair, payload)),
+        [VERSION, 5] => Ok((Class::Successor, payload)),
         _ => Err(Malformed::Cbor("envelope's head")),
     }
 }
@@ -122,7 +130,7 @@ mod tests {
     fn an_envelope_of_another_version_or_class_is_refused() {
         let envelope = wrap(Class::Welcome, b"payload").unwrap();
         assert_eq!(unwrap(&envelope).unwrap(), (Class::Welcome, &b"payload"[..]));
-        for head in [[0, 1], [2, 1], [1, 0], [1, 4]] {
+        for head in [[0, 1], [2, 1], [1, 0], [1, 6]] {
             assert!(unwrap(&[&head[..], b"payload"].concat()).is_err(), "{head:?}");
         }
         assert!(unwrap(&[1]).is_err());

@@ -9,6 +9,8 @@
 
 use minicbor::{Decode, Encode};
 
+use crate::suite::Digest;
+
 /// Bytes or text that do not follow their format.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -115,6 +117,24 @@ pub enum Refused {
     #[n(10)]
     #[error("the relay could not store it")]
     Storage,
+    /// A newer copy of this profile has taken over; this one is admitted no more.
+    #[n(11)]
+    #[error("another copy of this profile has taken its place")]
+    Replaced,
+    /// The idem was accepted for another Post. What was accepted, with the device's own MAC: proof that there is a copy.
+    #[n(12)]
+    #[error("another copy of this profile has sent something in its place")]
+    Reused {
+        /// The counter.
+        #[n(0)]
+        idem: u64,
+        /// The hash of the accepted Post's parts.
+        #[n(1)]
+        parts: Digest,
+        /// The device's MAC over both.
+        #[n(2)]
+        mac: Digest,
+    },
 }
 
 impl Refused {
@@ -162,6 +182,9 @@ pub enum PeerMisbehaved {
     /// An MLS message that this matter's rules or RFC 9420 do not accept.
     #[error("a message in the matter is void: {0}")]
     Void(String),
+    /// A Commit that is good for others, but whose secrets this device can't recover (RFC 9420, section 7.5).
+    #[error("a change of the matter can't be followed on this device")]
+    OutOfStep,
 }
 
 /// This program asked for what makes no sense.
@@ -180,6 +203,15 @@ pub enum Misuse {
     /// Something else is under way that must end first.
     #[error("{0}")]
     Busy(&'static str),
+    /// A matter or a message follows rules that this version does not know.
+    #[error("this needs a newer version of this program")]
+    Outdated,
+    /// A member says to have read something else in this matter: sending waits until the user has said to go on.
+    #[error("somebody says to have read something else in this matter")]
+    Disputed,
+    /// This vault is a copy of another that is in use, or was restored from a backup: it is being let back in.
+    #[error("this profile is a copy or was restored from a backup; it is being let back into its matters")]
+    Copied,
 }
 
 /// Any error of this crate.

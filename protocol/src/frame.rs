@@ -6,6 +6,7 @@
 //!
 //! Invariant: no frame is larger than [`limits::FRAME_MAX`], none before admission larger than [`limits::HELLO_MAX`].
 
+use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 
 use crate::cbor;
@@ -13,7 +14,7 @@ use crate::error::{Malformed, Refused};
 use crate::identity::{Identity, Role, Signed};
 use crate::ids::{DeviceId, InviteId, MailboxId, PersonId, Position, Timestamp};
 use crate::limits;
-use crate::suite::{Digest, PublicKey};
+use crate::suite::{self, Digest, PublicKey};
 
 /// The protocol on the wire, as TLS negotiates it (RFC 7301).
 pub const ALPN: &[u8] = b"privity/1";
@@ -78,6 +79,30 @@ pub struct HelloBody {
     /// The software, for the operator's log; at most 64 bytes.
     #[n(4)]
     pub agent: String,
+    /// Which copy of the profile this is; none for a newcomer.
+    #[n(5)]
+    pub instance: Option<Instance>,
+}
+
+/// Which copy of a profile a device is. A copy that finds out that it is one takes the next number, and the relay admits no
+/// older one any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(array)]
+pub struct Instance {
+    /// 0 in a new profile, one more in each copy that takes over.
+    #[n(0)]
+    pub number: u64,
+    /// Random, so that two copies that take the same number are told apart.
+    #[n(1)]
+    pub nonce: ByteArray<16>,
+}
+
+impl Instance {
+    /// The instance of a new profile, or the one that takes over from `before`.
+    pub fn after(before: Option<Self>) -> Self {
+        let number = before.map_or(0, |before| before.number.saturating_add(1));
+        Self { number, nonce: ByteArray::from(suite::random::<16>()) }
+    }
 }
 
 /// The relay's answer to a hello: its body and an Ed25519 signature over `exporter ‖ body`.
@@ -235,6 +260,13 @@ pub enum Request {
         #[n(1)]
         endorsement: Signed,
     },
+    /// Who may do what in a mailbox, and from where to where; for those who are in it.
+    #[n(12)]
+    Roster {
+        /// Which mailbox.
+        #[n(0)]
+        mailbox: MailboxId,
+    },
 }
 
 /// Opaque bytes.
@@ -385,6 +417,10 @@ pub enum Part {
         /// What.
         #[n(2)]
         rights: Rights,
+        /// The device's last interval goes on where it ended, as if it never had: how a roster is corrected.
+        #[n(3)]
+        #[cbor(default)]
+        resume: bool,
     },
     /// A device may no longer do anything.
     #[n(3)]
@@ -500,6 +536,28 @@ pub enum Reply {
         #[n(0)]
         newcomers: Vec<Registration>,
     },
+    /// A mailbox's roster.
+    #[n(9)]
+    Roster {
+        /// Every open interval, sorted by device.
+        #[n(0)]
+        grants: Vec<Interval>,
+    },
+}
+
+/// An open interval of a roster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(array)]
+pub struct Interval {
+    /// Whose.
+    #[n(0)]
+    pub device: DeviceId,
+    /// What.
+    #[n(1)]
+    pub rights: Rights,
+    /// The last seq before it.
+    #[n(2)]
+    pub from: u64,
 }
 
 /// An invite, shown to who proved it.
@@ -602,6 +660,9 @@ pub struct Entry {
     /// The envelope, or the hash of one that has expired.
     #[n(2)]
     pub body: EntryBody,
+    /// Who posted it, as the relay says: believed for nothing but to name somebody where the envelope itself names nobody.
+    #[n(3)]
+    pub by: Option<DeviceId>,
 }
 
 impl Entry {

@@ -9,6 +9,7 @@
 //! - [`link`] opens a link, both sides; [`frame`] is what is said on it, and `privity.cddl` the same for other languages.
 //! - [`matter`] is one MLS group (RFC 9420) with Privity's rules: who may do what is judged by every member alike.
 //! - [`identity`] says who is who: a chain of hybrid signatures up to the organisation's key. [`invite`] is how somebody begins.
+//! - [`rescue`] is how a device that lost its way comes back, and how a matter goes on when nobody can save its group.
 //! - [`content`] is what a message says, [`envelope`] how it is padded and wrapped, [`ids`] who, what and where.
 //! - [`suite`] is the cryptography: X-Wing, AES-256-GCM, HKDF-SHA-384, Ed25519 and ML-DSA-65, both required.
 //! - [`limits`] bounds everything; [`error`] sorts failures by who is at fault.
@@ -70,7 +71,7 @@
 //!
 //! // Ada opens a matter with herself in it.
 //! let mailbox = MailboxId::random();
-//! let alone = MatterContext { rules: RULES, mailbox, title: "Smith v Jones".to_owned(), orders: [0; 48], people: vec![ada_in] };
+//! let alone = MatterContext { rules: RULES, mailbox, title: "Smith v Jones".to_owned(), orders: [0; 48], people: vec![ada_in], continues: None };
 //! let mut hers = Matter::create(&ada, &adas, MatterId::random(), &alone)?;
 //!
 //! // She adds Bob with a key package of his; every member judges that by the certificates in the bundle.
@@ -79,7 +80,7 @@
 //! people.sort();
 //! let bundle = Bundle { identities: vec![ada_is, bob_is], names: Vec::new() };
 //! let certificates = Certificates::of(&bundle.identities)?;
-//! let seen = Seen { position: Position::start(mailbox), roster: None, bundle: None };
+//! let seen = Seen { position: Position::start(mailbox), roster: None, bundle: None, repair: None };
 //! let change = Change {
 //!     add: vec![package],
 //!     context: Some(MatterContext { people, ..alone }),
@@ -95,7 +96,7 @@
 //!
 //! // Bob says something, with what he has read; Ada opens it.
 //! let said = Content::text(MessageId::random(), Timestamp(0), "Good morning")?;
-//! let sealed = his.seal(&envelope::pad(&said.encode())?, &Seen { position, roster: None, bundle: None })?;
+//! let sealed = his.seal(&envelope::pad(&said.encode())?, &Seen { position, roster: None, bundle: None, repair: None })?;
 //! let opened = hers.open(&sealed)?;
 //! assert_eq!(opened.sender.credential, bob.credential);
 //! assert_eq!(opened.seen.position, position);
@@ -118,6 +119,7 @@ pub mod invite;
 pub mod limits;
 pub mod link;
 pub mod matter;
+pub mod rescue;
 pub mod suite;
 
 pub use device::{Device, Notice, Output};

@@ -14,7 +14,7 @@
 
 use crate::cbor;
 use crate::error::{Error, Malformed, Misuse, PeerMisbehaved, Refused};
-use crate::frame::{Admitted, AdmittedBody, Hello, HelloBody, VERSION, VERSION_LOWEST};
+use crate::frame::{Admitted, AdmittedBody, Hello, HelloBody, Instance, VERSION, VERSION_LOWEST};
 use crate::ids::DeviceId;
 use crate::suite::{Fingerprint, Label, PublicKey, SecretKey};
 
@@ -49,23 +49,24 @@ pub struct Opening {
 }
 
 impl Opening {
-    /// The device's first frame. `device` is none for a newcomer.
+    /// The device's first frame. `device`, with its instance, is none for a newcomer.
     ///
     /// # Errors
     /// [`Misuse::Crypto`] if the library fails.
     pub fn hello(
         channel: Channel,
         pin: Pin,
-        device: Option<DeviceId>,
+        device: Option<(DeviceId, Instance)>,
         link_key: &SecretKey,
         agent: &str,
     ) -> Result<(Self, Hello), Misuse> {
         let body = cbor::encode(&HelloBody {
             newest: VERSION,
             lowest: VERSION_LOWEST,
-            device,
+            device: device.map(|(device, _)| device),
             link_key: link_key.public()?,
             agent: agent.to_owned(),
+            instance: device.map(|(_, instance)| instance),
         });
         let signature = link_key.sign_ed25519(Label::HelloDevice, &bound(&channel, &body))?;
         Ok((Self { channel, pin }, Hello { body, signature }))

@@ -71,6 +71,21 @@ pub struct MatterContext {
     /// The people of the matter, sorted.
     #[n(4)]
     pub people: Vec<Participant>,
+    /// The matter that this one continues.
+    #[n(5)]
+    pub continues: Option<Continues>,
+}
+
+/// A matter's predecessor: its group, and how far whoever continued it had come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Continues {
+    /// The MLS group that ended.
+    #[n(0)]
+    pub group: MatterId,
+    /// The epoch in which its people were counted.
+    #[n(1)]
+    pub epoch: u64,
 }
 
 /// A person of a matter.
@@ -124,6 +139,16 @@ pub struct Seen {
     /// In a Commit that adds people: the hash of its bundle's envelope.
     #[n(2)]
     pub bundle: Option<Digest>,
+    /// In a Commit that lets a device back in: the hash of its request's envelope.
+    #[n(3)]
+    pub repair: Option<Digest>,
+}
+
+impl Seen {
+    /// What is said of a text: where its sender is.
+    pub fn at(position: Position) -> Self {
+        Self { position, roster: None, bundle: None, repair: None }
+    }
 }
 
 impl Seen {

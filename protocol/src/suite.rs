@@ -72,6 +72,10 @@ pub enum Label {
     HelloDevice,
     /// A relay's answer to a hello.
     HelloRelay,
+    /// A device asks to be let back into a matter.
+    Repair,
+    /// A device opens the successor of a matter.
+    Successor,
 }
 
 impl Label {
@@ -84,6 +88,8 @@ impl Label {
             Self::Invite => b"privity/1 invite",
             Self::HelloDevice => b"privity/1 hello device",
             Self::HelloRelay => b"privity/1 hello relay",
+            Self::Repair => b"privity/1 repair",
+            Self::Successor => b"privity/1 successor",
         }
     }
 

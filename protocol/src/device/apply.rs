@@ -151,18 +151,7 @@ impl Device {
         self.check_welcome(matter, &group, &context, &companion.bundle)?;
         self.learn(&companion.bundle);
         self.forget_room(matter);
-        let start = Position::start(context.mailbox);
-        let row = MatterRow {
-            mailbox: context.mailbox,
-            title: context.title.clone(),
-            stage: Stage::Joining,
-            position: start,
-            fence: start,
-            bundles: Vec::new(),
-            epoch: group.epoch(),
-            people: context.people.iter().map(|participant| participant.person).collect(),
-            since: now,
-        };
+        let row = MatterRow::new(matter, &context, Stage::Joining, group.epoch(), now);
         self.rooms.insert(matter, Room::new(row, group));
         self.save_state(matter);
         let mailbox = context.mailbox;
@@ -246,7 +235,7 @@ impl Device {
             Ok(message) => message,
             Err(error) => {
                 let why = error.to_string();
-                self.record(now, matter, entry.seq, None, now, RecordBody::Void { why });
+                self.record(now, matter, entry.seq, None, now, RecordBody::Void { why, claimed: false });
                 // Only success is saved: what mls-rs has in memory is thrown away.
                 if let Some(room) = self.rooms.get_mut(&matter) {
                     room.group = None;

@@ -8,7 +8,7 @@
 
 use crate::device::state::{KnownPerson, Profile};
 use crate::error::{Error, Malformed, PeerMisbehaved, Refused};
-use crate::frame::{Founding, InviteView, Registration};
+use crate::frame::{Founding, Instance, InviteView, Registration};
 use crate::identity::{
     DeviceCertificate, Endorsement, Identity, Name, Role, Signed, check_handle, may_endorse, verify_chain,
 };
@@ -193,6 +193,7 @@ impl Enrolment {
             inbox,
             firm: firm.to_owned(),
             self_stated,
+            instance: Instance::after(None),
         };
         Ok((profile, registration))
     }

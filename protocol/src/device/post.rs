@@ -52,21 +52,11 @@ impl Device {
             title: title.to_owned(),
             orders: [0; 48],
             people: vec![participant],
+            continues: None,
         };
         let id = MatterId::random();
         let group = Matter::create(&self.me, &self.key_packages, id, &context)?;
-        let start = Position::start(context.mailbox);
-        let row = MatterRow {
-            mailbox: context.mailbox,
-            title: context.title,
-            stage: Stage::Opening,
-            position: start,
-            fence: start,
-            bundles: Vec::new(),
-            epoch: group.epoch(),
-            people: vec![self.profile.person],
-            since: now,
-        };
+        let row = MatterRow::new(id, &context, Stage::Opening, group.epoch(), now);
         self.rooms.insert(id, Room::new(row, group));
         self.save_state(id);
         let parts = vec![Part::Create { mailbox: context.mailbox }];
@@ -219,7 +209,7 @@ impl Device {
         let Some(room) = self.rooms.get(&matter) else { return Ok(()) };
         let next = room.outbox.iter().find(|(_, item)| item.digest.is_none() && item.failed.is_none());
         let Some((number, item)) = next.map(|(number, item)| (*number, item.clone())) else { return Ok(()) };
-        let seen = Seen { position: room.row.position, roster: None, bundle: None };
+        let seen = Seen::at(room.row.position);
         let part = match self.sealed(matter, &item.content, &seen) {
             Ok(part) => part,
             // It will never fit; whatever else went wrong may pass.
@@ -334,12 +324,13 @@ impl Device {
         let mut roster: Vec<Part> = Vec::new();
         for (credential, rights, _) in &wanted.devices {
             let device = credential.device;
-            roster.push(Part::Grant { mailbox: row.mailbox, device, rights: *rights });
+            roster.push(Part::Grant { mailbox: row.mailbox, device, rights: *rights, resume: false });
         }
         for member in &leaves {
             roster.push(Part::Revoke { mailbox: row.mailbox, device: member.credential.device });
         }
-        let mut seen = Seen { position: row.position, roster: Some(Post::roster_digest(&roster)), bundle: None };
+        let mut seen =
+            Seen { position: row.position, roster: Some(Post::roster_digest(&roster)), bundle: None, repair: None };
         let mut parts = Vec::new();
         let mut bundle = None;
         if !wanted.participants.is_empty() {

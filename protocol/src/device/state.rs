@@ -10,10 +10,12 @@ use zeroize::Zeroizing;
 use crate::cbor;
 use crate::content::Bundle;
 use crate::error::Misuse;
-use crate::frame::Part;
+use crate::frame::{Instance, Part};
 use crate::identity::{Identity, Name, Role, Signed};
 use crate::ids::{DeviceId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
 use crate::invite::InviteSecret;
+use crate::matter::MatterContext;
+use crate::rescue::{RepairRequest, Successor};
 use crate::suite::{Digest, PublicKey, SecretKey};
 
 /// A table of the vault. The numbers are part of the vault's format.
@@ -179,6 +181,9 @@ pub struct Profile {
     #[n(17)]
     #[cbor(default)]
     pub self_stated: bool,
+    /// Which copy of the profile this was when it was made.
+    #[n(18)]
+    pub instance: Instance,
 }
 
 /// How far a matter has come.
@@ -201,9 +206,18 @@ pub enum Stage {
     /// The relay showed two histories: stopped, kept as proof.
     #[n(4)]
     Forked,
-    /// A Commit can't be read any more: nothing is said here until this device is added again.
+    /// A Commit can't be followed any more: the members are asked to let this device back in.
     #[n(5)]
     OutOfStep,
+    /// The relay withholds something without which nobody can judge the next Commit: nothing is skipped, and it is asked for again.
+    #[n(6)]
+    Paused,
+    /// The matter follows rules that this version does not know: it waits for a newer program.
+    #[n(7)]
+    Outdated,
+    /// Somebody continues the matter in a new mailbox, and has yet to let this device in.
+    #[n(8)]
+    Moving,
 }
 
 /// A matter beside its MLS state.
@@ -237,6 +251,134 @@ pub struct MatterRow {
     /// When it was opened or joined, by this device's clock.
     #[n(8)]
     pub since: Timestamp,
+    /// Its MLS group; another than the matter's own id once it was continued.
+    #[n(9)]
+    pub group: MatterId,
+    /// The seq of the Commit with which the epoch began; 0 for the first.
+    #[n(10)]
+    pub epoch_seq: u64,
+    /// When this device owes the matter fresh keys.
+    #[n(11)]
+    pub healing: Healing,
+    /// Who says to have read something else, until the user has said to go on.
+    #[n(12)]
+    pub disputed: Option<PersonId>,
+    /// Whom this device has removed, while no other member has been heard in the new epoch.
+    #[n(13)]
+    pub requested: Vec<PersonId>,
+    /// Where this device lost its way: what follows is read again once it is let back in.
+    #[n(14)]
+    pub lost: Option<Lost>,
+    /// Repair requests read since the last fence, the newest of each device.
+    #[n(15)]
+    pub requests: Vec<HeldRequest>,
+    /// Expired envelopes read since the last fence: a bundle that one of them was is withheld.
+    #[n(16)]
+    pub withheld: Vec<Digest>,
+    /// Where the matter goes on, as the first valid statement says.
+    #[n(17)]
+    pub successor: Option<Successor>,
+    /// When each device was last heard, by this device's clock.
+    #[n(18)]
+    pub heard: Vec<Heard>,
+    /// The position read in the relay's incarnation before, while what it still has is compared with it.
+    #[n(19)]
+    pub before: Option<Position>,
+}
+
+impl MatterRow {
+    /// A matter of which nothing was read yet.
+    pub(super) fn new(group: MatterId, context: &MatterContext, stage: Stage, epoch: u64, now: Timestamp) -> Self {
+        let start = Position::start(context.mailbox);
+        Self {
+            mailbox: context.mailbox,
+            title: context.title.clone(),
+            stage,
+            position: start,
+            fence: start,
+            bundles: Vec::new(),
+            epoch,
+            people: context.people.iter().map(|participant| participant.person).collect(),
+            since: now,
+            group,
+            epoch_seq: 0,
+            healing: Healing { at: now, ..Healing::default() },
+            disputed: None,
+            requested: Vec::new(),
+            lost: None,
+            requests: Vec::new(),
+            withheld: Vec::new(),
+            successor: None,
+            heard: Vec::new(),
+            before: None,
+        }
+    }
+}
+
+/// What a device needs to know to give a matter fresh keys in time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Encode, Decode)]
+#[cbor(map)]
+pub struct Healing {
+    /// Messages sealed since this device's last Commit.
+    #[n(0)]
+    pub sent: u32,
+    /// Messages sealed in this epoch: what the ratchet of RFC 9420, section 9 has advanced.
+    #[n(1)]
+    pub generations: u32,
+    /// When this device's last Commit was read, or it joined.
+    #[n(2)]
+    pub at: Timestamp,
+    /// Whether a Commit is due in any case: this device joined by a key package that others may have used, too.
+    #[n(3)]
+    pub due: bool,
+}
+
+/// Where a device lost its way.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Lost {
+    /// The last position whose entry it applied.
+    #[n(0)]
+    pub position: Position,
+    /// The last fence up to there.
+    #[n(1)]
+    pub fence: Position,
+    /// Whether it is because this vault is a copy: its keys may have been used.
+    #[n(2)]
+    pub copied: bool,
+    /// When it may ask next.
+    #[n(3)]
+    pub ask_at: Timestamp,
+}
+
+/// A repair request that waits for an answer.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(map)]
+pub struct HeldRequest {
+    /// The hash of its envelope.
+    #[n(0)]
+    pub digest: Digest,
+    /// What it asks, its signature checked.
+    #[n(1)]
+    pub request: RepairRequest,
+    /// When this device answers, if nobody else has.
+    #[n(2)]
+    pub answer_at: Timestamp,
+}
+
+/// When a device was last heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Heard {
+    /// Which.
+    #[n(0)]
+    pub device: DeviceId,
+    /// When, by this device's clock.
+    #[n(1)]
+    pub at: Timestamp,
+    /// Whether the user was told that it is silent.
+    #[n(2)]
+    pub told: bool,
 }
 
 /// A bundle that waits for its Commit.
@@ -472,6 +614,10 @@ pub enum RecordBody {
         /// Why, a lowercase fact.
         #[n(0)]
         why: String,
+        /// Whether its author is known from the relay alone.
+        #[n(1)]
+        #[cbor(default)]
+        claimed: bool,
     },
     /// An envelope that had expired at the relay.
     #[n(6)]
@@ -479,6 +625,72 @@ pub enum RecordBody {
     /// A member says to have read something else than this device: the relay shows two histories, or the member lies.
     #[n(7)]
     Dispute,
+    /// This device can't follow a change and has asked the others to let it back in.
+    #[n(8)]
+    OutOfStep,
+    /// This device was let back in. What was said from `from` up to `upto` can't be read here.
+    #[n(9)]
+    Repaired {
+        /// The first seq that is missing.
+        #[n(0)]
+        from: u64,
+        /// The last one.
+        #[n(1)]
+        upto: u64,
+    },
+    /// A member let somebody's device back in.
+    #[n(10)]
+    LetBackIn {
+        /// Whose.
+        #[n(0)]
+        person: PersonId,
+        /// Which.
+        #[n(1)]
+        device: DeviceId,
+    },
+    /// The matter goes on in a new mailbox, opened by the author.
+    #[n(11)]
+    Continued,
+    /// This device has removed people; nobody else has confirmed it yet.
+    #[n(12)]
+    Requested {
+        /// Who.
+        #[n(0)]
+        people: Vec<PersonId>,
+    },
+    /// Somebody's device has not been heard for long: whether it should stay is for people to decide.
+    #[n(13)]
+    Silent {
+        /// Whose.
+        #[n(0)]
+        person: PersonId,
+    },
+    /// The relay was restored from a backup and has forgotten something; this many messages of this device are sent again.
+    #[n(14)]
+    Restored {
+        /// How many.
+        #[n(0)]
+        again: u64,
+    },
+    /// This device's removal was void: the members go on with it.
+    #[n(15)]
+    Reinstated,
+    /// The relay withholds what the next change needs; nothing is skipped.
+    #[n(16)]
+    Paused,
+    /// The matter follows rules of a newer version of this program.
+    #[n(17)]
+    Outdated,
+    /// The relay shows another history than before. The matter has stopped; both positions are kept as proof.
+    #[n(18)]
+    Forked {
+        /// What this device read.
+        #[n(0)]
+        read: Position,
+        /// What the relay shows.
+        #[n(1)]
+        shown: Position,
+    },
 }
 
 /// Names of rows in [`Table::Counter`].
@@ -494,8 +706,14 @@ impl Counters {
     pub const NUMBER: &'static [u8] = b"number";
     /// The inbox's position.
     pub const INBOX: &'static [u8] = b"inbox";
-    /// Whether a last-resort key package was published.
+    /// When a last-resort key package was published; it is replaced after a while.
     pub const LAST_RESORT: &'static [u8] = b"last resort";
+    /// Which copy of the profile this is.
+    pub const INSTANCE: &'static [u8] = b"instance";
+    /// The relay's incarnation that this device's positions belong to.
+    pub const INCARNATION: &'static [u8] = b"incarnation";
+    /// The seq in the inbox up to which Welcomes may have been used by another copy.
+    pub const USED_WELCOMES: &'static [u8] = b"used welcomes";
     /// Whether this person is endorsed, as far as this device knows.
     pub const READY: &'static [u8] = b"ready";
     /// The cursor of the last record that `recv` or `chat` printed; the shell's.

@@ -573,7 +573,7 @@ fn a_members_broken_bundle_makes_nobody_elses_commit_void() {
     identity.certificates[0].signature[0] ^= 1;
     let bundle = Bundle { identities: vec![identity], names: Vec::new() };
     let content = Content { id: MessageId::random(), sent_at: now, body: Body::Bundle(bundle) }.encode();
-    let seen = Seen { position: device.rooms[&matter].row.position, roster: None, bundle: None };
+    let seen = Seen::at(device.rooms[&matter].row.position);
     let part = device.sealed(matter, &content, &seen).unwrap();
     device.new_post(PendingPost { parts: vec![part], matter, purpose: Purpose::Text(u64::MAX) });
     device.settle(now);
@@ -620,12 +620,13 @@ fn a_welcome_into_another_matters_mailbox_or_under_a_false_role_is_refused() {
             title: "A trap".to_owned(),
             orders: [0; 48],
             people: vec![listed(eve, Role::Attorney)],
+            continues: None,
         };
         let mut group = Matter::create(&eve.me, &eve.key_packages, MatterId::random(), &alone).unwrap();
         let chains = [eve, victim].map(|device| device.people[&device.profile.person].chain.clone());
         let bundle = Bundle { identities: chains.concat(), names: Vec::new() };
         let certificates = crate::matter::Certificates::of(&bundle.identities[..]).unwrap();
-        let seen = Seen { position: Position::start(mailbox), roster: None, bundle: None };
+        let seen = Seen::at(Position::start(mailbox));
         let change = crate::matter::Change {
             add: vec![package],
             remove: Vec::new(),
@@ -754,7 +755,7 @@ fn an_entry_that_comes_before_its_turn_is_not_applied_and_told_once() {
     let mailbox = world.nodes[DAN].device.matter(matter).unwrap().mailbox;
     let body = EntryBody::Envelope(crate::frame::Blob(vec![1, 1, 0]));
     for seq in [40, 41] {
-        let entries = vec![crate::frame::Entry { seq, fence: false, body: body.clone() }];
+        let entries = vec![crate::frame::Entry { seq, fence: false, body: body.clone(), by: None }];
         let now = world.now;
         world.nodes[DAN].device.handle_event(now, Event::Entries { mailbox, entries });
         world.run();

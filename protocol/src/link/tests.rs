@@ -1,6 +1,7 @@
 //! The link's opening: whatever is not proved over this very connection, with both halves of the expected key, is refused.
 
 use super::*;
+use crate::frame::Instance;
 use crate::ids::Timestamp;
 
 fn channel(peer: &SecretKey, connection: u8) -> Channel {
@@ -39,7 +40,7 @@ impl Ends {
     /// The device's end of connection 1.
     fn opening(&self, pin: Pin) -> (Opening, Hello) {
         let id = DeviceId::new([4; 16]);
-        Opening::hello(channel(&self.relay, 1), pin, Some(id), &self.device, "test").unwrap()
+        Opening::hello(channel(&self.relay, 1), pin, Some((id, Instance::after(None))), &self.device, "test").unwrap()
     }
 
     fn claimed(&self) -> Claimed {

@@ -56,6 +56,7 @@ fn context(people: &[&Person]) -> MatterContext {
     let mut people: Vec<Participant> = people.iter().map(|person| person.participant).collect();
     people.sort();
     MatterContext {
+        continues: None,
         rules: RULES,
         mailbox: MailboxId::new([9; 16]),
         title: "Smith v Jones".to_owned(),
@@ -65,7 +66,7 @@ fn context(people: &[&Person]) -> MatterContext {
 }
 
 fn seen() -> Seen {
-    Seen { position: Position::start(MailboxId::new([9; 16])), roster: None, bundle: None }
+    Seen::at(Position::start(MailboxId::new([9; 16])))
 }
 
 fn add(matter: &mut Matter, everyone: &[&Person], newcomer: &Person) -> Result<Built, Error> {

@@ -304,7 +304,7 @@ impl Relay {
                     }
                 }
                 let body = EntryBody::Envelope(envelope.clone());
-                let entry = Entry { seq: row.head.seq + 1, fence: *fence, body };
+                let entry = Entry { seq: row.head.seq + 1, fence: *fence, body, by: Some(by) };
                 row.head = row.head.next(*fence, &entry.digest());
                 row.positions.push(row.head);
                 if *fence {
@@ -313,7 +313,7 @@ impl Relay {
                 seqs.push(entry.seq);
                 row.entries.push(entry);
             }
-            Part::Grant { mailbox, device, rights } => {
+            Part::Grant { mailbox, device, rights, .. } => {
                 let row = self.mailboxes.get_mut(mailbox).ok_or_else(|| Refused::not_found("that mailbox"))?;
                 row.may(by, Rights::MANAGER)?;
                 if row.grants.iter().any(|grant| grant.device == *device && grant.until.is_none()) {
@@ -577,6 +577,10 @@ impl World {
                     }
                 }
                 Output::Deliver(notice) => node.notices.push(notice),
+                Output::Reconnect => {
+                    node.wire = None;
+                    node.device.handle_link_down();
+                }
                 Output::Send(frame) => {
                     let Some(wire) = node.wire.as_mut() else { continue };
                     let reply = self.relay.handle(node.device.profile().device, &frame.request);
