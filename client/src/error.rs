@@ -99,6 +99,11 @@ impl From<Refused> for Error {
             Refused::NotAllowed { what } => Self::Refused(what),
             Refused::Invite { what } => Self::Refused(format!("that invite can't be used: {what}")),
             Refused::Handle { what } => Self::Refused(what),
+            Refused::Replaced => Self::Refused(
+                "another copy of this profile was opened and has taken its place; this one is admitted no more. Use the other copy, \
+                 or have somebody who invites people at your firm invite you anew"
+                    .to_owned(),
+            ),
             other => Self::Refused(other.to_string()),
         }
     }
@@ -112,6 +117,11 @@ impl From<PeerMisbehaved> for Error {
                  Ask your firm's IT"
                     .to_owned(),
             ),
+            PeerMisbehaved::OutOfStep => Self::NotYet(
+                "this device missed a change of the matter and has asked the others to let it back in; try again once somebody of \
+                 the matter was online"
+                    .to_owned(),
+            ),
             other => Self::Untrusted(format!("{other}; nothing was accepted. Ask your firm's IT")),
         }
     }
@@ -122,6 +132,19 @@ impl From<Misuse> for Error {
         match error {
             Misuse::NoMatter => Self::Usage("there is no such matter here; `privity matter ls` lists them".to_owned()),
             Misuse::Busy(what) => Self::Refused(what.to_owned()),
+            Misuse::Outdated => {
+                Self::Refused("this follows rules of a newer version; update privity, then try again".to_owned())
+            }
+            Misuse::Disputed => Self::Refused(
+                "somebody says to have read something else in this matter than you; nothing was sent. Compare by telephone, then \
+                 send it with --anyway"
+                    .to_owned(),
+            ),
+            Misuse::Copied => Self::NotYet(
+                "this profile is a copy or was restored from a backup, and is being let back into its matters; try again once \
+                 somebody of the matter was online"
+                    .to_owned(),
+            ),
             other => Self::Machine(other.to_string()),
         }
     }

@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
 use privity_protocol::error::{Error as ProtocolError, PeerMisbehaved, Refused};
-use privity_protocol::frame::{AdmittedBody, FromRelay, Reply, Request, ToRelay};
+use privity_protocol::frame::{AdmittedBody, FromRelay, Instance, Reply, Request, ToRelay};
 use privity_protocol::ids::DeviceId;
 use privity_protocol::limits;
 use privity_protocol::link::{Channel, Opening, Pin};
@@ -33,8 +33,8 @@ pub struct Dialer {
     pub address: String,
     /// What the relay's key must be.
     pub pin: Pin,
-    /// The device; none for a newcomer.
-    pub device: Option<DeviceId>,
+    /// The device, and which copy of it this is; none for a newcomer.
+    pub device: Option<(DeviceId, Instance)>,
     /// Its link key.
     pub link_key: SecretKey,
 }

@@ -48,6 +48,8 @@ use crate::vault::Vault;
 /// The first pause before connecting again, and the longest.
 const PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
+/// A device that wants another link again so soon waits as after a lost one.
+const RECONNECT: Duration = Duration::from_secs(1);
 
 /// How long a session that is closed waits for what it has under way.
 const LINGER: Duration = Duration::from_secs(2);
@@ -84,6 +86,7 @@ pub struct Session {
     connecting: Option<JoinHandle<Result<Opened, Error>>>,
     retry_at: Option<Instant>,
     pause: Duration,
+    reconnected: Option<Instant>,
     told: VecDeque<Told>,
     /// Whose adding waits until they are ready, as the device said on this link.
     waiting: BTreeSet<(MatterId, PersonId)>,
@@ -100,7 +103,7 @@ impl Session {
         let dialer = Dialer {
             address: profile.address.clone(),
             pin: Pin::Key(profile.relay.clone()),
-            device: Some(profile.device),
+            device: Some((profile.device, device.instance())),
             link_key: profile.link_key.clone(),
         };
         Ok(Self {
@@ -111,6 +114,7 @@ impl Session {
             connecting: None,
             retry_at: None,
             pause: PAUSE,
+            reconnected: None,
             told: VecDeque::new(),
             waiting: BTreeSet::new(),
         })
@@ -164,6 +168,8 @@ impl Session {
                     return Ok(Told::Quiet);
                 }
                 sleep_until(at.into()).await;
+                // It may have become another instance since the last hello.
+                self.dialer.device = Some((self.device.profile().device, self.device.instance()));
                 let dialer = self.dialer.clone();
                 self.connecting = Some(tokio::spawn(async move { dialer.open().await }));
             }
@@ -215,6 +221,7 @@ impl Session {
                     }
                     self.told.push_back(Told::Notice(Box::new(notice)));
                 }
+                Output::Reconnect => self.reconnect(),
                 _ => {}
             }
         }
@@ -338,6 +345,20 @@ impl Session {
         Ok(())
     }
 
+    /// Ends the link and dials again at once: the device says hello as another instance.
+    fn reconnect(&mut self) {
+        if self.reconnected.replace(Instant::now()).is_some_and(|before| before.elapsed() < RECONNECT) {
+            self.lost("the relay does not admit this copy of the profile yet");
+            return;
+        }
+        self.live = None;
+        if let Some(connecting) = self.connecting.take() {
+            connecting.abort();
+        }
+        self.device.handle_link_down();
+        self.retry_at = None;
+    }
+
     fn lost(&mut self, why: &str) {
         self.live = None;
         self.device.handle_link_down();
@@ -352,6 +373,7 @@ impl Session {
 #[cfg(test)]
 mod tests {
     use privity_protocol::error::Refused;
+    use privity_protocol::frame::Reply;
     use privity_protocol::suite::SecretKey;
 
     use super::*;
@@ -375,5 +397,31 @@ mod tests {
         assert!(matches!(told, Err(Error::Refused(_))), "{told:?}");
         let told = first(&relay, &impostor, Refused::Storage).await;
         assert!(matches!(told, Err(Error::Untrusted(_))), "{told:?}");
+    }
+
+    #[tokio::test]
+    async fn a_copy_that_was_replaced_is_told_what_to_do_and_never_tries_again() {
+        let relay = SecretKey::generate();
+        let told = first(&relay, &relay, Refused::Replaced).await.unwrap_err();
+        assert_eq!(told.exit_code(), 5);
+        assert!(told.to_string().contains("Use the other copy"), "{told}");
+    }
+
+    #[tokio::test]
+    async fn another_link_is_had_at_once_when_the_device_wants_it_but_not_again_and_again() {
+        let relay = SecretKey::generate();
+        let stand_in = StandIn::start(&relay, Says::Yes(Reply::Done));
+        let (_folder, vault) = begun(&relay, &stand_in.address);
+        let mut session = Session::open(vault).unwrap();
+        let soon = || Instant::now() + Duration::from_secs(10);
+        assert_eq!(session.next(soon()).await.unwrap(), Told::Up);
+        session.reconnect();
+        assert!(!session.is_up());
+        let began = Instant::now();
+        assert_eq!(session.next(soon()).await.unwrap(), Told::Up, "without a word of being down");
+        assert!(began.elapsed() < PAUSE);
+        session.reconnect();
+        assert!(matches!(session.next(soon()).await.unwrap(), Told::Down(_)));
+        assert_eq!(stand_in.instances(), [Some(session.device.instance()); 2]);
     }
 }

@@ -5,13 +5,19 @@
 
 use jiff::Timestamp as Instant;
 use jiff::tz::TimeZone;
-use privity_protocol::device::state::{MatterRow, Record, RecordBody, Stage};
-use privity_protocol::device::{Device, Notice};
+use privity_protocol::device::Device;
+use privity_protocol::device::state::MatterRow;
 use privity_protocol::frame::PersonView;
 use privity_protocol::ids::{MatterId, PersonId, Timestamp};
 use serde_json::{Value, json};
 
 use crate::error::Error;
+
+mod record;
+mod state;
+
+pub use record::{json, line};
+pub use state::{notice, stage, stage_told};
 
 /// The version of every JSON object's schema, docs/json.md.
 pub const SCHEMA: u32 = 1;
@@ -105,34 +111,6 @@ pub fn short(matter: MatterId) -> String {
     matter.to_string().chars().take(6).collect()
 }
 
-/// How far a matter has come, in a word.
-pub fn stage(stage: Stage) -> &'static str {
-    match stage {
-        Stage::Opening => "opening",
-        Stage::Joining => "joining",
-        Stage::Open => "open",
-        Stage::Removed => "removed",
-        _ => "stopped",
-    }
-}
-
-/// What a notice says to somebody who did not ask for it; none where it says nothing, or stands in a record.
-pub fn notice(notice: &Notice) -> Option<String> {
-    match notice {
-        Notice::Problem(error) => Some(format!("warning: {}", plain(&error.to_string(), false))),
-        Notice::Suspicious { handle, why } => Some(format!(
-            "WARNING: somebody who asks to be {} was not accepted: {why}. Ask whom you invited, by another way",
-            plain(handle, false)
-        )),
-        Notice::Endorsed { handle } => Some(format!("{} has joined", plain(handle, false))),
-        Notice::Ready => Some("you are ready: others can add you to matters now".to_owned()),
-        Notice::Unsendable { why, .. } => {
-            Some(format!("a message could not be sent: {}", plain(&why.to_string(), false)))
-        }
-        _ => None,
-    }
-}
-
 /// An object as one line. Characters that a terminal would obey, or a reader would not see, are escaped.
 pub fn compact(object: &Value) -> String {
     let mut line = String::new();
@@ -210,63 +188,6 @@ pub fn clock(at: Timestamp, now: Timestamp) -> String {
         (Some(at), _) => at.strftime("%Y-%m-%d %H:%M").to_string(),
         _ => "--:--".to_owned(),
     }
-}
-
-/// A record as lines for a terminal.
-pub fn line(device: &Device, record: &Record, now: Timestamp) -> String {
-    let who = |from: Option<PersonId>| from.map_or_else(|| "somebody".to_owned(), |from| person(device, from));
-    let people = |people: &[PersonId]| people.iter().map(|id| person(device, *id)).collect::<Vec<_>>().join(", ");
-    let at = clock(record.at, now);
-    let from = who(record.from);
-    match &record.what {
-        RecordBody::Text { text, .. } => format!("{at}  {from}: {}", indent(&plain(text, true))),
-        RecordBody::Added { people: added } => format!("{at}  — {from} added {}", people(added)),
-        RecordBody::Removed { people: gone } => format!("{at}  — {from} removed {}", people(gone)),
-        RecordBody::Joined => format!("{at}  — you are in this matter from here on"),
-        RecordBody::Unknown => {
-            format!("{at}  — {from} sent something that this version can't show; update privity to see it")
-        }
-        RecordBody::Void { why } => format!("{at}  — something here could not be accepted: {}", plain(why, false)),
-        RecordBody::Gap => format!("{at}  — a message here has expired at the relay"),
-        RecordBody::Dispute => format!(
-            "{at}  — WARNING: {from} says they read something else here than you did. Either the relay shows two histories, or \
-             they are wrong: ask them by another way"
-        ),
-        _ => format!("{at}  — something that this version can't show"),
-    }
-}
-
-/// Continuation lines stand under the first.
-fn indent(text: &str) -> String {
-    text.replace('\n', "\n       ")
-}
-
-/// A record as an object of JSON.
-pub fn json(device: &Device, record: &Record) -> Value {
-    let from = record.from.map(|from| {
-        let known = device.person(from);
-        json!({
-            "person": from.to_string(),
-            "handle": known.map(|known| known.handle.clone()),
-            "name": known.and_then(|known| known.name.as_ref().map(|name| name.name.clone())),
-        })
-    });
-    let ids = |people: &[PersonId]| people.iter().map(PersonId::to_string).collect::<Vec<_>>();
-    let (kind, id, body) = match &record.what {
-        RecordBody::Text { id, text } => ("text", Some(id.to_string()), json!({ "text": text })),
-        RecordBody::Added { people } => ("added", None, json!({ "people": ids(people) })),
-        RecordBody::Removed { people } => ("removed", None, json!({ "people": ids(people) })),
-        RecordBody::Joined => ("joined", None, json!({})),
-        RecordBody::Unknown => ("unknown", None, json!({})),
-        RecordBody::Void { why } => ("void", None, json!({ "why": why })),
-        RecordBody::Gap => ("gap", None, json!({})),
-        RecordBody::Dispute => ("dispute", None, json!({})),
-        _ => ("unknown", None, json!({})),
-    };
-    json!({
-        "v": SCHEMA, "type": kind, "id": id, "matter": record.matter.to_string(), "seq": record.seq, "from": from,
-        "sent_at": record.at.0, "body": body, "cursor": record.cursor,
-    })
 }
 
 #[cfg(test)]

@@ -1,13 +1,15 @@
 //! Against a stand-in on loopback: the relay, or somebody who answers in its place.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
-use privity_protocol::frame::{Admitted, Hello, VERSION};
+use privity_protocol::cbor;
+use privity_protocol::frame::{Admitted, Hello, HelloBody, VERSION};
 use privity_protocol::ids::Timestamp;
 use privity_protocol::link::Claimed;
 
 use super::*;
+
+type Hellos = Arc<Mutex<Vec<HelloBody>>>;
 
 /// What a stand-in answers.
 #[derive(Debug, Clone)]
@@ -20,10 +22,10 @@ pub(crate) enum Says {
     Garbled,
 }
 
-/// Answers every hello in the same way, and counts them.
+/// Answers every hello in the same way, and remembers them.
 pub(crate) struct StandIn {
     pub(crate) address: String,
-    pub(crate) hellos: Arc<AtomicUsize>,
+    hellos: Hellos,
 }
 
 impl StandIn {
@@ -32,15 +34,15 @@ impl StandIn {
         let config = transport::server_config(key).unwrap();
         let endpoint = Endpoint::server(config, ([127, 0, 0, 1], 0).into()).unwrap();
         let address = endpoint.local_addr().unwrap().to_string();
-        let hellos = Arc::new(AtomicUsize::new(0));
-        let (key, counted) = (key.clone(), Arc::clone(&hellos));
+        let hellos = Hellos::default();
+        let (key, heard) = (key.clone(), Arc::clone(&hellos));
         tokio::spawn(async move {
             while let Some(incoming) = endpoint.accept().await {
-                let (key, says, counted) = (key.clone(), says.clone(), Arc::clone(&counted));
+                let (key, says, heard) = (key.clone(), says.clone(), Arc::clone(&heard));
                 tokio::spawn(async move {
                     let connection = incoming.await.unwrap();
                     if let Ok((send, receive)) = connection.accept_bi().await {
-                        answer(&connection, send, receive, &key, says, &counted).await;
+                        answer(&connection, send, receive, &key, says, &heard).await;
                     }
                 });
             }
@@ -49,7 +51,12 @@ impl StandIn {
     }
 
     pub(crate) fn hellos(&self) -> usize {
-        self.hellos.load(Ordering::SeqCst)
+        self.hellos.lock().unwrap().len()
+    }
+
+    /// Which copy of a profile said hello, each time.
+    pub(crate) fn instances(&self) -> Vec<Option<Instance>> {
+        self.hellos.lock().unwrap().iter().map(|hello| hello.instance).collect()
     }
 }
 
@@ -59,10 +66,10 @@ async fn answer(
     mut receive: RecvStream,
     key: &SecretKey,
     says: Says,
-    counted: &AtomicUsize,
+    heard: &Hellos,
 ) {
     let Ok(hello) = transport::read::<Hello>(&mut receive, limits::HELLO_MAX).await else { return };
-    counted.fetch_add(1, Ordering::SeqCst);
+    heard.lock().unwrap().push(cbor::decode(&hello.body, "hello").unwrap());
     match says {
         Says::No(refused) => transport::write(&mut send, &FromRelay::Refused(refused)).await.unwrap(),
         Says::Garbled => {
