@@ -1,9 +1,10 @@
 //! Frames and contents as bytes: golden ones for every kind, round trips, mutations, and the published CDDL.
 //!
-//! `PRIVITY_BLESS=1` rewrites the golden bytes: a change of the wire, to be made on purpose and noted as such.
+//! `PRIVITY_BLESS=1` rewrites `vectors/frames.json`: a change of the wire, to be made on purpose and noted as such.
 
 mod common;
 
+use common::json::{self, Hex, hex};
 use common::{Source, samples};
 use privity_protocol::cbor;
 use privity_protocol::content::Content;
@@ -14,12 +15,26 @@ use privity_protocol::invite::InviteStatement;
 use privity_protocol::limits;
 use privity_protocol::suite::{Digest, Label, SecretKey};
 use proptest::prelude::*;
+use serde::{Deserialize, Serialize};
 
 const SCHEMA: &str = include_str!("../privity.cddl");
-const GOLDEN: &str = include_str!("../vectors/frames.txt");
+const FILE: &str = "frames.json";
+const ABOUT: &str = "One frame of every kind and one content of every kind, CBOR without the length in front. `rule` is the rule in \
+                     privity.cddl. Keys, signatures and names in them are noise: only the shape counts.";
 
-fn hex(bytes: &[u8]) -> String {
-    data_encoding::HEXLOWER.encode(bytes)
+#[derive(PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Frames {
+    about: String,
+    frames: Vec<Golden>,
+}
+
+#[derive(PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Golden {
+    rule: String,
+    name: String,
+    bytes: Hex,
 }
 
 /// The bytes as whatever a sample of this name is, decoded and encoded again.
@@ -38,26 +53,21 @@ fn again(name: &str, bytes: &[u8]) -> Result<Vec<u8>, privity_protocol::error::M
 
 #[test]
 fn every_kind_of_frame_has_its_golden_bytes() {
-    let lines: Vec<String> = samples().iter().map(|(name, bytes)| format!("{name} {}\n", hex(bytes))).collect();
-    if std::env::var_os("PRIVITY_BLESS").is_some() {
-        std::fs::write(concat!(env!("CARGO_MANIFEST_DIR"), "/vectors/frames.txt"), lines.concat()).unwrap();
-    }
-    let golden: Vec<&str> = GOLDEN.lines().collect();
-    for (line, golden) in lines.iter().zip(&golden) {
-        assert_eq!(line.trim_end(), *golden, "the wire has changed");
-    }
-    assert_eq!(lines.len(), golden.len());
+    let golden = |(name, bytes): (String, Vec<u8>)| {
+        let (rule, name) = name.split_once('/').unwrap_or((&name, &name));
+        Golden { rule: rule.to_owned(), name: name.to_owned(), bytes: hex(bytes) }
+    };
+    let frames = samples().into_iter().map(golden).collect();
+    json::computed(FILE, &Frames { about: ABOUT.to_owned(), frames });
 }
 
 #[test]
 fn golden_bytes_decode_and_encode_to_themselves() {
-    for line in GOLDEN.lines() {
-        let (name, bytes) = line.split_once(' ').unwrap();
-        let bytes = data_encoding::HEXLOWER.decode(bytes.as_bytes()).unwrap();
-        assert_eq!(again(name, &bytes).unwrap(), bytes, "{name}");
-        assert!(again(name, &[&bytes[..], &[0]].concat()).is_err(), "{name} with a byte after it");
+    for Golden { rule, name, bytes: Hex(bytes) } in json::read::<Frames>(FILE).frames {
+        assert_eq!(again(&rule, &bytes).unwrap(), bytes, "{name}");
+        assert!(again(&rule, &[&bytes[..], &[0]].concat()).is_err(), "{name} with a byte after it");
         for length in (0..bytes.len().min(200)).chain([bytes.len() - 1]) {
-            assert!(again(name, &bytes[..length]).is_err(), "{name} cut at {length}");
+            assert!(again(&rule, &bytes[..length]).is_err(), "{name} cut at {length}");
         }
     }
 }
@@ -116,7 +126,7 @@ fn the_schema_accepts_signed_statements() {
     (endorsement.issuer, invite.handle, invite.name) = (None, None, None);
     valid("endorsement", &cbor::encode(&endorsement));
     valid("invite-statement", &cbor::encode(&invite));
-    for (name, bytes) in samples().iter().filter(|(name, _)| name == "content/1") {
+    for (name, bytes) in samples().iter().filter(|(name, _)| name == "content/bundle") {
         let content = Content::decode(bytes).unwrap();
         let privity_protocol::content::Body::Bundle(bundle) = content.body else { panic!("{name} is no bundle") };
         valid("bundle", &cbor::encode(&bundle));
@@ -135,8 +145,8 @@ fn the_schema_refuses_a_broken_frame() {
         if broken.last() == Some(&0x4f) {
             bytes.extend([4; 15]);
         }
-        assert!(cddl_cat::validate_cbor_bytes("to-relay", SCHEMA, &bytes).is_err(), "{}", hex(&bytes));
-        assert!(cbor::decode::<ToRelay>(&bytes, "x").is_err(), "{}", hex(&bytes));
+        assert!(cddl_cat::validate_cbor_bytes("to-relay", SCHEMA, &bytes).is_err(), "{:?}", hex(&bytes));
+        assert!(cbor::decode::<ToRelay>(&bytes, "x").is_err(), "{:?}", hex(&bytes));
     }
     let good = cbor::encode(&ToRelay { id: 1, request: Request::People });
     cddl_cat::validate_cbor_bytes("to-relay", SCHEMA, &good).unwrap();
@@ -191,7 +201,7 @@ proptest! {
         ];
         for (rule, bytes) in frames {
             let valid = cddl_cat::validate_cbor_bytes(rule, SCHEMA, &bytes);
-            prop_assert!(valid.is_ok(), "{} {}: {:?}", rule, hex(&bytes), valid);
+            prop_assert!(valid.is_ok(), "{} {:?}: {:?}", rule, hex(&bytes), valid);
         }
     }
 

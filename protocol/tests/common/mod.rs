@@ -1,76 +1,146 @@
 //! One frame of every kind, and frames made of entropy.
 
-#![expect(clippy::unwrap_used, reason = "used by tests alone")]
+#![expect(clippy::unwrap_used, clippy::panic, reason = "used by tests alone")]
 
+pub(crate) mod json;
+
+use minicbor::bytes::ByteArray;
 use privity_protocol::cbor;
 use privity_protocol::content::{Body, Bundle, Content, NamedPerson};
 use privity_protocol::error::Refused;
 use privity_protocol::frame::{
     AcceptedIdem, Admitted, AdmittedBody, Blob, Entry, EntryBody, Event, Founding, FromRelay, Hello, HelloBody,
-    InviteView, NewInvite, Part, PersonView, Post, Registration, Reply, Request, Rights, TakenKeyPackage, ToRelay,
+    Instance, Interval, InviteView, NewInvite, Part, PersonView, Post, Registration, Reply, Request, Rights,
+    TakenKeyPackage, ToRelay,
 };
 use privity_protocol::identity::{Identity, Name, Role, Signed};
 use privity_protocol::ids::{DeviceId, InviteId, MailboxId, MessageId, PersonId, Position, Timestamp};
 use privity_protocol::suite::{Digest, PUBLIC_KEY_LEN, PublicKey};
 
-/// How many kinds there are of each, for samples of all of them.
-const REQUESTS: u8 = 12;
-const REPLIES: u8 = 9;
-const REFUSALS: u8 = 11;
-const EVENTS: u8 = 5;
-const PARTS: u8 = 4;
-const CONTENTS: u8 = 3;
+/// The kinds of each, by number.
+const REQUESTS: [&str; 13] = [
+    "open invite",
+    "register",
+    "post",
+    "subscribe",
+    "acknowledge",
+    "publish key packages",
+    "take key packages",
+    "people",
+    "chain",
+    "invite",
+    "newcomers",
+    "endorse",
+    "roster",
+];
+const REPLIES: [&str; 10] =
+    ["refused", "done", "invite", "posted", "subscribed", "key packages", "people", "chain", "newcomers", "roster"];
+const REFUSALS: [&str; 13] = [
+    "stale",
+    "slow",
+    "not allowed",
+    "unknown",
+    "not found",
+    "malformed",
+    "invite",
+    "handle",
+    "full",
+    "version",
+    "storage",
+    "replaced",
+    "reused",
+];
+const EVENTS: [&str; 5] = ["entries", "ended", "newcomer", "endorsed", "key packages low"];
+const PARTS: [&str; 4] = ["create", "append", "grant", "revoke"];
+const CONTENTS: [&str; 3] = ["text", "bundle", "of an unknown kind"];
 
-/// Every kind of frame, named by the schema's rule and by what it is.
+/// Every kind of frame, named by the schema's rule and by what it is: with everything in it, and with as little as can be.
 pub(crate) fn samples() -> Vec<(String, Vec<u8>)> {
-    let seed: Vec<u8> = (0..=255).cycle().skip(7).step_by(3).take(4096).collect();
-    let mut source = Source::new(&seed);
-    let mut samples = vec![
-        ("hello".to_owned(), cbor::encode(&Hello { body: source.some(9), signature: source.some(64) })),
-        ("hello-body/device".to_owned(), cbor::encode(&source.hello(true))),
-        ("hello-body/newcomer".to_owned(), cbor::encode(&source.hello(false))),
-        ("admitted".to_owned(), cbor::encode(&Admitted { body: source.some(9), signature: source.some(64) })),
-        ("admitted-body/full".to_owned(), cbor::encode(&source.admitted(true))),
-        ("admitted-body/empty".to_owned(), cbor::encode(&source.admitted(false))),
-    ];
-    for kind in 0..REQUESTS {
-        let frame = ToRelay { id: u64::from(kind), request: source.request(kind) };
-        samples.push((format!("to-relay/request-{kind}"), cbor::encode(&frame)));
+    let mut samples = samples_of(true);
+    for (name, bytes) in samples_of(false) {
+        let bare = samples.iter().all(|(other, full)| *other != name || full.len() != bytes.len());
+        if bare {
+            samples.push((name + ", bare", bytes));
+        }
     }
-    for kind in 0..PARTS {
-        let post = Post { idem: 1, mac: source.digest(), parts: vec![source.part(kind)] };
-        samples
-            .push((format!("to-relay/part-{kind}"), cbor::encode(&ToRelay { id: 300, request: Request::Post(post) })));
-    }
-    for kind in 0..REPLIES {
-        let frame = FromRelay::Reply { id: u64::from(kind), reply: source.reply(kind) };
-        samples.push((format!("from-relay/reply-{kind}"), cbor::encode(&frame)));
-    }
-    for kind in 0..REFUSALS {
-        samples.push((format!("from-relay/refused-{kind}"), cbor::encode(&FromRelay::Refused(source.refused(kind)))));
-    }
-    for kind in 0..EVENTS {
-        samples.push((format!("from-relay/event-{kind}"), cbor::encode(&FromRelay::Event(source.event(kind)))));
-    }
-    let admitted = Admitted { body: source.some(3), signature: source.some(64) };
-    samples.push(("from-relay/admitted".to_owned(), cbor::encode(&FromRelay::Admitted(admitted))));
-    for kind in 0..CONTENTS {
-        samples.push((format!("content/{kind}"), source.content_of(kind).encode()));
+    let (mailbox, device) = (MailboxId::new([9; 16]), DeviceId::new([7; 16]));
+    let parts = vec![Part::Grant { mailbox, device, rights: Rights::MEMBER, resume: false }];
+    let post = Post { idem: 1, mac: Digest::of(&[]), parts };
+    let frame = ToRelay { id: 300, request: Request::Post(post) };
+    samples.push(("to-relay/part 2 grant, anew".to_owned(), cbor::encode(&frame)));
+    for (name, entry) in entries() {
+        let event = Event::Entries { mailbox, entries: vec![entry] };
+        samples.push((format!("from-relay/entry {name}"), cbor::encode(&FromRelay::Event(event))));
     }
     samples
 }
 
+fn samples_of(full: bool) -> Vec<(String, Vec<u8>)> {
+    let seed: Vec<u8> = (0..=255).cycle().skip(7).step_by(3).take(8192).collect();
+    let mut source = Source { fill: Some(full), ..Source::new(&seed) };
+    let mut samples = vec![
+        ("hello/hello".to_owned(), cbor::encode(&Hello { body: source.some(9), signature: source.some(64) })),
+        ("hello-body/hello's body".to_owned(), cbor::encode(&source.hello())),
+        ("admitted/admitted".to_owned(), cbor::encode(&Admitted { body: source.some(9), signature: source.some(64) })),
+        ("admitted-body/admitted's body".to_owned(), cbor::encode(&source.admitted())),
+    ];
+    for (kind, name) in (0..).zip(REQUESTS) {
+        let frame = ToRelay { id: u64::from(kind), request: source.request(kind) };
+        samples.push((format!("to-relay/request {kind} {name}"), cbor::encode(&frame)));
+    }
+    for (kind, name) in (0..).zip(PARTS) {
+        let post = Post { idem: 1, mac: source.digest(), parts: vec![source.part(kind)] };
+        let frame = ToRelay { id: 300, request: Request::Post(post) };
+        samples.push((format!("to-relay/part {kind} {name}"), cbor::encode(&frame)));
+    }
+    for (kind, name) in (0..).zip(REPLIES) {
+        let frame = FromRelay::Reply { id: u64::from(kind), reply: source.reply(kind) };
+        samples.push((format!("from-relay/reply {kind} {name}"), cbor::encode(&frame)));
+    }
+    for (kind, name) in (0..).zip(REFUSALS) {
+        let frame = FromRelay::Refused(source.refused(kind));
+        samples.push((format!("from-relay/refused {kind} {name}"), cbor::encode(&frame)));
+    }
+    for (kind, name) in (0..).zip(EVENTS) {
+        samples.push((format!("from-relay/event {kind} {name}"), cbor::encode(&FromRelay::Event(source.event(kind)))));
+    }
+    let admitted = Admitted { body: source.some(3), signature: source.some(64) };
+    samples.push(("from-relay/admitted".to_owned(), cbor::encode(&FromRelay::Admitted(admitted))));
+    for (kind, name) in (0..).zip(CONTENTS) {
+        samples.push((format!("content/{name}"), source.content_of(kind).encode()));
+    }
+    samples
+}
+
+/// An entry with and without its envelope, with and without who posted it.
+fn entries() -> [(&'static str, Entry); 4] {
+    let there = EntryBody::Envelope(Blob(vec![1, 1, 0xab]));
+    let expired = EntryBody::Expired(Digest::of(&[&[1, 1, 0xab]]));
+    let by = Some(DeviceId::new([7; 16]));
+    let entry = |fence, body: &EntryBody, by| Entry { seq: 5, fence, body: body.clone(), by };
+    [
+        ("with its envelope", entry(false, &there, None)),
+        ("with its envelope and poster", entry(false, &there, by)),
+        ("expired", entry(true, &expired, None)),
+        ("expired, with its poster", entry(true, &expired, by)),
+    ]
+}
+
 /// Values out of bytes; once these run out, zeros.
-pub(crate) struct Source<'a>(&'a [u8]);
+pub(crate) struct Source<'a> {
+    bytes: &'a [u8],
+    /// Whether everything that may be absent is there, if that is not for the bytes to say.
+    fill: Option<bool>,
+}
 
 impl<'a> Source<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
-        Self(bytes)
+        Self { bytes, fill: None }
     }
 
     fn byte(&mut self) -> u8 {
-        let Some((first, rest)) = self.0.split_first() else { return 0 };
-        self.0 = rest;
+        let Some((first, rest)) = self.bytes.split_first() else { return 0 };
+        self.bytes = rest;
         *first
     }
 
@@ -78,8 +148,13 @@ impl<'a> Source<'a> {
         self.byte() % bound
     }
 
+    fn one_of(&mut self, kinds: &[&str]) -> u8 {
+        self.below(u8::try_from(kinds.len()).unwrap())
+    }
+
     fn flag(&mut self) -> bool {
-        self.byte() & 1 == 1
+        let odd = self.byte() & 1 == 1;
+        self.fill.unwrap_or(odd)
     }
 
     fn number(&mut self) -> u64 {
@@ -105,7 +180,8 @@ impl<'a> Source<'a> {
     }
 
     fn list<T>(&mut self, mut one: impl FnMut(&mut Self) -> T) -> Vec<T> {
-        let length = self.below(4);
+        let any = self.below(4);
+        let length = self.fill.map_or(any, u8::from);
         (0..length).map(|_| one(self)).collect()
     }
 
@@ -146,17 +222,20 @@ impl<'a> Source<'a> {
         }
     }
 
-    fn hello(&mut self, device: bool) -> HelloBody {
+    fn hello(&mut self) -> HelloBody {
+        let device = self.flag();
         HelloBody {
             newest: 1,
             lowest: 1,
             device: device.then(|| DeviceId::new(self.array())),
             link_key: self.key(),
             agent: "privity/0.1".to_owned(),
+            instance: device.then(|| Instance { number: self.number(), nonce: ByteArray::from(self.array()) }),
         }
     }
 
-    fn admitted(&mut self, full: bool) -> AdmittedBody {
+    fn admitted(&mut self) -> AdmittedBody {
+        let full = self.flag();
         let (idem, parts, mac) = (self.number(), self.digest(), self.digest());
         AdmittedBody {
             version: 1,
@@ -172,7 +251,7 @@ impl<'a> Source<'a> {
     }
 
     pub(crate) fn asked(&mut self) -> ToRelay {
-        let kind = self.below(REQUESTS);
+        let kind = self.one_of(&REQUESTS);
         ToRelay { id: self.number(), request: self.request(kind) }
     }
 
@@ -193,7 +272,8 @@ impl<'a> Source<'a> {
                 name: self.maybe(Self::blob),
             }),
             10 => Request::Newcomers,
-            _ => Request::Endorse { person: PersonId::new(self.array()), endorsement: self.signed() },
+            11 => Request::Endorse { person: PersonId::new(self.array()), endorsement: self.signed() },
+            _ => Request::Roster { mailbox: MailboxId::new(self.array()) },
         }
     }
 
@@ -218,7 +298,7 @@ impl<'a> Source<'a> {
     }
 
     fn any_part(&mut self) -> Part {
-        let kind = self.below(PARTS);
+        let kind = self.one_of(&PARTS);
         self.part(kind)
     }
 
@@ -233,7 +313,12 @@ impl<'a> Source<'a> {
                 envelope: self.blob(),
                 keep_ms: self.number(),
             },
-            2 => Part::Grant { mailbox, device: DeviceId::new(self.array()), rights: Rights(self.byte()) },
+            2 => Part::Grant {
+                mailbox,
+                device: DeviceId::new(self.array()),
+                rights: Rights(self.byte()),
+                resume: self.flag(),
+            },
             _ => Part::Revoke { mailbox, device: DeviceId::new(self.array()) },
         }
     }
@@ -242,15 +327,15 @@ impl<'a> Source<'a> {
         match self.below(4) {
             0 => FromRelay::Admitted(Admitted { body: self.bytes(), signature: self.bytes() }),
             1 => {
-                let kind = self.below(REFUSALS);
+                let kind = self.one_of(&REFUSALS);
                 FromRelay::Refused(self.refused(kind))
             }
             2 => {
-                let kind = self.below(REPLIES);
+                let kind = self.one_of(&REPLIES);
                 FromRelay::Reply { id: self.number(), reply: self.reply(kind) }
             }
             _ => {
-                let kind = self.below(EVENTS);
+                let kind = self.one_of(&EVENTS);
                 FromRelay::Event(self.event(kind))
             }
         }
@@ -268,14 +353,16 @@ impl<'a> Source<'a> {
             7 => Refused::Handle { what: self.text() },
             8 => Refused::Full { what: self.text() },
             9 => Refused::Version,
-            _ => Refused::Storage,
+            10 => Refused::Storage,
+            11 => Refused::Replaced,
+            _ => Refused::Reused { idem: self.number(), parts: self.digest(), mac: self.digest() },
         }
     }
 
     fn reply(&mut self, kind: u8) -> Reply {
         match kind {
             0 => {
-                let kind = self.below(REFUSALS);
+                let kind = self.one_of(&REFUSALS);
                 Reply::Refused(self.refused(kind))
             }
             1 => Reply::Done,
@@ -303,7 +390,14 @@ impl<'a> Source<'a> {
                 }),
             },
             7 => Reply::Chain { chain: self.list(Self::identity) },
-            _ => Reply::Newcomers { newcomers: self.list(Self::registration) },
+            8 => Reply::Newcomers { newcomers: self.list(Self::registration) },
+            _ => Reply::Roster {
+                grants: self.list(|source| Interval {
+                    device: DeviceId::new(source.array()),
+                    rights: Rights(source.byte()),
+                    from: source.number(),
+                }),
+            },
         }
     }
 
@@ -319,11 +413,12 @@ impl<'a> Source<'a> {
 
     fn entry(&mut self) -> Entry {
         let body = if self.flag() { EntryBody::Envelope(self.blob()) } else { EntryBody::Expired(self.digest()) };
-        Entry { seq: self.number(), fence: self.flag(), body }
+        let by = self.maybe(|source| DeviceId::new(source.array()));
+        Entry { seq: self.number(), fence: self.flag(), body, by }
     }
 
     pub(crate) fn content(&mut self) -> Content {
-        let kind = self.below(CONTENTS);
+        let kind = self.one_of(&CONTENTS);
         self.content_of(kind)
     }
 
