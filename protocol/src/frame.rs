@@ -542,6 +542,9 @@ pub enum Reply {
         /// Every open interval, sorted by device.
         #[n(0)]
         grants: Vec<Interval>,
+        /// The newest fence at that moment: whoever has read less knows too little to correct anything.
+        #[n(1)]
+        fence: Position,
     },
 }
 
