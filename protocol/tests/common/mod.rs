@@ -397,6 +397,7 @@ impl<'a> Source<'a> {
                     rights: Rights(source.byte()),
                     from: source.number(),
                 }),
+                fence: self.position(),
             },
         }
     }
