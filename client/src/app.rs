@@ -11,7 +11,7 @@ use privity_protocol::ids::{MatterId, MessageId};
 
 use crate::command::{self, Typed, Verb, Words};
 use crate::error::Error;
-use crate::view::{counted, find_titled, plain, short};
+use crate::view::{counted, find_titled, plain, short, titled};
 
 /// Lines of history that `/history` shows unless it is told.
 pub const HISTORY: usize = 20;
@@ -27,6 +27,8 @@ pub struct Room {
     pub title: String,
     /// How far it has come, in a word.
     pub stage: &'static str,
+    /// Who says to have read something else there, until the user says to go on.
+    pub disputed: Option<String>,
     /// Messages of others that were not shown.
     pub unread: usize,
     /// Messages that the relay does not have yet.
@@ -97,6 +99,8 @@ pub enum Effect {
     People,
     /// Show who is in a matter.
     Who(MatterId),
+    /// Go on in a disputed matter.
+    GoOn(MatterId),
     /// Show what waits in all matters.
     Pending,
     /// Show who and where one is.
@@ -116,6 +120,8 @@ pub struct App {
     echoes: bool,
     current: Option<MatterId>,
     typed: HashSet<MessageId>,
+    /// What was typed in a disputed matter, until the user says to go on.
+    held: Option<(MatterId, Vec<String>)>,
     down: bool,
 }
 
@@ -128,6 +134,11 @@ impl App {
     /// The matter that messages go to.
     pub fn current(&self) -> Option<MatterId> {
         self.current
+    }
+
+    /// Whether the user was told that the relay can't be reached.
+    pub fn is_down(&self) -> bool {
+        self.down
     }
 
     /// Begins in a matter, or in the only one there is.
@@ -157,7 +168,7 @@ impl App {
     /// What stands before what is typed.
     pub fn prompt(&self) -> String {
         let room = self.current.and_then(|id| self.rooms.iter().find(|room| room.id == id));
-        let title = room.map_or_else(|| "privity".to_owned(), |room| shortened(&plain(&room.title, false)));
+        let title = room.map_or_else(|| "privity".to_owned(), |room| self.label(room));
         let mut notes = Vec::new();
         if self.down {
             notes.push("offline".to_owned());
@@ -189,7 +200,7 @@ impl App {
             Event::Joined(matter) if self.current.is_none() => self.enter(matter),
             Event::Joined(matter) => {
                 let title = self.title(matter);
-                show(&format!("— you are in a new matter: {title} (/switch {title})"))
+                show(&format!("— you are in a new matter: {title} (/switch {})", self.typed_as(matter)))
             }
             Event::Up if std::mem::take(&mut self.down) => show("— connected again"),
             Event::Up => Vec::new(),
@@ -207,7 +218,10 @@ impl App {
         match command::parse(line) {
             Typed::Empty => Vec::new(),
             Typed::Wrong(why) => show(&plain(&why, false)),
-            Typed::Text(text) => self.in_matter(|matter| vec![Effect::Send(matter, text)]),
+            Typed::Text(text) => match self.current.filter(|matter| self.asks(*matter)) {
+                Some(matter) => self.answered(matter, text),
+                None => self.in_matter(|matter| vec![Effect::Send(matter, text)]),
+            },
             Typed::Command(verb, argument) => self.command(verb, &argument),
         }
     }
@@ -233,6 +247,10 @@ impl App {
             },
             Verb::People => vec![Effect::People],
             Verb::Who => self.in_matter(|matter| vec![Effect::Who(matter)]),
+            Verb::Anyway => match self.current.filter(|matter| self.asks(*matter)) {
+                Some(matter) => self.go_on(matter),
+                None => self.in_matter(|_| show("There is nothing to go on with: nobody reads something else here.")),
+            },
             Verb::Pending => vec![Effect::Pending],
             Verb::History => match argument.parse() {
                 Ok(lines) => self.in_matter(|matter| vec![Effect::History(matter, lines)]),
@@ -244,14 +262,65 @@ impl App {
         }
     }
 
+    /// Whether sending there waits for the user to say to go on.
+    fn asks(&self, matter: MatterId) -> bool {
+        self.room(matter).is_some_and(|room| room.disputed.is_some())
+    }
+
+    /// A text typed where sending waits: the answer, or one more that waits for it.
+    fn answered(&mut self, matter: MatterId, text: String) -> Vec<Effect> {
+        let asked = self.held.as_ref().is_some_and(|(held, _)| *held == matter);
+        match text.trim().to_lowercase().as_str() {
+            "yes" | "y" if asked => return self.go_on(matter),
+            "no" | "n" if asked => {
+                self.held = None;
+                return show("— nothing was sent");
+            }
+            _ => {}
+        }
+        if asked {
+            if let Some((_, texts)) = &mut self.held {
+                texts.push(text);
+            }
+            return show("— not sent either: type yes or /anyway to send, no to drop what you typed");
+        }
+        // What was held elsewhere is not lost quietly.
+        let mut effects = match self.held.replace((matter, vec![text])) {
+            Some((elsewhere, texts)) => {
+                let held = counted(texts.len(), "message", "messages");
+                show(&format!("— {held} to {} not sent", self.title(elsewhere)))
+            }
+            None => Vec::new(),
+        };
+        let who = self.room(matter).and_then(|room| room.disputed.clone()).unwrap_or_default();
+        effects.extend(show(&format!(
+            "— not sent yet: {who} says to have read something else here than you. Compare by telephone what both of you see. \
+             Send anyway? yes (or /anyway) sends, no drops it"
+        )));
+        effects
+    }
+
+    fn go_on(&mut self, matter: MatterId) -> Vec<Effect> {
+        if let Some(room) = self.rooms.iter_mut().find(|room| room.id == matter) {
+            room.disputed = None;
+        }
+        let texts = self.held.take_if(|(held, _)| *held == matter).map(|(_, texts)| texts).unwrap_or_default();
+        let sends = texts.into_iter().map(|text| Effect::Send(matter, text));
+        [Effect::GoOn(matter)].into_iter().chain(sends).collect()
+    }
+
+    /// How many messages were typed and not sent, since sending waits for a yes.
+    pub fn held(&self) -> usize {
+        self.held.as_ref().map_or(0, |(_, texts)| texts.len())
+    }
+
     fn recorded(&self, matter: MatterId, theirs: bool, line: Option<String>, cursor: u64) -> Vec<Effect> {
         if Some(matter) == self.current {
             return vec![Effect::ShowRecord(line, cursor)];
         }
         let first = self.rooms.iter().any(|room| room.id == matter && room.unread == 0);
         if theirs && first {
-            let title = self.title(matter);
-            return show(&format!("— new in {title}: /switch {title}"));
+            return show(&format!("— new in {}: /switch {}", self.title(matter), self.typed_as(matter)));
         }
         Vec::new()
     }
@@ -278,7 +347,10 @@ impl App {
         for room in &self.rooms {
             let mut notes = Vec::new();
             if room.stage != "open" {
-                notes.push(room.stage.to_owned());
+                notes.push(room.stage.replace('_', " "));
+            }
+            if room.disputed.is_some() {
+                notes.push("disputed".to_owned());
             }
             if room.unread > 0 {
                 notes.push(format!("{} new", room.unread));
@@ -297,10 +369,54 @@ impl App {
         effects
     }
 
-    fn title(&self, matter: MatterId) -> String {
-        let room = self.rooms.iter().find(|room| room.id == matter);
-        room.map_or_else(|| short(matter), |room| plain(&room.title, false))
+    fn room(&self, matter: MatterId) -> Option<&Room> {
+        self.rooms.iter().find(|room| room.id == matter)
     }
+
+    fn title(&self, matter: MatterId) -> String {
+        let titles: Vec<(MatterId, &str)> = self.rooms.iter().map(|room| (room.id, room.title.as_str())).collect();
+        titled(&titles, matter)
+    }
+
+    /// What `/switch` takes for a matter: its title, or the beginning of its id where the title means several.
+    fn typed_as(&self, matter: MatterId) -> String {
+        match self.room(matter).map(|room| plain(&room.title, false)) {
+            Some(title) if title == self.title(matter) => title,
+            _ => short(matter),
+        }
+    }
+
+    /// The title in the prompt.
+    fn label(&self, room: &Room) -> String {
+        let (whole, title) = (self.title(room.id), plain(&room.title, false));
+        match whole.strip_prefix(&title) {
+            Some(id) => shortened(&title) + id,
+            None => shortened(&whole),
+        }
+    }
+}
+
+/// A prompt that was shown, brought up to date within its width: what it says in brackets is true again, and nothing moves. The prompt
+/// itself is fixed while a line is typed.
+pub fn fitted(shown: &str, now: &str) -> String {
+    let parts = |prompt: &str| -> Option<(String, String)> {
+        let inner = prompt.strip_suffix("]> ")?;
+        let (title, notes) = inner.rsplit_once(" [")?;
+        Some((title.to_owned(), notes.to_owned()))
+    };
+    let Some((title, notes)) = parts(shown) else { return shown.to_owned() };
+    let fresh = match parts(now) {
+        Some((other, fresh)) if other == title => fresh,
+        None if now == format!("{title}> ") => "online".to_owned(),
+        _ => return shown.to_owned(),
+    };
+    let width = notes.chars().count();
+    let fresh: String = if fresh.chars().count() > width {
+        fresh.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+    } else {
+        format!("{fresh:<width$}")
+    };
+    format!("{title} [{fresh}]> ")
 }
 
 fn show(text: &str) -> Vec<Effect> {
@@ -322,8 +438,8 @@ mod tests {
     const DOE: [u8; 16] = [2; 16];
 
     fn room(id: [u8; 16], title: &str) -> Room {
-        let (stage, waiting) = ("open", Vec::new());
-        Room { id: MatterId::new(id), title: title.to_owned(), stage, unread: 0, unsent: 0, waiting }
+        let (stage, waiting, disputed) = ("open", Vec::new(), None);
+        Room { id: MatterId::new(id), title: title.to_owned(), stage, disputed, unread: 0, unsent: 0, waiting }
     }
 
     fn app() -> App {
@@ -401,6 +517,69 @@ mod tests {
         app.rooms = vec![room(SMITH, "\x1b]0;x\x07\u{202e}Smith\nv Jones with a title that is much too long")];
         app.begin(None);
         assert_eq!(app.prompt(), "]0;xSmith v Jones with a title …> ");
+    }
+
+    #[test]
+    fn a_dispute_asks_once_and_sends_what_was_typed_after_a_yes() {
+        for yes in ["yes", " Y ", "/anyway"] {
+            let mut app = app();
+            app.begin(Some(MatterId::new(SMITH)));
+            app.rooms[0].disputed = Some("Eve (eve)".to_owned());
+            let asked = line(&mut app, "yes");
+            assert!(matches!(asked.as_slice(), [Effect::Show(told)] if told.contains("Eve (eve) says")), "{asked:?}");
+            assert!(matches!(line(&mut app, "and more").as_slice(), [Effect::Show(_)]));
+            assert_eq!(app.held(), 2);
+            let (smith, text) = (MatterId::new(SMITH), |text: &str| text.to_owned());
+            let sent = [Effect::GoOn(smith), Effect::Send(smith, text("yes")), Effect::Send(smith, text("and more"))];
+            assert_eq!(line(&mut app, yes), sent, "{yes}");
+            assert_eq!(app.held(), 0);
+            assert_eq!(
+                line(&mut app, "yes"),
+                [Effect::Send(smith, text("yes"))],
+                "asked once, a yes is a message again"
+            );
+        }
+    }
+
+    #[test]
+    fn a_no_to_a_dispute_drops_what_was_typed_and_asks_again_next_time() {
+        let mut app = app();
+        app.begin(Some(MatterId::new(SMITH)));
+        app.rooms[0].disputed = Some("Eve (eve)".to_owned());
+        line(&mut app, "hello");
+        assert_eq!(line(&mut app, "no"), show("— nothing was sent"));
+        assert_eq!(app.held(), 0);
+        assert!(matches!(line(&mut app, "no").as_slice(), [Effect::Show(told)] if told.contains("Send anyway?")));
+        // Another matter is none of it.
+        line(&mut app, "/switch estate");
+        assert_eq!(line(&mut app, "yes"), [Effect::Send(MatterId::new(DOE), "yes".to_owned())]);
+        assert!(
+            matches!(line(&mut app, "/anyway").as_slice(), [Effect::Show(told)] if told.contains("nothing to go on"))
+        );
+        app.rooms[1].disputed = Some("Eve (eve)".to_owned());
+        assert_eq!(line(&mut app, "held here").len(), 2, "what was held elsewhere is told");
+    }
+
+    #[test]
+    fn two_matters_of_the_same_title_are_told_apart_in_the_prompt_and_in_what_to_type() {
+        let mut app = App::new(true);
+        app.rooms = vec![room(SMITH, "Smith v Jones"), room(DOE, "Smith v Jones")];
+        app.begin(Some(MatterId::new(SMITH)));
+        let (smith, doe) = (short(MatterId::new(SMITH)), short(MatterId::new(DOE)));
+        assert_eq!(app.prompt(), format!("Smith v Jones ({smith})> "));
+        assert_eq!(app.handle(text(DOE, None)), show(&format!("— new in Smith v Jones ({doe}): /switch {doe}")));
+        assert_eq!(line(&mut app, &format!("/switch {doe}")), [Effect::Enter(MatterId::new(DOE))]);
+    }
+
+    #[test]
+    fn a_prompt_that_is_shown_says_nothing_stale_and_keeps_its_width() {
+        let shown = "Smith v Jones [offline, 2 unsent]> ";
+        assert_eq!(fitted(shown, "Smith v Jones> "), "Smith v Jones [online           ]> ");
+        assert_eq!(fitted(shown, "Smith v Jones [1 new elsewhere]> "), "Smith v Jones [1 new elsewhere  ]> ");
+        assert_eq!(fitted(shown, "Smith v Jones [offline, 12 new elsewhere]> "), "Smith v Jones [offline, 12 new …]> ");
+        for same in [shown, "Smith v Jones> ", "Estate> "] {
+            assert_eq!(fitted(same, shown), same, "nothing to put right, or no room");
+        }
     }
 
     #[test]

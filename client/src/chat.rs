@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use privity_protocol::device::state::{Record, RecordBody, Stage};
+use privity_protocol::device::state::{Record, RecordBody};
 use privity_protocol::device::{NewPersonInvite, Notice};
 use privity_protocol::frame::PersonView;
 use privity_protocol::identity::Role;
@@ -17,7 +17,8 @@ use crate::commands::message::{pending_state, pending_text};
 use crate::commands::people::{invite_advice, invite_shown};
 use crate::commands::{Run, matter};
 use crate::error::Error;
-use crate::session::{Session, Told, now};
+use crate::home::Held;
+use crate::session::{Session, Told, keeps, now};
 use crate::terminal::Terminal;
 use crate::{marks, out, view};
 
@@ -31,8 +32,12 @@ const FAR: Duration = Duration::from_secs(3600);
 ///
 /// # Errors
 /// [`Error`] as for every command; [`Error::Network`] if messages are left waiting.
-pub(crate) async fn chat(run: &Run, asked: Option<&str>) -> Result<(), Error> {
-    let (_held, session) = run.online().await?;
+pub(crate) async fn chat(run: &Run, asked: Option<&str>, joined: Option<(Held, Session)>) -> Result<(), Error> {
+    // Whoever has just joined has just typed the passphrase.
+    let (_held, session) = match joined {
+        Some(open) => open,
+        None => run.online().await?,
+    };
     let terminal = Terminal::open()?;
     let app = App::new(terminal.is_interactive());
     let mut chat = Chat {
@@ -237,6 +242,10 @@ impl Chat {
                 Ok(())
             }
             Effect::People => self.show("— offline: everyone you can add is shown once the relay is back"),
+            Effect::GoOn(matter) => {
+                self.session.go_on(matter)?;
+                self.show("— going on here; the next dispute asks again")
+            }
             Effect::Who(matter) => matter::who(&self.session, matter).iter().try_for_each(|line| self.show(line)),
             Effect::Pending => self.pending(),
             Effect::Status => self.status(),
@@ -245,6 +254,8 @@ impl Chat {
     }
 
     fn show(&self, text: &str) -> Result<(), Error> {
+        // The prompt is drawn again below the line.
+        self.terminal.set(self.app.prompt(), self.app.words.clone());
         if self.json && !self.terminal.is_interactive() {
             out::note(text);
             return Ok(());
@@ -271,12 +282,17 @@ impl Chat {
         }
         loop {
             let records = self.session.vault.records(Some(matter), from, PAGE)?;
-            let Some(last) = records.last().map(|record| record.cursor) else { return Ok(()) };
+            let Some(last) = records.last().map(|record| record.cursor) else { break };
             for record in &records {
                 self.terminal.show(&self.line(record))?;
             }
             from = last;
             marks::mark(&mut self.session, Some(matter), last)?;
+        }
+        let stage = self.session.device.matter(matter).map(|row| row.stage);
+        match stage.and_then(view::stage_told) {
+            Some(told) => self.show(&format!("— {told}")),
+            None => Ok(()),
         }
     }
 
@@ -388,8 +404,9 @@ impl Chat {
                 id,
                 title: row.title.clone(),
                 stage: view::stage(row.stage),
+                disputed: row.disputed.map(|person| view::person(&self.session.device, person)),
                 unread: marks::unread(&self.session, id)?,
-                unsent: if matches!(row.stage, Stage::Opening | Stage::Open) {
+                unsent: if keeps(row.stage) {
                     pending.iter().filter(|item| item.seq.is_none() && item.failed.is_none()).count()
                 } else {
                     0
@@ -412,9 +429,11 @@ impl Chat {
             out::note(&format!("Waiting to send {waits}, for at most {seconds} s…"));
         }
         let deadline = run.deadline();
-        while !self.session.is_settled() || self.session.awaits_own() {
+        // Whoever pipes in commands gets the answers, too.
+        while !self.session.is_settled() || self.session.awaits_own() || self.awaits_answers() {
             match self.session.next(deadline).await? {
                 Told::Quiet => break,
+                Told::Down(_) if !self.app.is_down() && self.session.unsent() == 0 => break,
                 told => {
                     for event in self.told(told)? {
                         self.handle(event)?;
@@ -425,14 +444,28 @@ impl Chat {
         Ok(())
     }
 
+    /// Whether something was asked of the relay that is yet to be shown.
+    fn awaits_answers(&self) -> bool {
+        self.session.is_up() && (self.show_people || !self.changes.is_empty() || !self.invites.is_empty())
+    }
+
     /// Ends the chat, and says what is left.
     async fn leave(self, run: &Run) -> Result<(), Error> {
-        let left = self.session.unsent();
+        let (left, held, up) = (self.session.unsent(), self.app.held(), self.session.is_up());
         let settled = run.done(self.session).await;
         if left > 0 {
             let left = view::counted(left, "message", "messages");
+            if up {
+                return Err(Error::NotYet(format!("{left} kept here, to go out as soon as the matter lets them")));
+            }
             return Err(Error::Network(format!(
                 "the relay can't be reached; {left} kept here, to go out at the next contact"
+            )));
+        }
+        if held > 0 {
+            let held = view::counted(held, "message", "messages");
+            return Err(Error::Refused(format!(
+                "{held} not sent: somebody says to have read something else in this matter. Compare by telephone, then type /anyway"
             )));
         }
         settled

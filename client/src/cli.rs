@@ -125,6 +125,9 @@ pub enum Command {
         /// An id of your own (26 characters of base32): the same one is never sent twice
         #[arg(long)]
         id: Option<String>,
+        /// Send although somebody says to have read something else in this matter than you
+        #[arg(long)]
+        anyway: bool,
     },
     /// Print messages that were not printed before
     #[command(after_help = RECV_HELP)]

@@ -34,6 +34,7 @@ pub enum Verb {
     Who,
     Pending,
     History,
+    Anyway,
     Status,
     Quit,
 }
@@ -66,6 +67,7 @@ pub const TABLE: &[Slash] = &[
     row(Verb::Who, "who", Takes::Nothing, "", "who is in this matter, and who waits to be"),
     row(Verb::History, "history", Takes::Number, "[N]", "the last N lines of this matter"),
     row(Verb::Pending, "pending", Takes::Nothing, "", "what waits: messages to be sent, people to be added"),
+    row(Verb::Anyway, "anyway", Takes::Nothing, "", "send here although somebody says to have read something else"),
     row(Verb::New, "new", Takes::Title, "TITLE", "open a matter"),
     row(Verb::Add, "add", Takes::Handles, "HANDLE…", "add people to this matter"),
     row(Verb::Remove, "remove", Takes::Handles, "HANDLE…", "remove people from this matter"),

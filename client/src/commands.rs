@@ -5,18 +5,18 @@
 //!
 //! Invariant: with `--json` only objects go to stdout; everything for people goes to stderr.
 
-use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use privity_protocol::device::{NewPersonInvite, Notice};
 use privity_protocol::frame::PersonView;
+use privity_protocol::invite::Invite;
 use serde_json::Value;
 
 use crate::cli::{Cli, Command, InviteCommand, MatterCommand, TIMEOUT};
 use crate::error::Error;
 use crate::home::{Held, Home};
 use crate::session::{Session, Told, now};
-use crate::{chat, join, out, view};
+use crate::{ask, chat, join, out, view};
 
 pub(crate) mod matter;
 pub(crate) mod message;
@@ -50,11 +50,14 @@ pub(crate) struct Run {
 
 impl Run {
     async fn command(&self, command: Option<Command>) -> Result<(), Error> {
-        let Some(command) = command else { return self.begin().await };
+        let Some(command) = command else { return Box::pin(self.begin()).await };
         match command {
             Command::Join { invite, handle, name, role, kdf_memory } => {
                 let wanted = join::Wanted { invite, handle, name, role, kdf_memory };
-                join::join(&self.home, wanted, self.json, self.timeout).await
+                let (held, session) = join::join(&self.home, wanted, self.json, self.timeout).await?;
+                session.close().await;
+                drop(held);
+                Ok(())
             }
             Command::Invite(InviteCommand::New { role, handle, name }) => {
                 self.invite(NewPersonInvite { role: role.into(), handle, name }).await
@@ -65,10 +68,10 @@ impl Run {
             Command::Matter(MatterCommand::Remove { matter, handle }) => self.change(&matter, &[handle], false).await,
             Command::Matter(MatterCommand::Ls) => self.matter_ls(),
             Command::Matter(MatterCommand::Show { matter }) => self.matter_show(&matter),
-            Command::Send { matter, text, id } => self.send(&matter, &text, id.as_deref()).await,
+            Command::Send { matter, text, id, anyway } => self.send(&matter, &text, id.as_deref(), anyway).await,
             Command::Recv { follow, after } => self.recv(follow, after).await,
             Command::Read { matter, pending } => self.read(&matter, pending),
-            Command::Chat { matter } => chat::chat(self, matter.as_deref()).await,
+            Command::Chat { matter } => Box::pin(chat::chat(self, matter.as_deref(), None)).await,
             Command::Status => self.status().await,
             Command::Unlock { lasts } => self.unlock(lasts),
             Command::Lock => self.lock(),
@@ -78,18 +81,21 @@ impl Run {
 
     /// Plain `privity`: joins where nobody has, and chats.
     async fn begin(&self) -> Result<(), Error> {
+        let mut joined = None;
         if !self.home.is_joined() {
-            if !std::io::stdin().is_terminal() {
+            if !ask::is_possible() {
                 return Err(self.home.not_joined());
             }
             out::note("Welcome to Privity. You need an invite from your lawyer or your firm: a line that begins with");
             out::note("privity:// — paste it here.");
-            let invite = join::ask("Invite: ", "the invite")?;
+            let invite = ask::until("Invite: ", "the invite", |typed| {
+                typed.parse::<Invite>().map(|_| typed.to_owned()).map_err(Error::from)
+            })?;
             let kdf_memory = crate::vault::KDF_MEMORY_MIB;
             let wanted = join::Wanted { invite, handle: None, name: None, role: None, kdf_memory };
-            join::join(&self.home, wanted, self.json, self.timeout).await?;
+            joined = Some(join::join(&self.home, wanted, self.json, self.timeout).await?);
         }
-        chat::chat(self, None).await
+        Box::pin(chat::chat(self, None, joined)).await
     }
 
     pub(crate) fn deadline(&self) -> Instant {

@@ -3,7 +3,7 @@
 //! Invariant: one process holds a profile at a time; the lock goes with the process, however it ends.
 
 use std::fs::{File, OpenOptions, Permissions};
-use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 use zeroize::Zeroizing;
 
 use crate::error::Error;
-use crate::keystore;
 use crate::vault::{self, Vault, private_folder};
+use crate::{ask, keystore, out};
 
 const LOCK_FILE: &str = "lock";
 /// How long a second process waits for the first.
@@ -135,28 +135,32 @@ impl Home {
             }
             return Ok(bytes);
         }
-        if !std::io::stdin().is_terminal() {
+        if !ask::is_possible() {
             return Err(Error::Usage(
                 "this profile is locked; use --passphrase-file FILE, or run `privity unlock` in a terminal first"
                     .to_owned(),
             ));
         }
-        let typed = rpassword::prompt_password(prompt)?;
-        Ok(Zeroizing::new(typed.into_bytes()))
+        Ok(Zeroizing::new(ask::hidden(prompt)?.into_bytes()))
     }
 
-    /// A new passphrase, asked for twice where it is typed.
+    /// A new passphrase, asked for twice where it is typed, until the two are the same.
     ///
     /// # Errors
-    /// [`Error::Usage`] if the two differ, or as [`Self::passphrase`].
+    /// As [`Self::passphrase`].
     pub fn new_passphrase(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
-        let first = self.passphrase("Choose a passphrase for this device (several words): ")?;
-        if self.passphrase_file.is_none() {
-            let second = self.passphrase("The same once more: ")?;
-            if first != second {
-                return Err(Error::Usage("the two passphrases differ; nothing was done, try again".to_owned()));
+        loop {
+            let first = self.passphrase("Choose a passphrase for this device (several words): ")?;
+            if self.passphrase_file.is_some() {
+                return Ok(first);
+            }
+            if first.is_empty() {
+                out::note("An empty passphrase protects nothing; choose one of several words.");
+            } else if first == self.passphrase("The same once more: ")? {
+                return Ok(first);
+            } else {
+                out::note("The two differ; once more from the beginning.");
             }
         }
-        Ok(first)
     }
 }

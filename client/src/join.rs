@@ -7,7 +7,7 @@
 //! Invariant: a registration that the relay itself refuses for its invite or handle leaves no profile behind; whatever else goes
 //! wrong leaves one that goes on.
 
-use std::io::{BufRead as _, IsTerminal as _, Write as _};
+use std::io::BufRead as _;
 use std::time::{Duration, Instant};
 
 use privity_protocol::cbor;
@@ -15,19 +15,20 @@ use privity_protocol::device::Enrolment;
 use privity_protocol::device::state::{Batch, Profile, Table};
 use privity_protocol::error::Refused;
 use privity_protocol::frame::{InviteView, Registration, Reply, Request};
-use privity_protocol::identity::Role;
+use privity_protocol::identity::{Name, Role, check_handle};
 use privity_protocol::invite::Invite;
 use privity_protocol::link::Pin;
 use privity_protocol::suite::SecretKey;
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use crate::cli::FirstRole;
 use crate::error::Error;
-use crate::home::Home;
+use crate::home::{Held, Home};
 use crate::link::{Dialer, Opened};
 use crate::session::{Session, now};
 use crate::vault::{self, Vault};
-use crate::{out, view};
+use crate::{ask, out, view};
 
 /// The row that holds a registration whose answer has not come.
 const REGISTRATION: &[u8] = b"registration";
@@ -53,8 +54,10 @@ pub struct Wanted {
 /// Why a registration was not accepted.
 #[derive(Debug)]
 enum Unregistered {
-    /// The relay, admitted, refuses this very registration for its invite or handle: it will never be accepted.
+    /// The relay, admitted, refuses this very registration for its invite: it will never be accepted.
     ForGood(Error),
+    /// The same for its handle: another one may do.
+    Handle(Error),
     /// Anything else: it may be accepted yet, or was.
     NotNow(Error),
 }
@@ -65,11 +68,30 @@ impl From<Error> for Unregistered {
     }
 }
 
-/// Joins and prints who one is now.
+/// Joins and prints who one is now. The profile is open, its link closed or to be closed.
 ///
 /// # Errors
 /// [`Error`], with nothing left behind unless the relay may have accepted.
-pub async fn join(home: &Home, wanted: Wanted, json: bool, timeout: Duration) -> Result<(), Error> {
+pub async fn join(home: &Home, wanted: Wanted, json: bool, timeout: Duration) -> Result<(Held, Session), Error> {
+    let (held, session, first) = joined(home, wanted, !json, timeout).await?;
+    let told = report(session.device.profile(), session.device.is_ready(), first, json);
+    if let Err(error) = told {
+        session.close().await;
+        return Err(error);
+    }
+    Ok((held, session))
+}
+
+/// As [`join`], without a word on standard output; `greets` says on standard error who invites. True if this is the firm's first person.
+///
+/// # Errors
+/// As [`join`].
+pub(crate) async fn joined(
+    home: &Home,
+    wanted: Wanted,
+    greets: bool,
+    timeout: Duration,
+) -> Result<(Held, Session, bool), Error> {
     let invite: Invite = read_invite(&wanted.invite)?.parse()?;
     let deadline = Instant::now() + timeout;
     let held = home.hold()?;
@@ -87,29 +109,56 @@ pub async fn join(home: &Home, wanted: Wanted, json: bool, timeout: Duration) ->
         finish(home, &mut vault, deadline).await?;
         (vault, false)
     } else {
-        enrol(home, invite, wanted, json, deadline).await?
+        enrol(home, &invite, wanted, greets, deadline).await?
     };
     let mut session = Session::open(vault)?;
-    let caught_up = session.catch_up(deadline).await;
-    let ready = session.device.is_ready();
-    let profile = session.device.profile().clone();
-    session.close().await;
-    drop(held);
-    match caught_up {
+    match session.catch_up(deadline).await {
         // Joined is joined: what is missing comes with the next command.
-        Ok(_) | Err(Error::Network(_)) => report(&profile, ready, first, json),
-        Err(error) => Err(error),
+        Ok(_) | Err(Error::Network(_)) => Ok((held, session, first)),
+        Err(error) => {
+            session.close().await;
+            Err(error)
+        }
     }
 }
 
-/// Everything up to the relay's yes. True if this is the firm's first person.
+/// Everything up to the relay's yes. True if this is the firm's first person. Somebody who typed a handle that the relay refuses is asked
+/// for another, and for nothing else again.
 async fn enrol(
     home: &Home,
-    invite: Invite,
-    wanted: Wanted,
-    json: bool,
-    deadline: Instant,
+    invite: &Invite,
+    mut wanted: Wanted,
+    mut greets: bool,
+    mut deadline: Instant,
 ) -> Result<(Vault, bool), Error> {
+    let chosen = wanted.handle.is_none();
+    let mut passphrase = None;
+    loop {
+        let attempt = enrol_as(home, invite, &mut wanted, &mut passphrase, greets, deadline).await;
+        match attempt {
+            Ok(enrolled) => return Ok(enrolled),
+            Err(Unregistered::Handle(error)) if chosen && ask::is_possible() => {
+                out::note(&view::plain(&error.to_string(), false));
+                wanted.handle = None;
+                greets = false;
+                deadline = Instant::now() + ANSWER;
+            }
+            Err(Unregistered::Handle(error) | Unregistered::ForGood(error) | Unregistered::NotNow(error)) => {
+                return Err(error);
+            }
+        }
+    }
+}
+
+/// One attempt of [`enrol`]; what was asked for is kept in `wanted` and `passphrase`.
+async fn enrol_as(
+    home: &Home,
+    invite: &Invite,
+    wanted: &mut Wanted,
+    passphrase: &mut Option<Zeroizing<Vec<u8>>>,
+    greets: bool,
+    deadline: Instant,
+) -> Result<(Vault, bool), Unregistered> {
     let link_key = SecretKey::generate();
     let dialer = Dialer {
         address: invite.address.clone(),
@@ -118,20 +167,25 @@ async fn enrol(
         link_key: link_key.clone(),
     };
     let mut opened = dialer.open_until(deadline).await?;
-    let view = open_invite(&mut opened, &invite).await?;
+    let view = open_invite(&mut opened, invite).await?;
     let admitted = opened.admitted.clone();
     opened.close().await;
 
-    let enrolment = Enrolment::new(invite, link_key, view, admitted.organisation)?;
-    if !json {
+    let enrolment = Enrolment::new(invite.clone(), link_key, view, admitted.organisation).map_err(Error::from)?;
+    if greets {
         greet(&enrolment, &admitted.firm);
     }
-    let (handle, name, role) = settle(&enrolment, &wanted)?;
+    let (handle, name, role) = settle(&enrolment, wanted)?;
     let inviter = enrolment.inviter().map(|(person, known)| (person, known.clone()));
     let first = enrolment.is_first();
-    let (profile, registration) = enrolment.enrol(now(), admitted.relay_key, &admitted.firm, &handle, &name, role)?;
-    let passphrase = home.new_passphrase()?;
-    let mut vault = Vault::create(home.folder(), &passphrase, wanted.kdf_memory)?;
+    let changeable = enrolment.handle().is_none();
+    let enrolled = enrolment.enrol(now(), admitted.relay_key, &admitted.firm, &handle, &name, role);
+    let (profile, registration) = enrolled.map_err(Error::from)?;
+    let passphrase = match passphrase {
+        Some(passphrase) => passphrase,
+        none => none.insert(home.new_passphrase()?),
+    };
+    let mut vault = Vault::create(home.folder(), passphrase, wanted.kdf_memory)?;
     let mut batch = Batch::default();
     batch.put(Table::Profile, None, &[], &profile);
     batch.put(Table::Counter, None, REGISTRATION, &registration);
@@ -141,14 +195,22 @@ async fn enrol(
     vault.apply(batch)?;
     // The person has typed; the relay gets its full time.
     let deadline = deadline.max(Instant::now() + ANSWER);
-    finish(home, &mut vault, deadline).await?;
-    Ok((vault, first))
+    match finish_or_why(home, &mut vault, deadline).await {
+        Ok(()) => Ok((vault, first)),
+        Err(Unregistered::Handle(error)) if !changeable => Err(Unregistered::ForGood(error)),
+        Err(error) => Err(error),
+    }
 }
 
-/// The handle, name and role: as the invite says, as told, or asked for.
-fn settle(enrolment: &Enrolment, wanted: &Wanted) -> Result<(String, String, Role), Error> {
+/// The handle, name and role: as the invite says, as told, or asked for, and then kept in `wanted`.
+fn settle(enrolment: &Enrolment, wanted: &mut Wanted) -> Result<(String, String, Role), Error> {
     let role = match (enrolment.role(), wanted.role) {
-        (None, first) => first.map_or(Role::Attorney, Role::from),
+        (None, Some(first)) => first.into(),
+        (None, None) if ask::is_possible() => {
+            let asked = ask::until("You are (attorney or staff) [attorney]: ", "--role ROLE", first_role)?;
+            wanted.role.insert(asked).to_owned().into()
+        }
+        (None, None) => Role::Attorney,
         (Some(given), None) => given,
         (Some(given), Some(asked)) if Role::from(asked) == given => given,
         (Some(given), Some(_)) => {
@@ -161,14 +223,37 @@ fn settle(enrolment: &Enrolment, wanted: &Wanted) -> Result<(String, String, Rol
         }
         (Some(given), _) => given.to_owned(),
         (None, Some(handle)) => handle.clone(),
-        (None, None) => ask("Your handle (short, of a-z, 0-9, dot and dash): ", "--handle HANDLE")?,
+        (None, None) => {
+            let asked = ask::until("Your handle (short, of a-z, 0-9, dot and dash): ", "--handle HANDLE", |handle| {
+                check_handle(handle).map(|()| handle.to_owned()).map_err(Error::from)
+            })?;
+            wanted.handle.insert(asked).clone()
+        }
     };
     let name = match (enrolment.name(), &wanted.name) {
         (_, Some(name)) => name.clone(),
         (Some(given), None) => given.to_owned(),
-        (None, None) => ask("Your name, as others see it: ", "--name NAME")?,
+        (None, None) => {
+            let asked = ask::until("Your name, as others see it: ", "--name NAME", good_name)?;
+            wanted.name.insert(asked).clone()
+        }
     };
     Ok((handle, name, role))
+}
+
+fn first_role(answer: &str) -> Result<FirstRole, Error> {
+    match answer.to_lowercase().as_str() {
+        "" | "attorney" => Ok(FirstRole::Attorney),
+        "staff" => Ok(FirstRole::Staff),
+        _ => Err(Error::Usage("attorney or staff, please; Enter alone means attorney".to_owned())),
+    }
+}
+
+fn good_name(name: &str) -> Result<String, Error> {
+    if name.is_empty() {
+        return Err(Error::Usage("a name, please: others see it beside what you write".to_owned()));
+    }
+    Ok(Name::new(name)?.name)
 }
 
 /// Sends a registration whose answer has not come, if there is one. If the relay refuses it for good, the profile is of no use and goes.
@@ -176,22 +261,29 @@ fn settle(enrolment: &Enrolment, wanted: &Wanted) -> Result<(String, String, Rol
 /// # Errors
 /// [`Error`] as the relay answers.
 pub async fn finish(home: &Home, vault: &mut Vault, deadline: Instant) -> Result<(), Error> {
+    finish_or_why(home, vault, deadline).await.map_err(|unregistered| match unregistered {
+        Unregistered::ForGood(error) | Unregistered::Handle(error) | Unregistered::NotNow(error) => error,
+    })
+}
+
+async fn finish_or_why(home: &Home, vault: &mut Vault, deadline: Instant) -> Result<(), Unregistered> {
     let Some(bytes) = vault.get(Table::Counter, None, REGISTRATION)? else { return Ok(()) };
-    let registration: Registration = cbor::decode(&bytes, "registration")?;
+    let registration: Registration = cbor::decode(&bytes, "registration").map_err(Error::from)?;
     match register(&Session::profile(vault)?, registration, deadline).await {
         Ok(()) => {
             let mut batch = Batch::default();
             batch.delete(Table::Counter, None, REGISTRATION);
-            vault.apply(batch)
+            Ok(vault.apply(batch)?)
         }
-        Err(Unregistered::ForGood(error)) => {
+        Err(error @ (Unregistered::ForGood(_) | Unregistered::Handle(_))) => {
             vault::remove(home.folder());
             Err(error)
         }
         Err(Unregistered::NotNow(Error::Network(why))) => {
-            Err(Error::Network(format!("{why}; your profile is kept, and `privity status` goes on with joining")))
+            let why = format!("{why}; your profile is kept, and `privity status` goes on with joining");
+            Err(Error::Network(why).into())
         }
-        Err(Unregistered::NotNow(error)) => Err(error),
+        Err(error) => Err(error),
     }
 }
 
@@ -207,9 +299,8 @@ async fn register(profile: &Profile, registration: Registration, deadline: Insta
     opened.close().await;
     match answer? {
         Reply::Done => Ok(()),
-        Reply::Refused(refused @ (Refused::Invite { .. } | Refused::Handle { .. })) => {
-            Err(Unregistered::ForGood(refused.into()))
-        }
+        Reply::Refused(refused @ Refused::Invite { .. }) => Err(Unregistered::ForGood(refused.into())),
+        Reply::Refused(refused @ Refused::Handle { .. }) => Err(Unregistered::Handle(refused.into())),
         Reply::Refused(refused) => Err(Unregistered::NotNow(refused.into())),
         _ => Err(Unregistered::NotNow(Error::Untrusted("the relay does not follow the protocol".to_owned()))),
     }
@@ -230,24 +321,6 @@ fn read_invite(asked: &str) -> Result<String, Error> {
     let mut line = String::new();
     std::io::Read::take(std::io::stdin().lock(), INVITE_MAX).read_line(&mut line)?;
     Ok(line)
-}
-
-/// Asks for what is missing, where there is somebody to ask.
-pub(crate) fn ask(prompt: &str, flag: &str) -> Result<String, Error> {
-    if !std::io::stdin().is_terminal() {
-        return Err(Error::Usage(format!("{flag} is missing")));
-    }
-    let mut stderr = std::io::stderr();
-    stderr.write_all(prompt.as_bytes())?;
-    stderr.flush()?;
-    let mut line = String::new();
-    std::io::stdin().read_line(&mut line)?;
-    let line = line.trim();
-    if line.is_empty() {
-        Err(Error::Usage(format!("{flag} is missing; nothing was done")))
-    } else {
-        Ok(line.to_owned())
-    }
 }
 
 fn greet(enrolment: &Enrolment, firm: &str) {

@@ -3,6 +3,7 @@
 //! `main → cli → commands, chat → session → vault, link → protocol`. [`view`] is pure.
 
 pub mod app;
+mod ask;
 pub mod chat;
 pub mod cli;
 pub mod command;

@@ -34,6 +34,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use privity_protocol::cbor;
 use privity_protocol::device::state::{Profile, Stage, Table};
 use privity_protocol::device::{Device, Notice, Output};
+use privity_protocol::error::Misuse;
 use privity_protocol::frame::FromRelay;
 use privity_protocol::ids::{MatterId, MessageId, PersonId, Timestamp};
 use privity_protocol::link::Pin;
@@ -58,6 +59,11 @@ const LINGER: Duration = Duration::from_secs(2);
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
+}
+
+/// Whether what is written in a matter at that stage is kept until it can go out.
+pub(crate) fn keeps(stage: Stage) -> bool {
+    !matches!(stage, Stage::Removed | Stage::Forked)
 }
 
 /// What a session tells.
@@ -241,17 +247,32 @@ impl Session {
         {
             return Err(Error::Refused(format!("the relay refused that message: {why}")));
         }
+        if self.device.matter(matter).is_some_and(|row| row.disputed.is_some()) {
+            return Err(Misuse::Disputed.into());
+        }
         self.device.send_text(now(), matter, id, text)?;
         self.drain()?;
         Ok(None)
     }
 
-    /// How many texts the relay does not have yet.
+    /// The user has seen who says to have read something else in a matter, and says to go on: sending works until the next dispute.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] if there is no such matter.
+    pub fn go_on(&mut self, matter: MatterId) -> Result<(), Error> {
+        self.device.matter(matter).ok_or(Misuse::NoMatter)?;
+        self.drain()
+    }
+
+    /// How many texts the relay does not have yet, and may still get.
     pub fn unsent(&self) -> usize {
-        let open = self.device.matters().filter(|(_, row)| matches!(row.stage, Stage::Opening | Stage::Open));
+        self.waiting_in(keeps)
+    }
+
+    fn waiting_in(&self, stages: impl Fn(Stage) -> bool) -> usize {
         let waits =
             |id| self.device.pending(id).iter().filter(|item| item.seq.is_none() && item.failed.is_none()).count();
-        open.map(|(id, _)| waits(id)).sum()
+        self.device.matters().filter(|(_, row)| stages(row.stage)).map(|(id, _)| waits(id)).sum()
     }
 
     /// Whether a text is at the relay, and was not read back.
@@ -271,7 +292,8 @@ impl Session {
             }
             _ => false,
         });
-        !busy && self.unsent() == 0
+        // Where the matter waits for others, waiting for it is of no use.
+        !busy && self.waiting_in(|stage| matches!(stage, Stage::Opening | Stage::Open)) == 0
     }
 
     /// Drives the device until nothing is left to do, or until `deadline`. Notices are kept for the caller.

@@ -6,6 +6,7 @@
 //!
 //! Invariant: what was typed stays in memory; nothing of it is written to a file.
 
+use std::borrow::Cow;
 use std::io::{BufRead as _, IsTerminal as _};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -21,7 +22,7 @@ use rustyline::validate::{ValidationContext, ValidationResult, Validator};
 use rustyline::{CompletionType, Config, Context, Editor, ExternalPrinter, Helper};
 use tokio::sync::mpsc as channel;
 
-use crate::app::Event;
+use crate::app::{self, Event};
 use crate::command::{self, Words};
 use crate::error::Error;
 use crate::out;
@@ -210,6 +211,12 @@ impl Hinter for Typist {
     type Hint = String;
 }
 
-impl Highlighter for Typist {}
+impl Highlighter for Typist {
+    /// Called whenever the line is drawn again, as after a line shown above it.
+    fn highlight_prompt<'b, 's: 'b, 'p: 'b>(&'s self, prompt: &'p str, _: bool) -> Cow<'b, str> {
+        let shared = self.shared.lock().unwrap_or_else(PoisonError::into_inner);
+        Cow::Owned(app::fitted(prompt, &shared.prompt))
+    }
+}
 
 impl Helper for Typist {}

@@ -172,9 +172,18 @@ pub fn person(device: &Device, person: PersonId) -> String {
     plain(&known.unwrap_or_else(|| format!("person {person}")), false)
 }
 
-/// A matter's title, safe to show.
+/// A matter's title, safe to show; with the beginning of its id where another matter has the same title.
 pub fn title(device: &Device, matter: MatterId) -> String {
-    device.matter(matter).map_or_else(|| matter.to_string(), |row| plain(&row.title, false))
+    let titles: Vec<(MatterId, &str)> = device.matters().map(|(id, row)| (id, row.title.as_str())).collect();
+    titled(&titles, matter)
+}
+
+/// As [`title`], over ids and titles.
+pub(crate) fn titled(matters: &[(MatterId, &str)], matter: MatterId) -> String {
+    let Some((_, title)) = matters.iter().find(|(id, _)| *id == matter) else { return short(matter) };
+    let title = plain(title, false);
+    let twice = matters.iter().any(|(id, other)| *id != matter && plain(other, false) == title);
+    if twice { format!("{title} ({})", short(matter)) } else { title }
 }
 
 /// Time of day here; with the date if it is not today's.
@@ -252,5 +261,15 @@ mod tests {
         let twice = [(one, "Same"), (two, "Same")];
         let error = find_titled(&twice, "Same").unwrap_err().to_string();
         assert!(error.contains(&one.to_string()) && error.contains(&two.to_string()), "{error}");
+    }
+
+    #[test]
+    fn two_matters_of_the_same_title_are_told_apart_by_their_ids() {
+        let (one, two, three) = (MatterId::new([0; 16]), MatterId::new([0x55; 16]), MatterId::new([9; 16]));
+        let matters = [(one, "Same"), (two, "Sa\u{200b}me"), (three, "Other")];
+        assert_eq!(titled(&matters, one), "Same (aaaaaa)");
+        assert_ne!(titled(&matters, two), titled(&matters, one));
+        assert_eq!(titled(&matters, three), "Other");
+        assert_eq!(find_titled(&matters, &short(two)).unwrap(), two, "what is shown can be typed");
     }
 }

@@ -1,7 +1,7 @@
 //! `matter new`, `add`, `remove`, `ls` and `show`.
 
 use privity_protocol::device::Notice;
-use privity_protocol::device::state::Stage;
+use privity_protocol::device::state::{Record, RecordBody, Stage};
 use privity_protocol::error::Error as ProtocolError;
 use privity_protocol::ids::{MatterId, PersonId};
 use serde_json::{Value, json};
@@ -40,6 +40,11 @@ impl Run {
                 open.push((person, handle.to_owned()));
             }
         }
+        let was_in = |session: &Session, person: &PersonId| {
+            session.device.matter(matter).is_some_and(|row| row.people.contains(person))
+        };
+        let already: Vec<PersonId> =
+            open.iter().map(|(person, _)| *person).filter(|person| was_in(&session, person) == add).collect();
         for (person, handle) in &open {
             if add {
                 session.device.add(now(), matter, *person, handle)?;
@@ -50,18 +55,28 @@ impl Run {
         let mut waits = Vec::new();
         let mut failed: Option<ProtocolError> = None;
         while !open.is_empty() {
-            let (person, outcome) = self.until(&mut session, |notice| change_of(notice, matter)).await?;
+            let (person, outcome) = self.until(&mut session, |notice| change_of(notice, matter, &open)).await?;
             let Some(at) = open.iter().position(|(open, _)| *open == person) else { continue };
             let (_, handle) = open.remove(at);
+            let already = already.contains(&person);
             let state = match outcome {
+                Ok("done") if !already && is_requested(&session, matter, person) => "requested",
                 Ok(state) => state,
                 Err(why) => {
                     failed = Some(why);
                     "refused"
                 }
             };
-            let object = json!({ "v": view::SCHEMA, "matter": matter.to_string(), "handle": handle, "state": state });
+            let object = json!({
+                "v": view::SCHEMA, "matter": matter.to_string(), "handle": handle, "state": state, "already": already,
+            });
             self.print(&object, || match (state, add) {
+                ("done", true) if already => format!("{handle} is in this matter already."),
+                ("done", false) if already => format!("{handle} is not in this matter."),
+                ("requested", _) => format!(
+                    "Removal of {handle} requested. It counts once somebody else in the matter has confirmed it; until then, \
+                     write nothing there that they must not read."
+                ),
                 ("done", true) => format!("Added {handle}."),
                 ("done", false) => format!("Removed {handle}."),
                 ("waiting", _) => format!("{handle} is not ready yet; they will be added as soon as they are."),
@@ -83,16 +98,19 @@ impl Run {
         let (_held, session) = self.open()?;
         for (id, row) in session.device.matters() {
             let unread = marks::unread(&session, id)?;
-            let title = view::title(&session.device, id);
+            let title = view::plain(&row.title, false);
             let object = json!({
                 "v": view::SCHEMA, "matter": id.to_string(), "title": row.title, "state": view::stage(row.stage),
-                "people": row.people.len(), "unread": unread, "epoch": row.epoch, "seq": row.position.seq,
+                "people": row.people.len(), "unread": unread, "disputed": row.disputed.is_some(), "epoch": row.epoch,
+                "seq": row.position.seq,
             });
             self.print(&object, || {
                 let new = if unread > 0 { format!("  {unread} new") } else { String::new() };
-                let state = if row.stage == Stage::Open { "" } else { view::stage(row.stage) };
+                let state =
+                    if row.stage == Stage::Open { String::new() } else { view::stage(row.stage).replace('_', " ") };
+                let disputed = if row.disputed.is_some() { "  disputed" } else { "" };
                 let people = view::counted(row.people.len(), "person", "people");
-                format!("{}  {title}  {people}{new}  {state}", view::short(id)).trim_end().to_owned()
+                format!("{}  {title}  {people}{new}{disputed}  {state}", view::short(id)).trim_end().to_owned()
             })?;
         }
         Ok(())
@@ -106,21 +124,52 @@ impl Run {
         let waiting: Vec<&str> = session.device.intents(id).into_iter().map(|intent| intent.handle.as_str()).collect();
         let object = json!({
             "v": view::SCHEMA, "matter": id.to_string(), "title": row.title, "state": view::stage(row.stage),
-            "people": people, "waiting": waiting, "epoch": row.epoch, "seq": row.position.seq,
+            "people": people, "waiting": waiting, "requested": ids(&row.requested),
+            "disputed": row.disputed.map(|person| view::person_json(&session.device, person)),
+            "epoch": row.epoch, "seq": row.position.seq,
         });
         self.print(&object, || {
-            let mut lines = vec![format!("{}  ({id}, {})", view::title(&session.device, id), view::stage(row.stage))];
+            let (title, state) = (view::plain(&row.title, false), view::stage(row.stage).replace('_', " "));
+            let mut lines = vec![format!("{title}  ({id}, {state})")];
+            lines.extend(view::stage_told(row.stage).map(str::to_owned));
+            if let Some(person) = row.disputed {
+                lines.push(format!(
+                    "{} says to have read something else here than you: compare by telephone what both of you see.",
+                    view::person(&session.device, person)
+                ));
+            }
+            if row.stage == Stage::Removed {
+                lines.push("In it, when this device last saw it:".to_owned());
+            }
             lines.extend(who(&session, id));
             lines.join("\n")
         })
     }
 }
 
+fn ids(people: &[PersonId]) -> Vec<String> {
+    people.iter().map(PersonId::to_string).collect()
+}
+
+/// Whether somebody's removal was sent, and nobody else has confirmed it.
+fn is_requested(session: &Session, matter: MatterId, person: PersonId) -> bool {
+    session.device.matter(matter).is_some_and(|row| row.requested.contains(&person))
+}
+
 /// Who is in a matter, and who waits to be.
 pub(crate) fn who(session: &Session, matter: MatterId) -> Vec<String> {
-    let people = session.device.matter(matter).map(|row| row.people.clone()).unwrap_or_default();
-    let mut lines: Vec<String> =
-        people.iter().map(|person| format!("  {}", view::person(&session.device, *person))).collect();
+    let Some(row) = session.device.matter(matter) else { return Vec::new() };
+    let gone = |person: &PersonId| row.requested.contains(person);
+    let mut lines: Vec<String> = row
+        .people
+        .iter()
+        .filter(|person| !gone(person))
+        .map(|person| format!("  {}", view::person(&session.device, *person)))
+        .collect();
+    lines.extend(row.requested.iter().map(|person| {
+        let who = view::person(&session.device, *person);
+        format!("  {who}  — removal requested: it counts once somebody else in the matter has confirmed it")
+    }));
     for intent in session.device.intents(matter) {
         let handle = view::plain(&intent.handle, false);
         lines.push(if intent.add {
@@ -135,8 +184,12 @@ pub(crate) fn who(session: &Session, matter: MatterId) -> Vec<String> {
 type Change = (PersonId, Result<&'static str, ProtocolError>);
 
 /// What a notice says about a change of a matter's people.
-fn change_of(notice: &Notice, of: MatterId) -> Option<Result<Change, Error>> {
+fn change_of(notice: &Notice, of: MatterId, open: &[(PersonId, String)]) -> Option<Result<Change, Error>> {
     match notice {
+        Notice::Recorded(Record { matter, what: RecordBody::Requested { people }, .. }) if *matter == of => {
+            let asked = people.iter().find(|person| open.iter().any(|(open, _)| open == *person));
+            asked.map(|person| Ok((*person, Ok("requested"))))
+        }
         Notice::Done { matter, person, .. } if *matter == of => Some(Ok((*person, Ok("done")))),
         Notice::Waits { matter, person } if *matter == of => Some(Ok((*person, Ok("waiting")))),
         Notice::NotDone { matter, person, why } if *matter == of => Some(Ok((*person, Err(why.clone())))),

@@ -14,14 +14,15 @@ use serde_json::json;
 use crate::commands::{Run, warn};
 use crate::error::Error;
 use crate::session::{Session, Told, now};
-use crate::{marks, out, view};
+use crate::{ask, marks, out, view};
 
 /// Records printed at once.
 const PAGE: usize = 500;
 
 impl Run {
-    pub(super) async fn send(&self, matter: &str, text: &str, id: Option<&str>) -> Result<(), Error> {
-        let text = if text == "-" { read_text()? } else { text.to_owned() };
+    pub(super) async fn send(&self, matter: &str, text: &str, id: Option<&str>, anyway: bool) -> Result<(), Error> {
+        let piped = text == "-";
+        let text = if piped { read_text()? } else { text.to_owned() };
         let id = match id {
             Some(id) => id
                 .parse()
@@ -44,6 +45,7 @@ impl Run {
             Err(error) => return Err(error),
         };
         let matter = view::find_matter(session.device.matters(), matter)?;
+        self.agree(&mut session, matter, anyway, !piped)?;
         if let Some(seq) = session.send(matter, id, &text)? {
             return self.sent(matter, id, Some(seq));
         }
@@ -60,10 +62,35 @@ impl Run {
         }
     }
 
+    /// Where somebody disputes what was read, sending takes a word of the user's: `--anyway`, or a yes at a terminal.
+    fn agree(&self, session: &mut Session, matter: MatterId, anyway: bool, ask: bool) -> Result<(), Error> {
+        let Some(person) = session.device.matter(matter).and_then(|row| row.disputed) else { return Ok(()) };
+        if anyway {
+            return session.go_on(matter);
+        }
+        let told = format!(
+            "{} says to have read something else in this matter than you; nothing was sent. Compare by telephone what both of you see",
+            view::person(&session.device, person)
+        );
+        if ask && !self.json && ask::is_possible() {
+            out::note(&told);
+            if ask::yes("Send anyway? [y/N] ")? {
+                return session.go_on(matter);
+            }
+            return Err(Error::Refused("nothing was sent".to_owned()));
+        }
+        Err(Error::Refused(format!("{told}; then send it with --anyway")))
+    }
+
     /// A message that has not gone out: it is in the outbox, on disk.
     async fn kept(&self, session: Session, matter: MatterId, id: MessageId) -> Result<(), Error> {
+        let stage = session.device.matter(matter).map(|row| row.stage);
+        let waits = stage.filter(|stage| *stage != Stage::Opening && session.is_up()).and_then(view::stage_told);
         session.close().await;
         self.sent(matter, id, None)?;
+        if let Some(told) = waits {
+            return Err(Error::NotYet(format!("the message is kept, and goes out as soon as it can. {told}")));
+        }
         Err(Error::Network(
             "the relay can't be reached; the message is kept and goes out at the next contact".to_owned(),
         ))
@@ -201,6 +228,8 @@ async fn stored(
         }
         match session.device.matter(matter).map(|row| row.stage) {
             Some(Stage::Opening | Stage::Joining | Stage::Open) => {}
+            // It is kept; waiting for others may take days.
+            Some(Stage::OutOfStep | Stage::Paused | Stage::Outdated | Stage::Moving) => return Ok(None),
             Some(Stage::Forked) => {
                 return Err(Error::Untrusted(
                     "the relay shows two histories of this matter: nothing is sent there. Ask your firm's IT"

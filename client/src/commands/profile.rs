@@ -46,6 +46,7 @@ impl Run {
             let pending = session.device.pending(id);
             matters.push(json!({
                 "matter": id.to_string(), "title": row.title, "state": view::stage(row.stage), "unread": unread,
+                "disputed": row.disputed.is_some(),
                 "pending": pending.iter().filter(|item| item.seq.is_none()).count(), "epoch": row.epoch,
                 "seq": row.position.seq, "chain": row.position.chain.to_string(),
             }));
@@ -114,6 +115,7 @@ fn status_text(session: &Session, object: &Value, why: Option<&str>) -> String {
     let mut lines = vec![
         format!("{} ({}), {}, {state}", view::plain(&profile.name.name, false), profile.handle, profile.role.word()),
         format!("relay      {} of {}, {link}", view::plain(&profile.address, false), view::plain(&profile.firm, false)),
+        format!("firm's key {}", profile.organisation.fingerprint()),
         "suites     X25519MLKEM768 outside, X-Wing inside; Ed25519 and ML-DSA-65 signatures".to_owned(),
         format!(
             "matters    {}, {}",
@@ -135,7 +137,11 @@ fn status_text(session: &Session, object: &Value, why: Option<&str>) -> String {
                 line.push_str(&format!(", {count} {word}"));
             }
         }
+        if row.disputed.is_some() {
+            line.push_str(", disputed: see `privity matter show`");
+        }
         lines.push(line);
+        lines.extend(view::stage_told(row.stage).map(|told| format!("          {told}")));
     }
     lines.join("\n")
 }
