@@ -50,6 +50,10 @@ pub const KEY_PACKAGE_MAX: usize = 24 * KIB;
 /// Key packages one device may take from the relay in a day.
 pub const KEY_PACKAGES_TAKEN_PER_DAY: u32 = 400;
 
+/// Bytes of envelopes that one person may append in a day, to matters and inboxes together: 1 GiB is far above what people write, and
+/// bounds how fast one person's devices can fill the relay's disk.
+pub const APPENDED_PER_DAY: u64 = 1024 * 1024 * 1024;
+
 /// The largest signed statement (certificate, endorsement, invite), encoded.
 pub const STATEMENT_MAX: usize = 16 * KIB;
 
@@ -102,6 +106,10 @@ pub const SUBSCRIPTIONS_MAX: usize = 4096;
 
 /// How long a connection may live without being admitted, in milliseconds.
 pub const ADMISSION_MS: u64 = 10_000;
+
+/// How long a newcomer's link may hold its place once it is admitted, in milliseconds: programs ask and answer at once, and people who
+/// take their time hold no link meanwhile.
+pub const NEWCOMER_MS: u64 = 10_000;
 
 /// How long a write to a stalled reader may take, in milliseconds.
 pub const WRITE_MS: u64 = 30_000;

@@ -8,8 +8,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use bytes::Bytes;
 use privity_protocol::frame::{self, Blob, Entry, EntryBody, Event, FromRelay};
@@ -43,13 +42,22 @@ pub(crate) enum Item {
     Event(Event),
 }
 
+/// Why the relay closes a link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Closing {
+    /// Newer links of the same device have taken its place.
+    Crowded,
+    /// A newer instance of the device has.
+    Replaced,
+}
+
 /// What waits for one link.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     caller: Caller,
     queue: Mutex<Queue>,
     notify: Notify,
-    replaced: AtomicBool,
+    closing: OnceLock<Closing>,
 }
 
 #[derive(Debug, Default)]
@@ -61,7 +69,7 @@ struct Queue {
 }
 
 impl Outbox {
-    /// Waits until there is something to take, or the link is [`Self::replaced`].
+    /// Waits until there is something to take, or the link is to be [closed](Self::closing).
     pub(crate) async fn ready(&self) {
         self.notify.notified().await;
     }
@@ -72,9 +80,15 @@ impl Outbox {
         (queue.items, queue.lagging)
     }
 
-    /// Whether newer links of the same device have taken this one's place.
-    pub(crate) fn replaced(&self) -> bool {
-        self.replaced.load(Ordering::Relaxed)
+    /// Why this link is to be closed, if it is.
+    pub(crate) fn closing(&self) -> Option<Closing> {
+        self.closing.get().copied()
+    }
+
+    fn close(&self, closing: Closing) {
+        // The first reason stands.
+        let _known = self.closing.set(closing);
+        self.notify.notify_one();
     }
 
     fn put(&self, item: Item) {
@@ -126,16 +140,15 @@ struct Links {
 impl Hub {
     /// A new link of a device.
     pub(crate) fn join(&self, caller: Caller) -> Arc<Outbox> {
-        let (queue, notify, replaced) = (Mutex::default(), Notify::new(), AtomicBool::new(false));
-        let outbox = Arc::new(Outbox { caller, queue, notify, replaced });
+        let (queue, notify, closing) = (Mutex::default(), Notify::new(), OnceLock::new());
+        let outbox = Arc::new(Outbox { caller, queue, notify, closing });
         let mut links = lock(&self.links);
         links.by_person.entry(caller.person).or_default().push(Arc::clone(&outbox));
         let own = links.by_device.entry(caller.device).or_default();
         own.push(Arc::clone(&outbox));
         let surplus = own.len().saturating_sub(LINKS_PER_DEVICE_MAX);
         for old in own.iter().take(surplus) {
-            old.replaced.store(true, Ordering::Relaxed);
-            old.notify.notify_one();
+            old.close(Closing::Crowded);
         }
         outbox
     }
@@ -172,9 +185,9 @@ impl Hub {
         let links = lock(&self.links);
         for wake in wakes {
             match wake {
-                Wake::Entry { mailbox, seq, fence, envelope } => {
+                Wake::Entry { mailbox, seq, fence, by, envelope } => {
                     let Some(listeners) = links.by_mailbox.get(&mailbox) else { continue };
-                    let Some(frame) = entry_frame(mailbox, seq, fence, &envelope) else { continue };
+                    let Some(frame) = entry_frame(mailbox, seq, fence, by, &envelope) else { continue };
                     for outbox in listeners {
                         outbox.put(Item::Entry { mailbox, seq, frame: frame.clone() });
                     }
@@ -183,6 +196,11 @@ impl Hub {
                     for outbox in links.by_device.get(&device).into_iter().flatten() {
                         outbox.put(Item::Ended(mailbox));
                     }
+                }
+                Wake::Replaced { device, by } => {
+                    let own = links.by_device.get(&device).into_iter().flatten();
+                    own.filter(|outbox| outbox.caller.instance != by)
+                        .for_each(|outbox| outbox.close(Closing::Replaced));
                 }
                 Wake::Person { person, event } => tell(links.by_person.get(&person), &event),
                 Wake::Device { device, event } => tell(links.by_device.get(&device), &event),
@@ -198,9 +216,9 @@ fn tell(outboxes: Option<&Vec<Arc<Outbox>>>, event: &Event) {
 }
 
 /// The frame that carries one entry. An envelope always fits into one; were it not so, links would find the gap and read the store.
-fn entry_frame(mailbox: MailboxId, seq: u64, fence: bool, envelope: &Bytes) -> Option<Bytes> {
+fn entry_frame(mailbox: MailboxId, seq: u64, fence: bool, by: DeviceId, envelope: &Bytes) -> Option<Bytes> {
     let body = EntryBody::Envelope(Blob(envelope.to_vec()));
-    let entries = vec![Entry { seq, fence, body }];
+    let entries = vec![Entry { seq, fence, body, by: Some(by) }];
     frame::to_wire(&FromRelay::Event(Event::Entries { mailbox, entries })).ok().map(Bytes::from)
 }
 
@@ -219,14 +237,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 #[cfg(test)]
 mod tests {
+    use privity_protocol::frame::Instance;
+
     use super::*;
 
     fn caller() -> Caller {
-        Caller { device: DeviceId::random(), person: PersonId::random() }
+        Caller { device: DeviceId::random(), person: PersonId::random(), instance: Instance::after(None) }
     }
 
     fn entry(mailbox: MailboxId, seq: u64, len: usize) -> Wake {
-        Wake::Entry { mailbox, seq, fence: false, envelope: Bytes::from(vec![7; len]) }
+        let (by, envelope) = (DeviceId::new([1; 16]), Bytes::from(vec![7; len]));
+        Wake::Entry { mailbox, seq, fence: false, by, envelope }
     }
 
     #[test]
@@ -274,8 +295,18 @@ mod tests {
         let hub = Hub::default();
         let me = caller();
         let links: Vec<_> = (0..=LINKS_PER_DEVICE_MAX).map(|_| hub.join(me)).collect();
-        assert!(links[0].replaced());
-        assert!(!links[1].replaced());
+        assert_eq!(links[0].closing(), Some(Closing::Crowded));
+        assert_eq!(links[1].closing(), None);
+    }
+
+    #[test]
+    fn links_of_older_instances_close_and_those_of_the_newest_stay() {
+        let hub = Hub::default();
+        let old = caller();
+        let new = Caller { instance: Instance::after(Some(old.instance)), ..old };
+        let links = [hub.join(old), hub.join(new), hub.join(caller())];
+        hub.publish(vec![Wake::Replaced { device: old.device, by: new.instance }]);
+        assert_eq!(links.map(|link| link.closing()), [Some(Closing::Replaced), None, None]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! Invariant: a rule that devices also enforce is enforced here as far as the relay can see, and never more loosely.
 
 use privity_protocol::error::Refused;
-use privity_protocol::frame::Rights;
+use privity_protocol::frame::{Instance, Rights};
 use privity_protocol::identity::{Endorsement, Role, may_endorse};
 use privity_protocol::ids::{DeviceId, MailboxId, PersonId};
 
@@ -16,6 +16,8 @@ pub struct Caller {
     pub device: DeviceId,
     /// Its person.
     pub person: PersonId,
+    /// Which copy of it.
+    pub instance: Instance,
 }
 
 /// Why a request was not carried out: refused by a rule, or the store failed.

@@ -2,7 +2,7 @@
 //!
 //! 1. An unvalidated address gets a Retry (RFC 9000, section 8.1); nothing is kept for it.
 //! 2. Within [`limits::ADMISSION_MS`] the peer has shown a good hello and is admitted, or is gone.
-//! 3. A newcomer's link is short; a device's is [`link`].
+//! 3. A newcomer's link ends within [`limits::NEWCOMER_MS`]; a device's is [`link`].
 //!
 //! Invariant: what a peer can make the relay hold is bounded before and after admission, and every task ends with [`serve`].
 
@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use privity_protocol::error::Refused;
-use privity_protocol::frame::{AcceptedIdem, AdmittedBody, FromRelay, Hello, ToRelay};
+use privity_protocol::frame::{AcceptedIdem, AdmittedBody, FromRelay, Hello, HelloBody, Reply, Request, ToRelay};
 use privity_protocol::limits;
 use privity_protocol::link::Claimed;
 use privity_protocol::suite::SecretKey;
@@ -24,9 +24,10 @@ use tracing::{debug, info, warn};
 
 use crate::clock::now;
 use crate::hub::Hub;
-use crate::policy::Caller;
-use crate::relay::From;
-use crate::store::{OpenReader, Read, Store, StoreError};
+use crate::policy::No;
+use crate::relay::admission::{self, Judged};
+use crate::relay::{self, From};
+use crate::store::{OpenReader, Read, Reader, Store, StoreError};
 use crate::writer::{Writer, WriterThread};
 
 use doors::{Doors, Place, Shut};
@@ -47,7 +48,7 @@ const COMPLAIN_EVERY: Duration = Duration::from_secs(60);
 
 /// Views of the store for links, opened when needed.
 pub(crate) struct Readers {
-    idle: Mutex<Vec<Box<dyn Read + Send>>>,
+    idle: Mutex<Vec<Box<dyn Reader>>>,
     open: OpenReader,
     turns: Semaphore,
 }
@@ -63,6 +64,7 @@ impl Readers {
         Self { idle: Mutex::default(), open, turns: Semaphore::new(READERS_MAX) }
     }
 
+    /// Asks a question; whatever it reads is of one moment.
     async fn read<T: Send + 'static>(
         self: &Arc<Self>,
         question: impl FnOnce(&dyn Read) -> Result<T, StoreError> + Send + 'static,
@@ -71,11 +73,13 @@ impl Readers {
         let readers = Arc::clone(self);
         let task = tokio::task::spawn_blocking(move || {
             let idle = readers.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let reader = match idle {
+            let mut reader = match idle {
                 Some(reader) => reader,
                 None => (readers.open)()?,
             };
+            reader.hold()?;
             let answer = question(reader.as_ref());
+            reader.release()?;
             readers.idle.lock().unwrap_or_else(PoisonError::into_inner).push(reader);
             answer
         });
@@ -112,6 +116,19 @@ impl Shared {
         let (writer, thread) = Writer::start(store, Arc::clone(&hub))?;
         let doors = Arc::new(Doors::new(connections_max));
         Ok((Self { key, firm, incarnation, writer, readers, hub, doors }, thread))
+    }
+
+    /// Answers a request that [`relay::only_reads`], from what has been committed.
+    async fn answer(&self, from: From, request: Request) -> Reply {
+        let read = self.readers.read(move |store| match relay::answer(store, &from, &request, now()) {
+            Ok(reply) => Ok(reply),
+            Err(No::Refused(refused)) => Ok(Reply::Refused(refused)),
+            Err(No::Store(failure)) => Err(failure),
+        });
+        read.await.unwrap_or_else(|failure| {
+            warn!(%failure, "the store could not be read");
+            Reply::Refused(Refused::Storage)
+        })
     }
 }
 
@@ -243,29 +260,23 @@ async fn admit(
         Err(privity_protocol::error::Error::Refused(refused)) => return Ok(Err(refused)),
         Err(error) => return Ok(Err(Refused::not_allowed(error.to_string()))),
     };
-    let body = claimed.body.clone();
-    let looked_up = shared.readers.read(move |store| {
-        let organisation = store.organisation()?;
-        let Some(device) = body.device else {
-            return Ok(Ok((From::Newcomer(body.link_key), None, 0, false, organisation)));
+    let mut judged = judge(&claimed.body, shared).await;
+    if let Ok(Judged { from: From::Device(caller), admitted: false, .. }) = &judged {
+        judged = match shared.writer.admit(caller.device, caller.instance).await {
+            Reply::Refused(refused) => Err(refused),
+            // What it says about the device is read again: its key packages may be gone.
+            _ => judge(&claimed.body, shared).await,
         };
-        let Some(row) = store.device(device)?.filter(|row| row.link_key == body.link_key) else {
-            return Ok(Err(Refused::not_allowed("this relay does not know that device and key")));
-        };
-        let ready = store.person(row.person)?.is_some_and(|person| person.endorsement.is_some());
-        let idem = store.newest_idem(device)?;
-        let left = store.key_packages_left(device)?;
-        Ok(Ok((From::Device(Caller { device, person: row.person }), idem, left, ready, organisation)))
-    });
-    let (from, idem, key_packages, ready, organisation) = match looked_up.await {
-        Ok(Ok(found)) => found,
-        Ok(Err(refused)) => return Ok(Err(refused)),
-        Err(failure) => {
-            warn!(%failure, "the store could not be read");
-            return Ok(Err(Refused::Storage));
-        }
+    }
+    let (Ok(relay_key), judged) = (shared.key.public(), judged) else { return Ok(Err(Refused::Storage)) };
+    let Judged { from, idem, key_packages, ready, organisation, admitted } = match judged {
+        Ok(judged) => judged,
+        Err(refused) => return Ok(Err(refused)),
     };
-    let Ok(relay_key) = shared.key.public() else { return Ok(Err(Refused::Storage)) };
+    if !admitted {
+        // Another instance took over in between.
+        return Ok(Err(Refused::Replaced));
+    }
     let answer = AdmittedBody {
         version: claimed.version,
         relay_key,
@@ -281,6 +292,20 @@ async fn admit(
     Ok(admitted.map(|admitted| (from, FromRelay::Admitted(admitted))).map_err(|_| Refused::Storage))
 }
 
+/// Who said hello, from what has been committed.
+async fn judge(hello: &HelloBody, shared: &Arc<Shared>) -> Result<Judged, Refused> {
+    let hello = hello.clone();
+    let read = shared.readers.read(move |store| match admission::judge(store, &hello) {
+        Ok(judged) => Ok(Ok(judged)),
+        Err(No::Refused(refused)) => Ok(Err(refused)),
+        Err(No::Store(failure)) => Err(failure),
+    });
+    read.await.unwrap_or_else(|failure| {
+        warn!(%failure, "the store could not be read");
+        Err(Refused::Storage)
+    })
+}
+
 /// A newcomer's link: a few requests, one at a time, within one deadline.
 async fn newcomer(
     connection: &Connection,
@@ -293,15 +318,18 @@ async fn newcomer(
     let talk = async {
         for _ in 0..REQUESTS_MAX {
             let asked: ToRelay = transport::read(&mut receive, NEWCOMER_FRAME_MAX).await?;
-            let reply = shared.writer.ask(from.clone(), asked.request).await;
+            let reply = if relay::only_reads(&asked.request) {
+                shared.answer(from.clone(), asked.request).await
+            } else {
+                shared.writer.ask(from.clone(), asked.request).await
+            };
             transport::write(&mut send, &FromRelay::Reply { id: asked.id, reply }).await?;
         }
         // The answer is on its way; the newcomer closes.
         let _closed = connection.closed().await;
         Ok::<_, TransportError>(())
     };
-    // A person may take their time between reading an invite and choosing a handle; the client keeps that between links.
-    let ended = timeout(Duration::from_millis(limits::WRITE_MS), talk).await;
+    let ended = timeout(Duration::from_millis(limits::NEWCOMER_MS), talk).await;
     connection.close(transport::CLOSE_DONE, b"");
     Ok(ended.unwrap_or(Ok(()))?)
 }

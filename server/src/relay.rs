@@ -3,13 +3,14 @@
 //! 1. [`Rules::handle`] reads what it needs and decides; a refusal has written nothing.
 //! 2. The shell applies the writes of many requests in one transaction, makes them durable, and only then sends the replies.
 //! 3. [`Wake`]s tell the shell whom to tell what.
+//! 4. Requests that [`only_reads`] change nothing: the shell may [`answer`] them from another view of the store.
 //!
 //! Invariant: whatever the order and content of requests, a mailbox's seq is contiguous from 1, its running hash is that of its entries,
 //! and no envelope stands after a fence that its author had not read.
 
 use bytes::Bytes;
 use privity_protocol::error::Refused;
-use privity_protocol::frame::{Blob, Event, Reply, Request, TakenKeyPackage};
+use privity_protocol::frame::{Blob, Event, Instance, Reply, Request, TakenKeyPackage};
 use privity_protocol::ids::{DeviceId, MailboxId, PersonId, Timestamp};
 use privity_protocol::limits;
 use privity_protocol::suite::PublicKey;
@@ -17,6 +18,7 @@ use privity_protocol::suite::PublicKey;
 use crate::policy::{self, Caller, No};
 use crate::store::{KeyPackageRow, Read, Write};
 
+pub(crate) mod admission;
 mod joining;
 mod people;
 mod post;
@@ -63,6 +65,8 @@ pub enum Wake {
         seq: u64,
         /// Whether it is a fence.
         fence: bool,
+        /// Who posted it.
+        by: DeviceId,
         /// The envelope, shared with the write.
         envelope: Bytes,
     },
@@ -72,6 +76,13 @@ pub enum Wake {
         mailbox: MailboxId,
         /// Whose.
         device: DeviceId,
+    },
+    /// A newer instance of a device has taken over: links of any other close.
+    Replaced {
+        /// Which device.
+        device: DeviceId,
+        /// The instance that stays.
+        by: Instance,
     },
     /// All devices of a person.
     Person {
@@ -89,6 +100,31 @@ pub enum Wake {
     },
 }
 
+/// Whether a request changes nothing, so that [`answer`] is all it takes.
+pub fn only_reads(request: &Request) -> bool {
+    use Request::{Chain, Newcomers, OpenInvite, People, Roster};
+    matches!(request, People | Chain { .. } | Newcomers | OpenInvite { .. } | Roster { .. })
+}
+
+/// Answers a request that [`only_reads`].
+///
+/// # Errors
+/// [`No`]: it is refused, or the store failed.
+pub fn answer(store: &dyn Read, from: &From, request: &Request, now: Timestamp) -> Result<Reply, No> {
+    let caller = match (from, request) {
+        (_, Request::OpenInvite { invite, token }) => return joining::open_invite(store, *invite, token, now),
+        (From::Newcomer(_), _) => return Err(Refused::not_allowed("register first").into()),
+        (From::Device(caller), _) => admission::still(store, *caller)?,
+    };
+    match request {
+        Request::People => people::people(store, caller),
+        Request::Chain { person } => people::chain_for(store, caller, *person),
+        Request::Newcomers => people::newcomers(store, caller),
+        Request::Roster { mailbox } => people::roster(store, caller, *mailbox),
+        _ => Err(Refused::malformed("this relay does not know that request").into()),
+    }
+}
+
 /// The rules, with what they remember in memory alone: how fast devices are.
 #[derive(Debug, Default)]
 pub struct Rules {
@@ -101,13 +137,15 @@ impl Rules {
     /// # Errors
     /// [`No`]: nothing is to be written.
     pub fn handle(&mut self, store: &dyn Read, from: &From, request: &Request, now: Timestamp) -> Result<Outcome, No> {
+        if only_reads(request) {
+            return answer(store, from, request, now).map(Outcome::reply);
+        }
         let caller = match (from, request) {
-            (_, Request::OpenInvite { invite, token }) => return joining::open_invite(store, *invite, token, now),
             (From::Newcomer(link_key), Request::Register(registration)) => {
                 return joining::register(store, link_key, registration, now);
             }
             (From::Newcomer(_), _) => return Err(Refused::not_allowed("register first").into()),
-            (From::Device(caller), _) => *caller,
+            (From::Device(caller), _) => admission::still(store, *caller)?,
         };
         match request {
             Request::Post(asked) => post::post(&mut self.rates, store, caller, asked, now),
@@ -117,13 +155,18 @@ impl Rules {
                 publish_key_packages(caller, left, single_use, last_resort.as_ref())
             }
             Request::TakeKeyPackages { person } => self.take_key_packages(store, caller, *person, now),
-            Request::People => people::people(store, caller),
-            Request::Chain { person } => people::chain_for(store, caller, *person),
             Request::Invite(invite) => joining::file_invite(store, caller, invite, now),
-            Request::Newcomers => people::newcomers(store, caller),
             Request::Endorse { person, endorsement } => people::endorse(store, caller, *person, endorsement),
             _ => Err(Refused::malformed("this relay does not know that request").into()),
         }
+    }
+
+    /// Decides whether an instance of a device takes the place of the one before.
+    ///
+    /// # Errors
+    /// [`No`]: it does not.
+    pub fn admit(&mut self, store: &dyn Read, device: DeviceId, instance: Instance) -> Result<Outcome, No> {
+        admission::take_over(store, device, instance)
     }
 
     fn take_key_packages(
@@ -140,22 +183,31 @@ impl Rules {
             return Err(Refused::not_found("key packages: nobody has endorsed that person yet").into());
         }
         let devices = store.devices_of(person)?;
-        let wanted = u32::try_from(devices.len()).unwrap_or(u32::MAX);
-        self.rates.take_key_packages(caller.device, wanted, now)?;
+        // Who has taken that many today empties no more stocks, and gets the last-resort ones.
+        let slow = self.rates.take_key_packages(caller.device, devices.len() as u64, now).err();
         let mut outcome = Outcome::default();
         let mut packages = Vec::new();
         for device in devices {
-            let Some(KeyPackageRow { number, package }) = store.key_package(device.device)? else { continue };
+            let found = match &slow {
+                None => store.key_package(device.device)?,
+                Some(_) => store.last_resort(device.device)?.map(|package| KeyPackageRow { number: None, package }),
+            };
+            let Some(KeyPackageRow { number, package }) = found else { continue };
             if let Some(number) = number {
                 outcome.writes.push(Write::DropKeyPackage { device: device.device, number });
             }
             let left = store.key_packages_left(device.device)?.saturating_sub(u32::from(number.is_some()));
-            if (left as usize) < limits::KEY_PACKAGES / 2 {
+            if slow.is_none() && (left as usize) < limits::KEY_PACKAGES / 2 {
                 let event = Event::KeyPackagesLow { left };
                 outcome.wakes.push(Wake::Device { device: device.device, event });
             }
             let package = Blob(package);
             packages.push(TakenKeyPackage { device: device.device, inbox: device.inbox, package });
+        }
+        if let Some(slow) = slow
+            && packages.is_empty()
+        {
+            return Err(slow.into());
         }
         outcome.reply = Some(Reply::KeyPackages { packages });
         Ok(outcome)
@@ -163,11 +215,15 @@ impl Rules {
 }
 
 fn ack(store: &dyn Read, caller: Caller, mailbox: MailboxId, upto: u64) -> Result<Outcome, No> {
-    let row = store.mailbox(mailbox)?.ok_or_else(|| Refused::not_found("that mailbox"))?;
-    if row.inbox_of != Some(caller.device) && store.grants(mailbox, caller.device)?.is_empty() {
-        return Err(Refused::not_found("that mailbox").into());
-    }
-    if upto > row.head.seq {
+    let not_found = || Refused::not_found("that mailbox");
+    let row = store.mailbox(mailbox)?.ok_or_else(not_found)?;
+    let until = if row.inbox_of == Some(caller.device) {
+        None
+    } else {
+        // What it has not read, a device does not have: it may be read on there.
+        policy::reading(&store.grants(mailbox, caller.device)?, None).ok_or_else(not_found)?.1
+    };
+    if upto > until.unwrap_or(row.head.seq) {
         return Err(Refused::malformed("nothing stands there yet").into());
     }
     let writes = vec![Write::Ack { mailbox, device: caller.device, upto }];

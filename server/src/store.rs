@@ -7,7 +7,7 @@
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
-use privity_protocol::frame::{Entry, NewInvite, Registration, Rights};
+use privity_protocol::frame::{Entry, Instance, NewInvite, Registration, Rights};
 use privity_protocol::identity::{Role, Signed};
 use privity_protocol::ids::{DeviceId, InviteId, MailboxId, PersonId, Position, Timestamp};
 use privity_protocol::suite::{Digest, PublicKey};
@@ -206,6 +206,13 @@ pub enum Write {
     Person(Box<PersonRow>),
     /// A new device.
     Device(Box<DeviceRow>),
+    /// The instance of a device that is admitted from now on.
+    Instance {
+        /// Which device.
+        device: DeviceId,
+        /// Which copy of it.
+        instance: Instance,
+    },
     /// A new or changed invite.
     Invite(Box<InviteRow>),
     /// A new mailbox.
@@ -231,6 +238,8 @@ pub enum Write {
         envelope: Bytes,
         /// When the body may go.
         expires: Timestamp,
+        /// Who posted it.
+        by: DeviceId,
     },
     /// An envelope waits in an inbox, until its device acknowledges it.
     Waiting {
@@ -243,7 +252,7 @@ pub enum Write {
         /// Whether it may use the reserve of attorneys and staff.
         reserved: bool,
     },
-    /// An interval begins; one that began at the same seq is replaced.
+    /// An interval that is open; one that began at the same seq is replaced.
     Grant {
         /// Where.
         mailbox: MailboxId,
@@ -293,6 +302,11 @@ pub enum Write {
         /// The store's number for it.
         number: u64,
     },
+    /// All key packages of a device are gone, the last-resort one too.
+    DropKeyPackages {
+        /// Whose.
+        device: DeviceId,
+    },
 }
 
 /// What the rules ask.
@@ -307,6 +321,8 @@ pub trait Read {
     fn people(&self) -> Result<Vec<PersonRow>, StoreError>;
     /// A device.
     fn device(&self, device: DeviceId) -> Result<Option<DeviceRow>, StoreError>;
+    /// The instance of a device that is admitted.
+    fn instance(&self, device: DeviceId) -> Result<Option<Instance>, StoreError>;
     /// A person's devices.
     fn devices_of(&self, person: PersonId) -> Result<Vec<DeviceRow>, StoreError>;
     /// An invite.
@@ -337,12 +353,22 @@ pub trait Read {
     fn newest_idem(&self, device: DeviceId) -> Result<Option<IdemRow>, StoreError>;
     /// The oldest single-use key package, or the last-resort one.
     fn key_package(&self, device: DeviceId) -> Result<Option<KeyPackageRow>, StoreError>;
+    /// The last-resort key package.
+    fn last_resort(&self, device: DeviceId) -> Result<Option<Vec<u8>>, StoreError>;
     /// How many single-use key packages are left.
     fn key_packages_left(&self, device: DeviceId) -> Result<u32, StoreError>;
 }
 
+/// A view of what has been committed.
+pub trait Reader: Read + Send {
+    /// From here to [`Self::release`], all answers are of one moment: that of the first.
+    fn hold(&mut self) -> Result<(), StoreError>;
+    /// Answers are of the moment of each again.
+    fn release(&mut self) -> Result<(), StoreError>;
+}
+
 /// Opens one more view of what has been committed.
-pub type OpenReader = Box<dyn Fn() -> Result<Box<dyn Read + Send>, StoreError> + Send + Sync>;
+pub type OpenReader = Box<dyn Fn() -> Result<Box<dyn Reader>, StoreError> + Send + Sync>;
 
 /// A store.
 pub trait Store: Read + Send {

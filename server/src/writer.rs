@@ -14,7 +14,8 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use privity_protocol::error::Refused;
-use privity_protocol::frame::{Part, Reply, Request};
+use privity_protocol::frame::{Instance, Part, Reply, Request};
+use privity_protocol::ids::DeviceId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{error, warn};
 
@@ -37,11 +38,19 @@ const EXPIRE_AT_ONCE: usize = 1000;
 /// The thread, with what ended it.
 pub(crate) type WriterThread = JoinHandle<Result<(), StoreError>>;
 
-/// A request on its way to the writer.
+/// What the writer is asked.
+#[derive(Debug)]
+enum Ask {
+    /// A frame's request.
+    Request(From, Request),
+    /// A hello of an instance that is not the one admitted.
+    Admit(DeviceId, Instance),
+}
+
+/// Something on its way to the writer.
 #[derive(Debug)]
 struct Job {
-    from: From,
-    request: Request,
+    ask: Ask,
     reply: oneshot::Sender<Reply>,
     _room: Option<OwnedSemaphorePermit>,
 }
@@ -66,10 +75,21 @@ impl Writer {
 
     /// Puts a request into the writer's queue, in the order called; its durable answer comes through the receiver.
     pub(crate) async fn enqueue(&self, from: From, request: Request) -> oneshot::Receiver<Reply> {
+        let weight_kib = weight_kib(&request);
+        self.put(Ask::Request(from, request), weight_kib).await
+    }
+
+    /// Lets an instance of a device take over, durably.
+    pub(crate) async fn admit(&self, device: DeviceId, instance: Instance) -> Reply {
+        let answer = self.put(Ask::Admit(device, instance), 1).await;
+        answer.await.unwrap_or(Reply::Refused(Refused::Storage))
+    }
+
+    async fn put(&self, ask: Ask, weight_kib: u32) -> oneshot::Receiver<Reply> {
         let (reply, answer) = oneshot::channel();
-        let room = Arc::clone(&self.room).acquire_many_owned(weight_kib(&request)).await.ok();
+        let room = Arc::clone(&self.room).acquire_many_owned(weight_kib).await.ok();
         // Where the writer has ended, the dropped job closes the receiver.
-        let _ended = self.jobs.send(Job { from, request, reply, _room: room }).await;
+        let _ended = self.jobs.send(Job { ask, reply, _room: room }).await;
         answer
     }
 
@@ -152,7 +172,11 @@ fn decide(
             answers.push((job.reply, Reply::Refused(Refused::Storage)));
             continue;
         }
-        let answer = match rules.handle(store.as_read(), &job.from, &job.request, now()) {
+        let decided = match &job.ask {
+            Ask::Request(from, request) => rules.handle(store.as_read(), from, request, now()),
+            Ask::Admit(device, instance) => rules.admit(store.as_read(), *device, *instance),
+        };
+        let answer = match decided {
             Ok(outcome) => {
                 let applied = if outcome.writes.is_empty() {
                     Ok(())

@@ -4,7 +4,7 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use privity_protocol::frame::{
-    AdmittedBody, Blob, Event, Founding, FromRelay, Part, Post, Registration, Reply, Request, Rights, ToRelay,
+    AdmittedBody, Blob, Event, Founding, FromRelay, Instance, Part, Post, Registration, Reply, Request, Rights, ToRelay,
 };
 use privity_protocol::identity::{DeviceCertificate, Endorsement, Role, Signed};
 use privity_protocol::ids::{DeviceId, MailboxId, PersonId, Position, Timestamp};
@@ -26,6 +26,7 @@ struct Founder {
     pin: Pin,
     address: SocketAddr,
     inbox: MailboxId,
+    instance: Instance,
 }
 
 struct Link {
@@ -44,6 +45,7 @@ impl Link {
         let connection = endpoint.connect(founder.address, "privity")?.await?;
         let (mut send, mut receive) = connection.open_bi().await?;
         let channel = transport::channel(&connection)?;
+        let device = device.map(|device| (device, founder.instance));
         let (opening, hello) = Opening::hello(channel, founder.pin.clone(), device, &founder.link_key, "test")?;
         transport::write(&mut send, &hello).await?;
         match transport::read(&mut receive, limits::HELLO_MAX).await? {
@@ -120,6 +122,7 @@ async fn founded() -> Result<(TempDir, Relay, Founder), Box<dyn std::error::Erro
         pin: Pin::Fingerprint(invite.relay),
         address: relay.address(),
         inbox: MailboxId::random(),
+        instance: Instance::after(None),
     };
     let registration = registration(&founder, &invite.secret, &person_key, &mls_key, &organisation)?;
     let mut link = Link::open(&founder, None).await?;
@@ -317,7 +320,7 @@ async fn a_device_that_is_removed_reads_up_to_its_removal() -> Done {
     let denied = link.ask(post(3, vec![append(mailbox, base, false, vec![3])])).await?;
     assert!(matches!(denied, Reply::Refused(Refused::NotAllowed { .. })), "{denied:?}");
     let rights = Rights::MEMBER;
-    let denied = link.ask(post(3, vec![Part::Grant { mailbox, device, rights }])).await?;
+    let denied = link.ask(post(3, vec![Part::Grant { mailbox, device, rights, resume: false }])).await?;
     assert!(matches!(denied, Reply::Refused(Refused::NotAllowed { .. })), "{denied:?}");
     Ok(())
 }

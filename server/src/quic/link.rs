@@ -1,7 +1,7 @@
 //! An admitted device's link: a reader that passes requests on, and a sender that owns the stream back.
 //!
 //! 1. The reader puts each request into the writer's queue, and its place in line into the link's own.
-//! 2. The sender answers in the order asked: what was posted before a Subscribe is there when it is carried out.
+//! 2. The sender answers in the order asked: what was posted before a Subscribe, or a question, is there when it is carried out.
 //! 3. Between answers it pushes what the hub hands out, and reads from the store where it has fallen behind.
 //!
 //! Invariant: a device is sent exactly the entries of its intervals, in seq order and gap-free; and when a link ends, everything it
@@ -22,9 +22,9 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::Shared;
-use crate::hub::{Item, Outbox};
+use crate::hub::{Closing, Item, Outbox};
 use crate::policy::{self, Caller};
-use crate::relay::From;
+use crate::relay::{self, From};
 use crate::store::{MailboxRow, Read, StoreError};
 
 /// Why a link ended.
@@ -35,15 +35,21 @@ pub(super) enum End {
     #[error("the peer does not read")]
     Stalled,
     #[error("newer links of this device took its place")]
+    Crowded,
+    #[error("another instance of this device took its place")]
     Replaced,
     #[error("the store could not be read")]
     Store,
 }
 
+/// How long a link stays to see its last word read.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 /// What waits for its answer, in the order asked.
 enum Asked {
     Decided { id: u64, answer: oneshot::Receiver<Reply> },
     Subscribe { id: u64, mailbox: MailboxId, after: Option<Position> },
+    Question { id: u64, request: Request },
 }
 
 /// Runs a link until it ends.
@@ -71,7 +77,11 @@ pub(super) async fn run(
         _ = stop.wait_for(|stop| *stop) => Ok(()),
     };
     shared.hub.leave(&outbox, sender.subscriptions.into_keys());
-    let code = if *stop.borrow() { transport::CLOSE_GOING } else { transport::CLOSE_DONE };
+    let code = match ended {
+        Err(End::Replaced) => transport::CLOSE_REFUSED,
+        _ if *stop.borrow() => transport::CLOSE_GOING,
+        _ => transport::CLOSE_DONE,
+    };
     connection.close(code, b"");
     ended
 }
@@ -86,6 +96,7 @@ async fn read_requests(
         let ToRelay { id, request } = transport::read(&mut receive, limits::FRAME_MAX).await?;
         let asked = match request {
             Request::Subscribe { mailbox, after } => Asked::Subscribe { id, mailbox, after },
+            request if relay::only_reads(&request) => Asked::Question { id, request },
             request => Asked::Decided { id, answer: shared.writer.enqueue(From::Device(caller), request).await },
         };
         if line.send(asked).await.is_err() {
@@ -134,18 +145,32 @@ impl Sender {
                         let reply = self.subscribe(mailbox, after).await.unwrap_or_else(Reply::Refused);
                         self.frame(&FromRelay::Reply { id, reply }).await?;
                     }
+                    Some(Asked::Question { id, request }) => {
+                        let reply = self.shared.answer(From::Device(self.caller), request).await;
+                        self.frame(&FromRelay::Reply { id, reply }).await?;
+                    }
                 },
                 () = outbox.ready() => {}
                 () = std::future::ready(()), if !self.behind.is_empty() => {}
             }
-            if outbox.replaced() {
-                return Err(End::Replaced);
+            match outbox.closing() {
+                Some(Closing::Crowded) => return Err(End::Crowded),
+                Some(Closing::Replaced) => return self.replaced().await,
+                None => {}
             }
             self.push().await?;
             if let Some(mailbox) = self.behind.pop_front() {
                 self.catch_up(mailbox).await?;
             }
         }
+    }
+
+    /// Says that another instance has taken over, and waits a moment until that is read.
+    async fn replaced(&mut self) -> Result<(), End> {
+        self.frame(&FromRelay::Refused(Refused::Replaced)).await?;
+        let _finished = self.send.finish();
+        let _in_time = timeout(FAREWELL, self.send.stopped()).await;
+        Err(End::Replaced)
     }
 
     async fn frame(&mut self, frame: &FromRelay) -> Result<(), End> {

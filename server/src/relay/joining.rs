@@ -78,7 +78,7 @@ fn without_token(registration: &Registration) -> Registration {
     Registration { token: [0; 32], ..registration.clone() }
 }
 
-pub(super) fn open_invite(store: &dyn Read, invite: InviteId, token: &[u8; 32], now: Timestamp) -> Result<Outcome, No> {
+pub(super) fn open_invite(store: &dyn Read, invite: InviteId, token: &[u8; 32], now: Timestamp) -> Result<Reply, No> {
     let row = proved_invite(store, invite, token)?;
     if row.used_by.is_some() {
         return Err(used().into());
@@ -88,7 +88,7 @@ pub(super) fn open_invite(store: &dyn Read, invite: InviteId, token: &[u8; 32], 
     }
     let chain = row.inviter.map_or_else(|| Ok(Vec::new()), |inviter| chain(store, inviter))?;
     let (statement, name) = row.filed.map_or((None, None), |filed| (Some(filed.statement), filed.name));
-    Ok(Outcome::reply(Reply::Invite(Box::new(InviteView { statement, name, chain }))))
+    Ok(Reply::Invite(Box::new(InviteView { statement, name, chain })))
 }
 
 pub(super) fn register(

@@ -1,19 +1,19 @@
-//! Who is who: the directory, the chain above a person, and endorsing newcomers.
+//! Who is who: the directory, the chain above a person, who is in a matter, and endorsing newcomers.
 //!
 //! Invariant: nobody learns of a person whom they may not see, and an endorsement is kept only if its author may give it.
 
 use privity_protocol::error::Refused;
-use privity_protocol::frame::{Event, PersonView, Reply};
+use privity_protocol::frame::{Event, Interval, PersonView, Reply, Rights};
 use privity_protocol::identity::{DeviceCertificate, Endorsement, Identity, Signed};
-use privity_protocol::ids::PersonId;
+use privity_protocol::ids::{MailboxId, PersonId};
 use privity_protocol::limits;
 use privity_protocol::suite::Label;
 
 use super::{Outcome, Wake};
 use crate::policy::{self, Caller, No};
-use crate::store::{Read, StoreError, Write};
+use crate::store::{GrantRow, Read, StoreError, Write};
 
-pub(super) fn people(store: &dyn Read, caller: Caller) -> Result<Outcome, No> {
+pub(super) fn people(store: &dyn Read, caller: Caller) -> Result<Reply, No> {
     let own = store.person(caller.person)?.ok_or_else(|| Refused::not_found("your registration"))?;
     let mut people = Vec::new();
     for person in store.people()? {
@@ -27,16 +27,28 @@ pub(super) fn people(store: &dyn Read, caller: Caller) -> Result<Outcome, No> {
             });
         }
     }
-    Ok(Outcome::reply(Reply::People { people }))
+    Ok(Reply::People { people })
 }
 
-pub(super) fn chain_for(store: &dyn Read, caller: Caller, person: PersonId) -> Result<Outcome, No> {
+pub(super) fn chain_for(store: &dyn Read, caller: Caller, person: PersonId) -> Result<Reply, No> {
     let own = store.person(caller.person)?.ok_or_else(|| Refused::not_found("your registration"))?;
     let row = store.person(person)?.ok_or_else(|| Refused::not_found("that person"))?;
     if !policy::may_see(store, &own, &row)? {
         return Err(Refused::not_found("that person").into());
     }
-    Ok(Outcome::reply(Reply::Chain { chain: chain(store, person)? }))
+    Ok(Reply::Chain { chain: chain(store, person)? })
+}
+
+/// Every open interval of a mailbox, to those who read there.
+pub(super) fn roster(store: &dyn Read, caller: Caller, mailbox: MailboxId) -> Result<Reply, No> {
+    let not_found = || Refused::not_found("that mailbox");
+    policy::open_grant(&store.grants(mailbox, caller.device)?, Rights::READ).map_err(|_| not_found())?;
+    let fence = store.mailbox(mailbox)?.ok_or_else(not_found)?.fence;
+    let open = store.open_grants(mailbox)?.into_iter();
+    let mut grants: Vec<Interval> =
+        open.map(|GrantRow { device, rights, from, .. }| Interval { device, rights, from }).collect();
+    grants.sort();
+    Ok(Reply::Roster { grants, fence })
 }
 
 /// A person and whoever endorses them, up to one endorsed by the organisation's key.
@@ -58,7 +70,7 @@ pub(super) fn chain(store: &dyn Read, person: PersonId) -> Result<Vec<Identity>,
     Ok(chain)
 }
 
-pub(super) fn newcomers(store: &dyn Read, caller: Caller) -> Result<Outcome, No> {
+pub(super) fn newcomers(store: &dyn Read, caller: Caller) -> Result<Reply, No> {
     let newcomers = store
         .people()?
         .into_iter()
@@ -66,7 +78,7 @@ pub(super) fn newcomers(store: &dyn Read, caller: Caller) -> Result<Outcome, No>
         .map(|person| person.registration)
         .take(limits::INVITES_OPEN_MAX)
         .collect();
-    Ok(Outcome::reply(Reply::Newcomers { newcomers }))
+    Ok(Reply::Newcomers { newcomers })
 }
 
 pub(super) fn endorse(store: &dyn Read, caller: Caller, person: PersonId, endorsement: &Signed) -> Result<Outcome, No> {

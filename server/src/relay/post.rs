@@ -39,7 +39,8 @@ pub(super) fn post(
     let parts = Post::parts_digest(&post.parts);
     if let Some(known) = store.idem(caller.device, post.idem)? {
         if known.parts != parts || known.mac != post.mac {
-            return Err(Refused::malformed("this idem was used for something else").into());
+            let IdemRow { idem, parts, mac, .. } = known;
+            return Err(Refused::Reused { idem, parts, mac }.into());
         }
         return Ok(Outcome::reply(Reply::Posted { seqs: known.seqs }));
     }
@@ -57,11 +58,7 @@ pub(super) fn post(
     plan.somebody_manages()?;
     let Plan { seqs, mut outcome, .. } = plan;
     keep_with_fences(&mut outcome.writes);
-    let fences = outcome.writes.iter().filter_map(|write| match write {
-        Write::Append { mailbox, fence: true, .. } => Some(*mailbox),
-        _ => None,
-    });
-    rates.spend_fences(caller.device, fences, now)?;
+    rates.post(caller, &post.parts, now)?;
     let row = IdemRow { idem: post.idem, parts, mac: post.mac, seqs: seqs.clone() };
     let keep_from = (highest.max(post.idem) + 1).saturating_sub(limits::IDEM_WINDOW);
     outcome.writes.push(Write::Idem { device: caller.device, row, keep_from });
@@ -92,6 +89,10 @@ struct Plan<'a> {
     delivered: BTreeMap<MailboxId, u64>,
     /// Mailboxes that somebody leaves.
     left: BTreeSet<MailboxId>,
+    /// Mailboxes whose roster this Post changes.
+    rosters: BTreeSet<MailboxId>,
+    /// The fences that this Post appends.
+    commits: BTreeMap<MailboxId, u64>,
     seqs: Vec<u64>,
     outcome: Outcome,
 }
@@ -107,6 +108,8 @@ impl<'a> Plan<'a> {
             grants: BTreeMap::new(),
             delivered: BTreeMap::new(),
             left: BTreeSet::new(),
+            rosters: BTreeSet::new(),
+            commits: BTreeMap::new(),
             seqs: Vec::new(),
             outcome: Outcome::default(),
         }
@@ -118,7 +121,7 @@ impl<'a> Plan<'a> {
             Part::Append { mailbox, base, fence, envelope, keep_ms } => {
                 self.append(*mailbox, *base, *fence, &envelope.0, *keep_ms)
             }
-            Part::Grant { mailbox, device, rights } => self.grant(*mailbox, *device, *rights),
+            Part::Grant { mailbox, device, rights, resume } => self.grant(*mailbox, *device, *rights, *resume),
             Part::Revoke { mailbox, device } => self.revoke(*mailbox, *device),
             _ => Err(Refused::malformed("this relay does not know that part").into()),
         }
@@ -150,12 +153,20 @@ impl<'a> Plan<'a> {
         }
         let mut row = self.mailbox(mailbox)?;
         match row.inbox_of {
-            Some(owner) => self.may_deliver(mailbox, owner, fence)?,
+            Some(owner) => {
+                if base != row.fence {
+                    return Err(Refused::malformed("base is not a fence").into());
+                }
+                self.may_deliver(mailbox, owner, fence)?;
+            }
             None => {
                 let grants = self.device_grants(mailbox, self.caller.device)?;
                 policy::open_grant(&grants, Rights::MEMBER)?;
                 if base != row.fence {
                     return Err(self.not_the_fence(mailbox, base, &row)?.into());
+                }
+                if fence && self.rosters.contains(&mailbox) {
+                    return Err(Refused::malformed("a roster changes after the fence, not before").into());
                 }
             }
         }
@@ -166,15 +177,17 @@ impl<'a> Plan<'a> {
         }
         if fence {
             row.fence = row.head;
+            self.commits.insert(mailbox, row.head.seq);
         }
         self.heads.insert(mailbox, row);
         let seq = row.head.seq;
         self.seqs.push(seq);
         let envelope = Bytes::copy_from_slice(envelope);
-        self.outcome.wakes.push(Wake::Entry { mailbox, seq, fence, envelope: envelope.clone() });
+        let by = self.caller.device;
+        self.outcome.wakes.push(Wake::Entry { mailbox, seq, fence, by, envelope: envelope.clone() });
         let expires = self.now.plus_ms(keep_ms.min(limits::ENVELOPE_LIFETIME_MS));
         let (position, kept) = (row.head, fence);
-        self.outcome.writes.push(Write::Append { mailbox, position, fence, kept, digest, envelope, expires });
+        self.outcome.writes.push(Write::Append { mailbox, position, fence, kept, digest, envelope, expires, by });
         if row.inbox_of.is_some() {
             let (sender, reserved) = (self.caller.person, self.person.role.manages());
             self.outcome.writes.push(Write::Waiting { inbox: mailbox, seq, sender, reserved });
@@ -208,47 +221,67 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    fn grant(&mut self, mailbox: MailboxId, device: DeviceId, rights: Rights) -> Result<(), No> {
+    fn grant(&mut self, mailbox: MailboxId, device: DeviceId, rights: Rights, resume: bool) -> Result<(), No> {
         let row = self.matter_mailbox(mailbox)?;
-        if rights.0 & !Rights::MANAGER.0 != 0 || !rights.include(Rights::READ) {
+        if ![Rights::READ, Rights::MEMBER, Rights::MANAGER].contains(&rights) {
             return Err(Refused::malformed("rights").into());
         }
         let target = self.store.device(device)?.ok_or_else(|| Refused::not_found("that device"))?;
-        self.may_change_roster(mailbox, target.person, Rights::MEMBER)?;
+        // Nobody gives themselves more than they have.
+        self.may_change_roster(mailbox, target.person, rights)?;
         if rights.include(Rights::MANAGER) && !self.store.person(target.person)?.is_some_and(|p| p.role.manages()) {
             return Err(Refused::not_allowed("only attorneys and staff manage a matter").into());
         }
-        let from = row.head.seq;
-        let open = self.open_grants(mailbox)?;
-        match open.iter().find(|grant| grant.device == device) {
+        let known = self.device_grants(mailbox, device)?;
+        let from = match known.last() {
             // Left over from a Commit that the members did not follow, it would be in the way of the next.
-            Some(known) if known.rights.include(rights) => return Ok(()),
-            // The intervals touch, so its reading goes on. Nobody gives themselves more than they have.
-            Some(_) => {
-                self.may_change_roster(mailbox, target.person, rights)?;
-                self.end_grant(mailbox, device, from)?;
+            Some(GrantRow { until: None, rights: has, .. }) if has.include(rights) => return Ok(()),
+            // The same interval with more rights: what it has still to read is kept for it.
+            Some(GrantRow { until: None, from, .. }) => *from,
+            last => {
+                if self.open_grants(mailbox)?.len() >= limits::DEVICES_MAX {
+                    return Err(Refused::Full { what: "this matter".to_owned() }.into());
+                }
+                match last {
+                    Some(GrantRow { until: Some(until), from, .. }) if resume => {
+                        self.may_resume(mailbox, *until)?;
+                        *from
+                    }
+                    _ => self.border(&row),
+                }
             }
-            None if open.len() >= limits::DEVICES_MAX => {
-                return Err(Refused::Full { what: "this matter".to_owned() }.into());
-            }
-            None => {
-                let known = self.device_grants(mailbox, device)?;
-                self.grants.insert((mailbox, device), known);
-            }
-        }
+        };
+        self.rosters.insert(mailbox);
+        self.grants.insert((mailbox, device), known);
         self.put_grant(mailbox, GrantRow { device, rights, from, until: None });
         Ok(())
+    }
+
+    /// Reading on where it ended gives a device what lies between: whoever does not manage gives only what they may read themselves.
+    fn may_resume(&self, mailbox: MailboxId, ended: u64) -> Result<(), No> {
+        let own = self.device_grants(mailbox, self.caller.device)?;
+        let reads_it = matches!(policy::reading(&own, Some(ended)), Some((_, None)));
+        if reads_it || policy::open_grant(&own, Rights::MANAGER).is_ok() {
+            return Ok(());
+        }
+        Err(Refused::not_allowed("you may not read what lies between").into())
     }
 
     fn revoke(&mut self, mailbox: MailboxId, device: DeviceId) -> Result<(), No> {
         let row = self.matter_mailbox(mailbox)?;
         let target = self.store.device(device)?.ok_or_else(|| Refused::not_found("that device"))?;
         self.may_change_roster(mailbox, target.person, Rights::READ)?;
+        self.rosters.insert(mailbox);
         // Who has left by themselves is removed from the group by a Commit that comes later, with its own Revoke.
-        if self.end_grant(mailbox, device, row.head.seq)? {
+        if self.end_grant(mailbox, device, self.border(&row))? {
             self.outcome.wakes.push(Wake::Ended { mailbox, device });
         }
         Ok(())
+    }
+
+    /// Where intervals begin and end: at the Commit that this Post brings, else at the head.
+    fn border(&self, row: &MailboxRow) -> u64 {
+        self.commits.get(&row.mailbox).copied().unwrap_or(row.head.seq)
     }
 
     /// Ends the open interval of a device; whether there was one.

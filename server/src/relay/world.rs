@@ -2,7 +2,7 @@
 
 use privity_protocol::cbor;
 use privity_protocol::error::Refused;
-use privity_protocol::frame::{Part, Post, Registration, Reply, Request, Rights};
+use privity_protocol::frame::{Instance, Part, Post, Registration, Reply, Request, Rights};
 use privity_protocol::identity::{DeviceCertificate, Endorsement, Issuer, Role, Signed};
 use privity_protocol::ids::{DeviceId, InviteId, MailboxId, PersonId, Position, Timestamp};
 use privity_protocol::suite::{Digest, Label, PublicKey, SecretKey};
@@ -32,7 +32,7 @@ pub(super) struct Human {
 impl Human {
     pub(super) fn new(handle: &str) -> Self {
         Self {
-            caller: Caller { device: DeviceId::random(), person: PersonId::random() },
+            caller: caller(PersonId::random()),
             inbox: MailboxId::random(),
             handle: handle.to_owned(),
             person_key: SecretKey::generate(),
@@ -107,14 +107,14 @@ impl World {
             registered: self.now,
         };
         self.put_person(row);
-        let (device, person) = (human.caller.device, human.caller.person);
-        self.put_device(human, device, person, human.inbox);
+        self.put_device(human, human.caller, human.inbox);
     }
 
-    fn put_device(&mut self, human: &Human, device: DeviceId, person: PersonId, inbox: MailboxId) {
+    fn put_device(&mut self, human: &Human, caller: Caller, inbox: MailboxId) {
+        let Caller { device, person, .. } = caller;
         let row = DeviceRow { device, person, link_key: human.link_key(), certificate: human.certificate(), inbox };
-        let writes = [Write::Device(Box::new(row)), Write::Mailbox { mailbox: inbox, inbox_of: Some(device) }];
-        self.write(&writes);
+        self.write(&[Write::Device(Box::new(row)), Write::Mailbox { mailbox: inbox, inbox_of: Some(device) }]);
+        self.admit(caller).unwrap();
     }
 
     pub(super) fn put_person(&mut self, row: PersonRow) {
@@ -131,8 +131,8 @@ impl World {
 
     /// One more device of somebody.
     pub(super) fn device(&mut self, human: &Human) -> Caller {
-        let caller = Caller { device: DeviceId::random(), person: human.caller.person };
-        self.put_device(human, caller.device, caller.person, MailboxId::random());
+        let caller = caller(human.caller.person);
+        self.put_device(human, caller, MailboxId::random());
         caller
     }
 
@@ -143,10 +143,14 @@ impl World {
     }
 
     pub(super) fn handle(&mut self, from: &From, request: &Request) -> Result<Outcome, Refused> {
-        let outcome = self.rules.handle(&self.store, from, request, self.now).map_err(|no| match no {
-            No::Refused(refused) => refused,
-            No::Store(failure) => panic!("{failure}"),
-        })?;
+        let outcome = self.rules.handle(&self.store, from, request, self.now).map_err(refused)?;
+        self.write(&outcome.writes);
+        Ok(outcome)
+    }
+
+    /// A hello of this instance.
+    pub(super) fn admit(&mut self, caller: Caller) -> Result<Outcome, Refused> {
+        let outcome = self.rules.admit(&self.store, caller.device, caller.instance).map_err(refused)?;
         self.write(&outcome.writes);
         Ok(outcome)
     }
@@ -156,7 +160,11 @@ impl World {
     }
 
     pub(super) fn newcomer(&mut self, human: &Human, request: &Request) -> Result<Reply, Refused> {
-        Ok(self.handle(&From::Newcomer(human.link_key()), request)?.reply.unwrap())
+        let reply = self.handle(&From::Newcomer(human.link_key()), request)?.reply.unwrap();
+        if matches!(request, Request::Register(_)) {
+            self.admit(human.caller).unwrap();
+        }
+        Ok(reply)
     }
 
     /// Posts under the next idem; the seqs of what was appended.
@@ -181,6 +189,7 @@ impl World {
             mailbox,
             device: other.device,
             rights: *rights,
+            resume: false,
         }));
         self.post(owner.caller, parts).unwrap();
         mailbox
@@ -204,6 +213,17 @@ impl World {
     pub(super) fn commit(&mut self, caller: Caller, mailbox: MailboxId) -> Result<Vec<u64>, Refused> {
         let base = self.fence(mailbox);
         self.post(caller, vec![append(mailbox, base, true, b"commit")])
+    }
+}
+
+fn caller(person: PersonId) -> Caller {
+    Caller { device: DeviceId::random(), person, instance: Instance::after(None) }
+}
+
+fn refused(no: No) -> Refused {
+    match no {
+        No::Refused(refused) => refused,
+        No::Store(failure) => panic!("{failure}"),
     }
 }
 

@@ -57,7 +57,8 @@ fn append(store: &dyn Store, mailbox: MailboxId, fence: bool, len: usize, expire
     let envelope = Bytes::from(vec![u8::try_from(head.seq % 250).unwrap(); len]);
     let digest = Digest::of(&[&envelope]);
     let (position, expires) = (head.next(fence, &digest), Timestamp(expires));
-    Write::Append { mailbox, position, fence, kept: fence, digest, envelope, expires }
+    let by = DeviceId::new([9; 16]);
+    Write::Append { mailbox, position, fence, kept: fence, digest, envelope, expires, by }
 }
 
 fn mailbox_of(store: &mut dyn Store, fences: &[bool]) -> MailboxId {
@@ -348,12 +349,12 @@ fn what_was_posted_with_a_fence_waits_in_an_inbox_until_it_is_acknowledged() {
         let (device, inbox) = (DeviceId::random(), MailboxId::random());
         let store = bench.store();
         write(store, &[Write::Mailbox { mailbox: inbox, inbox_of: Some(device) }]);
-        let Write::Append { mailbox, position, fence, digest, envelope, expires, .. } =
+        let Write::Append { mailbox, position, fence, digest, envelope, expires, by, .. } =
             append(store, inbox, false, 10, 1000)
         else {
             unreachable!()
         };
-        write(store, &[Write::Append { mailbox, position, fence, kept: true, digest, envelope, expires }]);
+        write(store, &[Write::Append { mailbox, position, fence, kept: true, digest, envelope, expires, by }]);
         assert_eq!(store.expire(Timestamp(5000), 100).unwrap(), 0);
         write(store, &[Write::Ack { mailbox: inbox, device, upto: 1 }]);
         assert_eq!(store.expire(Timestamp(5000), 100).unwrap(), 1);

@@ -9,15 +9,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
-use privity_protocol::frame::{Blob, Entry, EntryBody};
+use privity_protocol::frame::{Blob, Entry, EntryBody, Instance};
 use privity_protocol::identity::handle_skeleton;
 use privity_protocol::ids::{DeviceId, InviteId, MailboxId, PersonId, Position, Timestamp};
 use privity_protocol::limits;
 use privity_protocol::suite::{self, Digest, PublicKey};
 
 use super::{
-    DeviceRow, GrantRow, IdemRow, InviteRow, KeyPackageRow, MailboxRow, OpenReader, PersonRow, Read, Store, StoreError,
-    Waiting, Write,
+    DeviceRow, GrantRow, IdemRow, InviteRow, KeyPackageRow, MailboxRow, OpenReader, PersonRow, Read, Reader, Store,
+    StoreError, Waiting, Write,
 };
 
 /// Everything that a store holds.
@@ -26,6 +26,7 @@ struct Data {
     organisation: Option<PublicKey>,
     people: BTreeMap<PersonId, PersonRow>,
     devices: BTreeMap<DeviceId, DeviceRow>,
+    instances: BTreeMap<DeviceId, Instance>,
     invites: BTreeMap<InviteId, InviteRow>,
     mailboxes: BTreeMap<MailboxId, Mailbox>,
     idems: BTreeMap<(DeviceId, u64), IdemRow>,
@@ -50,6 +51,7 @@ struct Kept {
     digest: Digest,
     envelope: Option<Bytes>,
     expires: Timestamp,
+    by: DeviceId,
 }
 
 /// The store.
@@ -129,6 +131,9 @@ impl Data {
             Write::Device(row) => {
                 self.devices.insert(row.device, (**row).clone());
             }
+            Write::Instance { device, instance } => {
+                self.instances.insert(*device, *instance);
+            }
             Write::Invite(row) => {
                 self.invites.insert(row.invite, (**row).clone());
             }
@@ -146,6 +151,7 @@ impl Data {
             Write::DropKeyPackage { device, number } => {
                 self.key_packages.remove(&(*device, false, *number));
             }
+            Write::DropKeyPackages { device } => self.key_packages.retain(|(of, _, _), _| of != device),
             Write::Mailbox { mailbox, inbox_of } => {
                 let start = Position::start(*mailbox);
                 let row = MailboxRow { mailbox: *mailbox, inbox_of: *inbox_of, head: start, fence: start };
@@ -169,7 +175,7 @@ impl Mailbox {
 
     fn apply(&mut self, write: &Write) -> Result<(), StoreError> {
         match write {
-            Write::Append { position, fence, kept, digest, envelope, expires, .. } => {
+            Write::Append { position, fence, kept, digest, envelope, expires, by, .. } => {
                 if position.seq != self.entries.len() as u64 + 1 {
                     return Err(StoreError::Damaged("seq"));
                 }
@@ -178,8 +184,8 @@ impl Mailbox {
                     self.row.fence = *position;
                 }
                 let (position, fence, kept) = (*position, *fence, *kept);
-                let (digest, envelope, expires) = (*digest, Some(envelope.clone()), *expires);
-                self.entries.push(Kept { position, fence, kept, digest, envelope, expires });
+                let (digest, envelope, expires, by) = (*digest, Some(envelope.clone()), *expires, *by);
+                self.entries.push(Kept { position, fence, kept, digest, envelope, expires, by });
             }
             Write::Waiting { seq, sender, reserved, .. } => {
                 self.waiting.insert(*seq, (*sender, *reserved));
@@ -239,6 +245,10 @@ impl Read for Data {
         Ok(self.devices.get(&device).cloned())
     }
 
+    fn instance(&self, device: DeviceId) -> Result<Option<Instance>, StoreError> {
+        Ok(self.instances.get(&device).copied())
+    }
+
     fn devices_of(&self, person: PersonId) -> Result<Vec<DeviceRow>, StoreError> {
         Ok(self.devices.values().filter(|row| row.person == person).cloned().collect())
     }
@@ -284,7 +294,7 @@ impl Read for Data {
                 Some(envelope) => EntryBody::Envelope(Blob(envelope.to_vec())),
                 None => EntryBody::Expired(entry.digest),
             };
-            entries.push(Entry { seq: entry.position.seq, fence: entry.fence, body });
+            entries.push(Entry { seq: entry.position.seq, fence: entry.fence, body, by: Some(entry.by) });
         }
         Ok(entries)
     }
@@ -337,6 +347,11 @@ impl Read for Data {
         }))
     }
 
+    fn last_resort(&self, device: DeviceId) -> Result<Option<Vec<u8>>, StoreError> {
+        let last = self.key_packages.range((device, true, 0)..=(device, true, u64::MAX)).next();
+        Ok(last.map(|(_, package)| package.clone()))
+    }
+
     fn key_packages_left(&self, device: DeviceId) -> Result<u32, StoreError> {
         let left = self.key_packages.range((device, false, 0)..=(device, false, u64::MAX)).count();
         Ok(u32::try_from(left).unwrap_or(u32::MAX))
@@ -358,6 +373,7 @@ answer_from_data! {
     handle_owner(skeleton: &str) -> Option<PersonId>;
     people() -> Vec<PersonRow>;
     device(device: DeviceId) -> Option<DeviceRow>;
+    instance(device: DeviceId) -> Option<Instance>;
     devices_of(person: PersonId) -> Vec<DeviceRow>;
     invite(invite: InviteId) -> Option<InviteRow>;
     open_invites(inviter: PersonId, now: Timestamp) -> usize;
@@ -373,6 +389,7 @@ answer_from_data! {
     idem(device: DeviceId, idem: u64) -> Option<IdemRow>;
     newest_idem(device: DeviceId) -> Option<IdemRow>;
     key_package(device: DeviceId) -> Option<KeyPackageRow>;
+    last_resort(device: DeviceId) -> Option<Vec<u8>>;
     key_packages_left(device: DeviceId) -> u32;
 }
 
@@ -416,8 +433,9 @@ impl Store for Memory {
     }
 
     fn readers(&self) -> OpenReader {
-        let committed = Arc::clone(&self.committed);
-        Box::new(move || Ok(Box::new(View(Arc::clone(&committed)).now())))
+        let (committed, incarnation) = (Arc::clone(&self.committed), self.incarnation);
+        let open = move || Self::over(Arc::clone(&committed), incarnation);
+        Box::new(move || Ok(Box::new(open())))
     }
 
     fn expire(&mut self, now: Timestamp, limit: usize) -> Result<usize, StoreError> {
@@ -440,12 +458,14 @@ impl Store for Memory {
     }
 }
 
-/// What has been committed when it is asked.
-struct View(Arc<Mutex<Data>>);
+impl Reader for Memory {
+    fn hold(&mut self) -> Result<(), StoreError> {
+        self.data = lock(&self.committed).clone();
+        Ok(())
+    }
 
-impl View {
-    fn now(&self) -> Data {
-        lock(&self.0).clone()
+    fn release(&mut self) -> Result<(), StoreError> {
+        Ok(())
     }
 }
 

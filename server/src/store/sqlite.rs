@@ -10,7 +10,7 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use privity_protocol::cbor;
-use privity_protocol::frame::{Blob, Entry, EntryBody, Rights};
+use privity_protocol::frame::{Blob, Entry, EntryBody, Instance, Rights};
 use privity_protocol::identity::handle_skeleton;
 use privity_protocol::ids::{DeviceId, InviteId, MailboxId, PersonId, Position, Timestamp};
 use privity_protocol::limits;
@@ -20,15 +20,15 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use crate::config::private_folder;
 
 use super::{
-    DeviceRow, GrantRow, IdemRow, InviteRow, KeyPackageRow, MailboxRow, OpenReader, PersonRow, Read, Store, StoreError,
-    Waiting, Write,
+    DeviceRow, GrantRow, IdemRow, InviteRow, KeyPackageRow, MailboxRow, OpenReader, PersonRow, Read, Reader, Store,
+    StoreError, Waiting, Write,
 };
 
 /// The database's file name inside the data folder.
 pub const FILE: &str = "relay.db";
 
 /// The schema's version.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// Pages after which SQLite moves the log into the file.
 const CHECKPOINT_PAGES: i64 = 4000;
 /// The last seq that a place has bits for.
@@ -41,6 +41,7 @@ CREATE TABLE meta (name TEXT PRIMARY KEY, value BLOB NOT NULL) STRICT;
 CREATE TABLE people (person BLOB PRIMARY KEY, skeleton TEXT NOT NULL UNIQUE, handle TEXT NOT NULL, row BLOB NOT NULL) STRICT;
 CREATE TABLE devices (device BLOB PRIMARY KEY, person BLOB NOT NULL, row BLOB NOT NULL) STRICT;
 CREATE INDEX devices_of ON devices (person);
+CREATE TABLE instances (device BLOB PRIMARY KEY, row BLOB NOT NULL) STRICT;
 CREATE TABLE invites (invite BLOB PRIMARY KEY, inviter BLOB, expires INTEGER NOT NULL, used INTEGER NOT NULL, row BLOB NOT NULL) STRICT;
 CREATE INDEX invites_open ON invites (inviter) WHERE used = 0;
 CREATE TABLE mailboxes (
@@ -48,7 +49,7 @@ CREATE TABLE mailboxes (
     head INTEGER NOT NULL, head_chain BLOB NOT NULL, fence INTEGER NOT NULL, fence_chain BLOB NOT NULL) STRICT;
 CREATE TABLE entries (
     place INTEGER PRIMARY KEY, fence INTEGER NOT NULL, kept INTEGER NOT NULL, chain BLOB NOT NULL, digest BLOB NOT NULL,
-    expires INTEGER NOT NULL, envelope BLOB) STRICT;
+    expires INTEGER NOT NULL, author BLOB NOT NULL, envelope BLOB) STRICT;
 CREATE INDEX entries_expiring ON entries (expires) WHERE envelope IS NOT NULL;
 CREATE TABLE grants (
     mailbox INTEGER NOT NULL, device BLOB NOT NULL, starts INTEGER NOT NULL, ends INTEGER, rights INTEGER NOT NULL,
@@ -206,6 +207,12 @@ impl Sqlite {
                     params![row.device.as_bytes(), row.person.as_bytes(), cbor::encode(&**row)],
                 )?;
             }
+            Write::Instance { device, instance } => {
+                self.run(
+                    "INSERT OR REPLACE INTO instances VALUES (?1, ?2)",
+                    params![device.as_bytes(), cbor::encode(instance)],
+                )?;
+            }
             Write::Invite(row) => {
                 self.run(
                     "INSERT OR REPLACE INTO invites VALUES (?1, ?2, ?3, ?4, ?5)",
@@ -237,6 +244,9 @@ impl Sqlite {
             Write::DropKeyPackage { number, .. } => {
                 self.run("DELETE FROM key_packages WHERE number = ?1", [number])?;
             }
+            Write::DropKeyPackages { device } => {
+                self.run("DELETE FROM key_packages WHERE device = ?1", [device.as_bytes()])?;
+            }
             mailbox => self.apply_to_mailbox(mailbox)?,
         }
         Ok(())
@@ -266,7 +276,7 @@ impl Sqlite {
                     ],
                 )?;
             }
-            Write::Append { mailbox, position, fence, kept, digest, envelope, expires } => {
+            Write::Append { mailbox, position, fence, kept, digest, envelope, expires, by } => {
                 let number = self.must_number(*mailbox)?;
                 let entry = params![
                     place(number, position.seq),
@@ -275,9 +285,10 @@ impl Sqlite {
                     position.chain.as_bytes().as_slice(),
                     digest.as_bytes().as_slice(),
                     expires.0,
+                    by.as_bytes(),
                     &envelope[..]
                 ];
-                self.run("INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)", entry)?;
+                self.run("INSERT INTO entries VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)", entry)?;
                 self.move_head(number, *position, *fence)?;
             }
             Write::Waiting { inbox, seq, sender, reserved } => {
@@ -344,6 +355,10 @@ impl Read for Sqlite {
         self.row("SELECT row FROM devices WHERE device = ?1", [device.as_bytes()], "device")
     }
 
+    fn instance(&self, device: DeviceId) -> Result<Option<Instance>, StoreError> {
+        self.row("SELECT row FROM instances WHERE device = ?1", [device.as_bytes()], "instance")
+    }
+
     fn devices_of(&self, person: PersonId) -> Result<Vec<DeviceRow>, StoreError> {
         self.rows("SELECT row FROM devices WHERE person = ?1 ORDER BY device", [person.as_bytes()], "device")
     }
@@ -388,7 +403,8 @@ impl Read for Sqlite {
     fn entries(&self, mailbox: MailboxId, after: u64, until: u64, bytes: usize) -> Result<Vec<Entry>, StoreError> {
         let Some(number) = self.number(mailbox)? else { return Ok(Vec::new()) };
         let mut statement = self.connection.prepare_cached(
-            "SELECT place, fence, digest, envelope FROM entries WHERE place > ?1 AND place <= ?2 ORDER BY place LIMIT ?3",
+            "SELECT place, fence, digest, envelope, author FROM entries WHERE place > ?1 AND place <= ?2 ORDER BY place
+             LIMIT ?3",
         )?;
         let (after, until) = (after.min(SEQ_LAST), until.min(SEQ_LAST));
         let mut rows = statement.query(params![place(number, after), place(number, until), limits::ENTRIES_MAX])?;
@@ -404,7 +420,8 @@ impl Read for Sqlite {
                 Some(envelope) => EntryBody::Envelope(Blob(envelope)),
                 None => EntryBody::Expired(digest(row, 2)?),
             };
-            entries.push(Entry { seq: seq & u64::from(u32::MAX), fence: row.get(1)?, body });
+            let by = Some(DeviceId::new(row.get(4)?));
+            entries.push(Entry { seq: seq & u64::from(u32::MAX), fence: row.get(1)?, body, by });
         }
         Ok(entries)
     }
@@ -422,9 +439,9 @@ impl Read for Sqlite {
 
     fn open_grants(&self, mailbox: MailboxId) -> Result<Vec<GrantRow>, StoreError> {
         let Some(number) = self.number(mailbox)? else { return Ok(Vec::new()) };
-        let mut statement = self
-            .connection
-            .prepare_cached("SELECT device, rights, starts FROM grants WHERE mailbox = ?1 AND ends IS NULL")?;
+        let mut statement = self.connection.prepare_cached(
+            "SELECT device, rights, starts FROM grants WHERE mailbox = ?1 AND ends IS NULL ORDER BY device",
+        )?;
         let rows = statement.query_map([number], |row| {
             let device = DeviceId::new(row.get(0)?);
             Ok(GrantRow { device, rights: Rights(row.get(1)?), from: row.get(2)?, until: None })
@@ -479,6 +496,12 @@ impl Read for Sqlite {
             })
             .optional()?;
         Ok(found)
+    }
+
+    fn last_resort(&self, device: DeviceId) -> Result<Option<Vec<u8>>, StoreError> {
+        let mut statement =
+            self.connection.prepare_cached("SELECT package FROM key_packages WHERE device = ?1 AND last_resort = 1")?;
+        Ok(statement.query_row([device.as_bytes()], |row| row.get(0)).optional()?)
     }
 
     fn key_packages_left(&self, device: DeviceId) -> Result<u32, StoreError> {
@@ -555,6 +578,16 @@ impl Store for Sqlite {
 
     fn incarnation(&self) -> [u8; 16] {
         self.incarnation
+    }
+}
+
+impl Reader for Sqlite {
+    fn hold(&mut self) -> Result<(), StoreError> {
+        Ok(self.connection.execute_batch("BEGIN")?)
+    }
+
+    fn release(&mut self) -> Result<(), StoreError> {
+        Ok(self.connection.execute_batch("COMMIT")?)
     }
 }
 

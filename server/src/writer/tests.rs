@@ -6,11 +6,16 @@ use tokio::runtime::Runtime;
 
 use super::*;
 use crate::policy::Caller;
-use crate::store::Read;
 use crate::store::memory::{Disk, Memory};
+use crate::store::{Read, Write};
 
-fn publish() -> (From, Request) {
-    let caller = Caller { device: DeviceId::random(), person: PersonId::random() };
+/// An admitted device, and a request of its.
+fn publish(store: &mut Memory) -> (From, Request) {
+    let instance = Instance::after(None);
+    let caller = Caller { device: DeviceId::random(), person: PersonId::random(), instance };
+    store.begin().unwrap();
+    store.apply(&[Write::Instance { device: caller.device, instance }]).unwrap();
+    store.commit().unwrap();
     let request = Request::PublishKeyPackages { single_use: vec![Blob(vec![1; 100])], last_resort: None };
     (From::Device(caller), request)
 }
@@ -33,10 +38,10 @@ fn left(store: &Memory, from: &From) -> u32 {
 #[test]
 fn what_is_answered_with_done_is_durable() {
     let runtime = Runtime::new().unwrap();
-    let store = Memory::new();
+    let mut store = Memory::new();
+    let (from, request) = publish(&mut store);
     let disk = store.reopen();
     let (writer, thread) = writer(store);
-    let (from, request) = publish();
     assert_eq!(runtime.block_on(writer.ask(from.clone(), request)), Reply::Done);
     assert_eq!(left(&disk, &from), 1);
     drop(writer);
@@ -46,10 +51,10 @@ fn what_is_answered_with_done_is_durable() {
 #[test]
 fn a_full_disk_is_answered_with_storage_and_the_relay_goes_on() {
     let runtime = Runtime::new().unwrap();
-    let store = Memory::new();
+    let mut store = Memory::new();
+    let (from, request) = publish(&mut store);
     let (disk, found) = (store.disk(), store.reopen());
     let (writer, thread) = writer(store);
-    let (from, request) = publish();
     *disk.lock().unwrap() = Disk::Full;
     for _ in 0..2 {
         let reply = runtime.block_on(writer.ask(from.clone(), request.clone()));
@@ -66,11 +71,11 @@ fn a_full_disk_is_answered_with_storage_and_the_relay_goes_on() {
 #[test]
 fn any_other_failure_refuses_what_waits_and_ends_the_writer() {
     let runtime = Runtime::new().unwrap();
-    let store = Memory::new();
+    let mut store = Memory::new();
+    let asked: Vec<_> = (0..50).map(|_| publish(&mut store)).collect();
     let (disk, found) = (store.disk(), store.reopen());
     let (writer, thread) = writer(store);
     *disk.lock().unwrap() = Disk::Broken;
-    let asked: Vec<_> = (0..50).map(|_| publish()).collect();
     runtime.block_on(async {
         let mut answers = Vec::new();
         for (from, request) in asked.clone() {
@@ -80,7 +85,7 @@ fn any_other_failure_refuses_what_waits_and_ends_the_writer() {
             let reply = answer.await.unwrap_or(Reply::Refused(Refused::Storage));
             assert_eq!(reply, Reply::Refused(Refused::Storage));
         }
-        let (from, request) = publish();
+        let (from, request) = asked[0].clone();
         assert_eq!(writer.ask(from, request).await, Reply::Refused(Refused::Storage), "and whoever comes later");
     });
     assert!(thread.join().unwrap().is_err());
@@ -89,7 +94,7 @@ fn any_other_failure_refuses_what_waits_and_ends_the_writer() {
 
 #[test]
 fn no_frame_outweighs_the_queue() {
-    let (_, request) = publish();
+    let (_, request) = publish(&mut Memory::new());
     assert_eq!(weight_kib(&request), 1);
     assert!(privity_protocol::limits::FRAME_MAX / 1024 < WAITING_KIB_MAX as usize);
 }

@@ -77,9 +77,22 @@ fn the_same_post_again_gets_the_same_reply_and_does_nothing_twice() {
     world.commit(ada.caller, mailbox).unwrap();
     assert_eq!(world.post_as(ada.caller, 50, parts).unwrap(), seqs);
     assert_eq!(world.head(mailbox).seq, 3);
-    let other = vec![append(mailbox, world.fence(mailbox), true, b"other")];
-    assert!(malformed(&world.post_as(ada.caller, 50, other).unwrap_err()));
     assert_eq!(world.head(mailbox).seq, 3);
+}
+
+#[test]
+fn an_idem_that_was_accepted_for_something_else_is_answered_with_what_that_was() {
+    let (mut world, ada, bob, mailbox) = two();
+    let parts = vec![append(mailbox, world.fence(mailbox), true, b"once")];
+    world.post_as(ada.caller, 50, parts.clone()).unwrap();
+    let (accepted, mac) = (Post::parts_digest(&parts), Digest::of(&[&50_u64.to_be_bytes()]));
+    let reused = Refused::Reused { idem: 50, parts: accepted, mac };
+    let other = vec![append(mailbox, world.fence(mailbox), true, b"other")];
+    assert_eq!(world.post_as(ada.caller, 50, other.clone()).unwrap_err(), reused);
+    let forged = Request::Post(Post { idem: 50, mac: Digest::of(&[b"another key"]), parts });
+    assert_eq!(world.ask(ada.caller, &forged).unwrap_err(), reused, "the MAC counts too");
+    assert_eq!(world.head(mailbox).seq, 2);
+    world.post_as(bob.caller, 50, other).unwrap();
 }
 
 #[test]
@@ -109,7 +122,7 @@ fn rosters_are_changed_by_managers_and_by_everyone_for_their_own_devices() {
     let (mut world, ada, bob, mailbox) = two();
     let eve = world.person("eve", Role::Client);
     let bobs = world.device(&bob);
-    let grant = |device, rights| vec![Part::Grant { mailbox, device, rights }];
+    let grant = |device, rights| vec![Part::Grant { mailbox, device, rights, resume: false }];
     let revoke = |device| vec![Part::Revoke { mailbox, device }];
     assert!(not_allowed(&world.post(bob.caller, grant(eve.caller.device, Rights::MEMBER)).unwrap_err()));
     assert!(not_allowed(&world.post(bob.caller, revoke(ada.caller.device)).unwrap_err()));
@@ -142,7 +155,7 @@ fn only_attorneys_and_staff_open_and_manage_matters() {
         assert_eq!(world.post(human.caller, vec![Part::Create { mailbox }]).is_ok(), may, "{handle} opens");
         let owner = world.person(&format!("own{handle}"), Role::Attorney);
         let mailbox = world.matter(&owner, &[]);
-        let grant = vec![Part::Grant { mailbox, device: human.caller.device, rights: Rights::MANAGER }];
+        let grant = vec![Part::Grant { mailbox, device: human.caller.device, rights: Rights::MANAGER, resume: false }];
         assert_eq!(world.post(owner.caller, grant).is_ok(), may, "{handle} manages");
     }
 }
@@ -154,8 +167,10 @@ fn the_last_who_manages_a_matter_cant_leave_the_others_behind() {
     let leave = |device| Part::Revoke { mailbox, device };
     assert!(not_allowed(&world.post(ada.caller, vec![leave(ada.caller.device)]).unwrap_err()));
     assert!(world.say(ada.caller, mailbox).is_ok(), "a refused revoke changed nothing");
-    let hand_over =
-        vec![Part::Grant { mailbox, device: adas.device, rights: Rights::MANAGER }, leave(ada.caller.device)];
+    let hand_over = vec![
+        Part::Grant { mailbox, device: adas.device, rights: Rights::MANAGER, resume: false },
+        leave(ada.caller.device),
+    ];
     world.post(ada.caller, hand_over).unwrap();
     world.post(bob.caller, vec![leave(bob.caller.device)]).unwrap();
     world.post(adas, vec![leave(adas.device)]).unwrap();
@@ -167,10 +182,10 @@ fn a_matter_has_no_more_devices_than_the_limit() {
     let (mut world, ada, bob, mailbox) = two();
     for _ in 2..limits::DEVICES_MAX {
         let device = world.device(&bob).device;
-        world.post(ada.caller, vec![Part::Grant { mailbox, device, rights: Rights::MEMBER }]).unwrap();
+        world.post(ada.caller, vec![Part::Grant { mailbox, device, rights: Rights::MEMBER, resume: false }]).unwrap();
     }
     let device = world.device(&bob).device;
-    let one_more = vec![Part::Grant { mailbox, device, rights: Rights::MEMBER }];
+    let one_more = vec![Part::Grant { mailbox, device, rights: Rights::MEMBER, resume: false }];
     assert!(matches!(world.post(ada.caller, one_more).unwrap_err(), Refused::Full { .. }));
 }
 
@@ -181,7 +196,7 @@ fn a_newcomer_reads_from_after_the_fence_and_who_is_removed_up_to_it() {
     let base = world.fence(mailbox);
     let parts = vec![
         append(mailbox, base, true, b"commit"),
-        Part::Grant { mailbox, device: cyd.caller.device, rights: Rights::MEMBER },
+        Part::Grant { mailbox, device: cyd.caller.device, rights: Rights::MEMBER, resume: false },
         Part::Revoke { mailbox, device: bob.caller.device },
     ];
     world.post(ada.caller, parts).unwrap();
@@ -215,7 +230,7 @@ fn a_grant_that_is_open_already_blocks_no_post() {
     let (mut world, ada, bob, mailbox) = two();
     let before = world.store.grants(mailbox, bob.caller.device).unwrap();
     for rights in [Rights::MEMBER, Rights::READ] {
-        let grant = Part::Grant { mailbox, device: bob.caller.device, rights };
+        let grant = Part::Grant { mailbox, device: bob.caller.device, rights, resume: false };
         let parts = vec![append(mailbox, world.fence(mailbox), true, b"commit"), grant];
         world.post(ada.caller, parts).unwrap();
     }
@@ -224,10 +239,10 @@ fn a_grant_that_is_open_already_blocks_no_post() {
 }
 
 #[test]
-fn a_grant_of_other_rights_begins_a_new_interval_and_reading_goes_on() {
+fn a_grant_of_more_rights_changes_the_interval_and_keeps_its_beginning() {
     let (mut world, ada, _, mailbox) = two();
     let stf = world.person("stf", Role::Staff);
-    let grant = |device, rights| Part::Grant { mailbox, device, rights };
+    let grant = |device, rights| Part::Grant { mailbox, device, rights, resume: false };
     world.post(ada.caller, vec![grant(stf.caller.device, Rights::MEMBER)]).unwrap();
     world.commit(ada.caller, mailbox).unwrap();
     let more = vec![grant(stf.caller.device, Rights::MANAGER)];
@@ -235,7 +250,7 @@ fn a_grant_of_other_rights_begins_a_new_interval_and_reading_goes_on() {
     world.post(ada.caller, more).unwrap();
     let grants = world.store.grants(mailbox, stf.caller.device).unwrap();
     let spans: Vec<_> = grants.iter().map(|grant| (grant.rights, grant.from, grant.until)).collect();
-    assert_eq!(spans, [(Rights::MEMBER, 1, Some(2)), (Rights::MANAGER, 2, None)]);
+    assert_eq!(spans, [(Rights::MANAGER, 1, None)], "what they have still to read is kept for them");
     assert_eq!(policy::reading(&grants, None), Some((1, None)));
     world.post(stf.caller, vec![Part::Revoke { mailbox, device: ada.caller.device }]).unwrap();
 }
@@ -260,7 +275,7 @@ fn what_is_posted_with_a_fence_is_kept_like_it() {
     let parts = vec![
         append(mailbox, base, false, b"bundle"),
         append(mailbox, base, true, b"commit"),
-        append(bob.inbox, base, false, b"welcome"),
+        append(bob.inbox, Position::start(bob.inbox), false, b"welcome"),
     ];
     let post = Post { idem: 77, mac: Digest::of(&[]), parts };
     let outcome = world.handle(&From::Device(ada.caller), &Request::Post(post)).unwrap();
@@ -332,7 +347,8 @@ fn who_is_not_endorsed_posts_nothing() {
 fn an_inbox_has_no_roster() {
     let (mut world, ada, bob, _) = two();
     let (mailbox, device) = (ada.inbox, bob.caller.device);
-    for part in [Part::Grant { mailbox, device, rights: Rights::READ }, Part::Revoke { mailbox, device }] {
+    for part in [Part::Grant { mailbox, device, rights: Rights::READ, resume: false }, Part::Revoke { mailbox, device }]
+    {
         assert!(matches!(world.post(ada.caller, vec![part]).unwrap_err(), Refused::NotFound { .. }));
     }
 }
@@ -410,7 +426,7 @@ fn key_packages_are_taken_within_a_daily_limit_then_the_last_resort() {
             outcome.wakes.iter().any(|wake| matches!(wake, Wake::Device { event: Event::KeyPackagesLow { .. }, .. }));
         assert!(low);
         match outcome.reply {
-            Some(Reply::KeyPackages { packages }) => Ok(packages[0].package.0.clone()),
+            Some(Reply::KeyPackages { packages }) => Ok::<_, Refused>(packages[0].package.0.clone()),
             other => panic!("{other:?}"),
         }
     };
@@ -420,9 +436,18 @@ fn key_packages_are_taken_within_a_daily_limit_then_the_last_resort() {
     for _ in 4..limits::KEY_PACKAGES_TAKEN_PER_DAY {
         taken(&mut world).unwrap();
     }
-    assert!(matches!(taken(&mut world), Err(Refused::Slow { .. })));
+    let one_more = Request::PublishKeyPackages { single_use: vec![package(5)], last_resort: None };
+    world.ask(bob.caller, &one_more).unwrap();
+    let last_resort = world.handle(&From::Device(ada.caller), &take).unwrap();
+    assert!(last_resort.writes.is_empty() && last_resort.wakes.is_empty(), "no stock is emptied any more");
+    assert!(matches!(last_resort.reply, Some(Reply::KeyPackages { packages }) if packages[0].package.0 == [9]));
+    let cyd = world.person("cyd", Role::Client);
+    let publish = Request::PublishKeyPackages { single_use: vec![package(1)], last_resort: None };
+    world.ask(cyd.caller, &publish).unwrap();
+    let hers = Request::TakeKeyPackages { person: cyd.caller.person };
+    assert!(matches!(world.ask(ada.caller, &hers).unwrap_err(), Refused::Slow { .. }), "she has no last resort");
     world.now = world.now.plus_ms(24 * 3600 * 1000);
-    taken(&mut world).unwrap();
+    assert_eq!(taken(&mut world).unwrap(), [5]);
     let eve = world.person("eve", Role::Client);
     assert!(not_allowed(&world.ask(eve.caller, &take).unwrap_err()), "a stranger");
 }

@@ -1,0 +1,95 @@
+//! Which copy of a device is let in: the newest [`Instance`] that has said hello, and no other.
+//!
+//! 1. A hello names an instance; the one that is admitted already changes nothing.
+//! 2. A device's first, or one with a higher number, takes over: from the moment that this is durable, no other is served.
+//! 3. What was asked on a link of an older one is refused, whenever it is decided.
+//!
+//! Invariant: of two copies of a profile at most one is served, and nobody is handed a key package whose private half the other copy
+//! may have.
+
+use privity_protocol::error::Refused;
+use privity_protocol::frame::{HelloBody, Instance, Reply};
+use privity_protocol::ids::DeviceId;
+use privity_protocol::suite::PublicKey;
+
+use super::{From, Outcome, Wake};
+use crate::policy::{Caller, No};
+use crate::store::{IdemRow, Read, Write};
+
+/// Who said hello, and what the relay tells them about themselves.
+#[derive(Debug, PartialEq)]
+pub(crate) struct Judged {
+    /// Who.
+    pub(crate) from: From,
+    /// The newest Post accepted from the device.
+    pub(crate) idem: Option<IdemRow>,
+    /// Its single-use key packages that are left.
+    pub(crate) key_packages: u32,
+    /// Whether its person is endorsed.
+    pub(crate) ready: bool,
+    /// The organisation's key.
+    pub(crate) organisation: Option<PublicKey>,
+    /// Whether its instance is the one admitted; if not, it has to [`take_over`].
+    pub(crate) admitted: bool,
+}
+
+/// Judges a hello, whose link key is proved.
+///
+/// # Errors
+/// [`No::Refused`] for a device that the relay does not know so, or that another copy has replaced.
+pub(crate) fn judge(store: &dyn Read, hello: &HelloBody) -> Result<Judged, No> {
+    let organisation = store.organisation()?;
+    let Some(device) = hello.device else {
+        let from = From::Newcomer(hello.link_key.clone());
+        return Ok(Judged { from, idem: None, key_packages: 0, ready: false, organisation, admitted: true });
+    };
+    let Some(row) = store.device(device)?.filter(|row| row.link_key == hello.link_key) else {
+        return Err(Refused::not_allowed("this relay does not know that device and key").into());
+    };
+    let Some(instance) = hello.instance else {
+        return Err(Refused::malformed("a device says which instance it is").into());
+    };
+    Ok(Judged {
+        from: From::Device(Caller { device, person: row.person, instance }),
+        idem: store.newest_idem(device)?,
+        key_packages: store.key_packages_left(device)?,
+        ready: store.person(row.person)?.is_some_and(|person| person.endorsement.is_some()),
+        organisation,
+        admitted: is_admitted(store, device, instance)?,
+    })
+}
+
+/// Whether an instance is the one admitted; if not, it has to [`take_over`].
+///
+/// # Errors
+/// [`Refused::Replaced`] for one whose place another has taken.
+fn is_admitted(store: &dyn Read, device: DeviceId, instance: Instance) -> Result<bool, No> {
+    match store.instance(device)? {
+        Some(known) if known == instance => Ok(true),
+        // Two copies that took the same number: the first one stays.
+        Some(known) if known.number >= instance.number => Err(Refused::Replaced.into()),
+        _ => Ok(false),
+    }
+}
+
+/// An instance becomes the one admitted.
+pub(super) fn take_over(store: &dyn Read, device: DeviceId, instance: Instance) -> Result<Outcome, No> {
+    let mut outcome = Outcome::reply(Reply::Done);
+    if is_admitted(store, device, instance)? {
+        return Ok(outcome);
+    }
+    outcome.writes.push(Write::Instance { device, instance });
+    if store.instance(device)?.is_some() {
+        outcome.writes.push(Write::DropKeyPackages { device });
+        outcome.wakes.push(Wake::Replaced { device, by: instance });
+    }
+    Ok(outcome)
+}
+
+/// The caller, if its instance is still the one admitted.
+pub(crate) fn still(store: &dyn Read, caller: Caller) -> Result<Caller, No> {
+    if store.instance(caller.device)? == Some(caller.instance) { Ok(caller) } else { Err(Refused::Replaced.into()) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,1 @@
+//! Which copy of a device is served.
