@@ -239,17 +239,14 @@ fn statements() -> Statements {
             identity(CLEO, "Cleo's person key", "Cleo's device", "a client, by a registrar's device"),
             identity(ADA, "Ada's person key", "Ada's device", "the first registrar"),
         ];
-        let statement =
-            |((name, rule, label, key, _), (_, signed)): ((&str, &str, Label, &str, Vec<u8>), &(&str, Signed))| {
-                Statement {
-                    name: name.to_owned(),
-                    rule: rule.to_owned(),
-                    label: String::from_utf8(label.as_bytes().to_vec()).unwrap(),
-                    key: key.to_owned(),
-                    body: hex(&signed.body),
-                    signature: hex(&signed.signature),
-                }
-            };
+        let statement = |(name, rule, label, key, body): (&str, &str, Label, &str, Vec<u8>)| Statement {
+            name: name.to_owned(),
+            rule: rule.to_owned(),
+            label: String::from_utf8(label.as_bytes().to_vec()).unwrap(),
+            key: key.to_owned(),
+            body: hex(body),
+            signature: hex(of(name).signature),
+        };
         Statements {
             about: "Every kind of signed statement. `rule` is the body's in privity.cddl, `key` who signed. `chain` is CBOR of identities, \
                     the person first, up to one whom the organisation's key endorses."
@@ -261,7 +258,7 @@ fn statements() -> Statements {
                     public_key: hex(secret(number).public().unwrap().as_bytes()),
                 })
                 .into(),
-            statements: bodies().into_iter().zip(&signed).map(statement).collect(),
+            statements: bodies().into_iter().map(statement).collect(),
             chain: hex(cbor::encode(&chain)),
             chain_ends_at: "organisation".to_owned(),
         }
