@@ -1,9 +1,12 @@
 //! Privity's client: the vault, the link, and the session that commands and bots are built on.
 //!
 //! `main → cli → commands, chat → session → vault, link → protocol`. [`view`] is pure.
+//!
+//! Whoever writes a bot begins at [`bot`].
 
 pub mod app;
 mod ask;
+pub mod bot;
 pub mod chat;
 pub mod cli;
 pub mod command;

@@ -4,27 +4,7 @@
 //! 2. What the device wants persisted is durable before what it wants sent goes out.
 //! 3. A lost link is tried again with growing, jittered pauses.
 //!
-//! A bot in a few lines; `examples/echo_bot.rs` is a whole one:
-//! ```no_run
-//! # async fn bot() -> Result<(), privity_client::error::Error> {
-//! use std::time::{Duration, Instant};
-//!
-//! use privity_client::home::Home;
-//! use privity_client::session::{Session, Told};
-//! use privity_protocol::device::Notice;
-//!
-//! let home = Home::new(None, Some("passphrase".into()))?;
-//! let _held = home.hold_joined()?;
-//! let mut session = Session::open(home.open_vault()?)?;
-//! loop {
-//!     if let Told::Notice(notice) = session.next(Instant::now() + Duration::from_secs(60)).await?
-//!         && let Notice::Recorded(record) = *notice
-//!     {
-//!         println!("{}", privity_client::view::json(&session.device, &record));
-//!     }
-//! }
-//! # }
-//! ```
+//! A bot wants [`crate::bot`], which gives events with a cursor; this is below it.
 //!
 //! Invariant: [`Session::next`] may be cancelled at any await and called again; nothing is lost between.
 
