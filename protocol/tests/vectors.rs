@@ -19,6 +19,8 @@ mod identity;
 mod json;
 #[path = "vectors/matter.rs"]
 mod matter;
+#[path = "vectors/record.rs"]
+mod record;
 #[path = "vectors/suite.rs"]
 mod suite;
 #[path = "vectors/wire.rs"]
