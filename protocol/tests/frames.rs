@@ -2,17 +2,22 @@
 //!
 //! `PRIVITY_BLESS=1` rewrites `vectors/frames.json`: a change of the wire, to be made on purpose and noted as such.
 
+#![expect(clippy::unwrap_used, clippy::panic, reason = "used by tests alone")]
+
 mod common;
 
 use common::json::{self, Hex, hex};
 use common::{Source, samples};
 use privity_protocol::cbor;
 use privity_protocol::content::Content;
-use privity_protocol::frame::{self, Admitted, AdmittedBody, FromRelay, Hello, HelloBody, Request, ToRelay};
+use privity_protocol::frame::{
+    self, Admitted, AdmittedBody, Entry, FromRelay, Hello, HelloBody, Part, Request, ToRelay,
+};
 use privity_protocol::identity::{DeviceCertificate, Endorsement, Issuer, Role, Signed};
 use privity_protocol::ids::{DeviceId, InviteId, PersonId, Timestamp};
 use privity_protocol::invite::InviteStatement;
 use privity_protocol::limits;
+use privity_protocol::matter::Seen;
 use privity_protocol::suite::{Digest, Label, SecretKey};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -35,6 +40,11 @@ struct Golden {
     rule: String,
     name: String,
     bytes: Hex,
+}
+
+/// Whether the bytes are what the schema's rule says.
+fn follows(rule: &str, bytes: &[u8]) -> bool {
+    cddl_cat::validate_cbor_bytes(rule, SCHEMA, bytes).is_ok()
 }
 
 /// The bytes as whatever a sample of this name is, decoded and encoded again.
@@ -150,6 +160,116 @@ fn the_schema_refuses_a_broken_frame() {
     }
     let good = cbor::encode(&ToRelay { id: 1, request: Request::People });
     cddl_cat::validate_cbor_bytes("to-relay", SCHEMA, &good).unwrap();
+}
+
+/// What is hashed or signed must have one encoding: shortest heads, no indefinite lengths, keys ascending, nothing absent at the end.
+#[test]
+fn everything_is_written_in_one_way() {
+    for (name, bytes) in samples() {
+        let mut rest = &bytes[..];
+        one_way(&mut rest, &name);
+        assert!(rest.is_empty(), "{name}");
+    }
+}
+
+/// Walks over one CBOR item (RFC 8949), and tells its major type and argument.
+fn one_way(rest: &mut &[u8], name: &str) -> (u8, u64) {
+    let mut byte = || {
+        let (first, after) = rest.split_first().unwrap();
+        *rest = after;
+        *first
+    };
+    let head = byte();
+    let (major, short) = (head >> 5, head & 31);
+    let argument = match short {
+        0..24 => u64::from(short),
+        24..28 => (0..1 << (short - 24)).fold(0, |number, _| number << 8 | u64::from(byte())),
+        _ => panic!("{name}: an indefinite length"),
+    };
+    let least = [0, 24, 1 << 8, 1 << 16, 1 << 32][usize::from(short.saturating_sub(23))];
+    assert!(argument >= least, "{name}: {argument} could be shorter");
+    let mut last = None;
+    match major {
+        2 | 3 => *rest = &rest[usize::try_from(argument).unwrap()..],
+        4 => {
+            for _ in 0..argument {
+                last = Some(one_way(rest, name));
+            }
+            assert_ne!(last, Some((7, 22)), "{name}: null at the end");
+        }
+        5 => {
+            for _ in 0..argument {
+                let key = one_way(rest, name);
+                assert_eq!(key.0, 0, "{name}: a key that is no number");
+                assert!(last < Some(key), "{name}: keys out of order");
+                assert_ne!(one_way(rest, name), (7, 22), "{name}: a key with null");
+                last = Some(key);
+            }
+        }
+        0 => {}
+        7 => assert!((20..=22).contains(&argument), "{name}: a simple value {argument}"),
+        _ => panic!("{name}: major type {major}"),
+    }
+    (major, argument)
+}
+
+/// Words that were added later are absent in what older programs wrote; what is unknown today may be a word of tomorrow.
+#[test]
+fn words_that_came_later_may_be_absent_and_unknown_ones_are_passed_over() {
+    let id = [&[0x50][..], &[7; 16]].concat();
+    let grant = [&[0x82, 2, 0x83][..], &id, &id, &[3]].concat();
+    let part: Part = cbor::decode(&grant, "x").unwrap();
+    assert!(matches!(part, Part::Grant { resume: false, .. }));
+    assert!(follows("part", &grant));
+    let entry = [0x83, 5, 0xf4, 0x82, 0, 0x81, 0x41, 9];
+    assert!(follows("entry", &entry));
+    assert_eq!(cbor::decode::<Entry>(&entry, "x").unwrap().by, None);
+    let longer = [&[0x85, 5, 0xf4, 0x82, 0, 0x81, 0x41, 9][..], &id, &[0xf5]].concat();
+    assert!(cbor::decode::<Entry>(&longer, "x").unwrap().by.is_some());
+    let hello = samples().into_iter().find(|(name, _)| name == "hello-body/hello's body, bare").unwrap().1;
+    let unknown = [&[hello[0] + 1][..], &hello[1..], &[0x18, 99, 0x81, 0xf6]].concat();
+    assert_eq!(cbor::decode::<HelloBody>(&unknown, "x"), cbor::decode::<HelloBody>(&hello, "x"));
+    assert!(follows("hello-body", &unknown));
+    for unknown in [&[0x82, 1, 0x82, 13, 0x80][..], &[0x82, 1, 0x82, 2, 0x81, 0x83, 1, 0x40, 0x80]] {
+        assert!(cbor::decode::<ToRelay>(unknown, "x").is_err() && !follows("to-relay", unknown));
+    }
+}
+
+#[test]
+fn the_schema_refuses_what_is_nearly_right() {
+    let id = [&[0x50][..], &[7; 16]].concat();
+    let digest = [&[0x58, 48][..], &[7; 48]].concat();
+    let position = [&[0x82, 1][..], &digest].concat();
+    let near: [(&str, Vec<u8>); 12] = [
+        ("instance", [&[0x82, 1, 0x4f][..], &[7; 15]].concat()),
+        ("instance", [&[0x81][..], &id].concat()),
+        ("interval", [&[0x83][..], &id, &[0x19, 1, 0, 1]].concat()),
+        ("interval", [&[0x82][..], &id, &[1]].concat()),
+        ("entry", [&[0x84, 5, 0xf4, 0x82, 0, 0x81, 0x41, 9][..], &digest].concat()),
+        ("entry-body", [&[0x82, 1, 0x81][..], &id].concat()),
+        ("part", [&[0x82, 2, 0x84][..], &id, &id, &[3, 1]].concat()),
+        ("seen", [&[0x82][..], &position, &id].concat()),
+        ("seen", [&[0x81][..], &digest].concat()),
+        ("accepted-idem", [&[0x83, 1][..], &digest, &id].concat()),
+        ("refused", [&[0x82, 12, 0x82, 1][..], &digest].concat()),
+        ("reply", [&[0x82, 9, 0x81, 0x80][..]].concat()),
+    ];
+    for (rule, bytes) in near {
+        assert!(!follows(rule, &bytes), "{rule} {:?}", hex(&bytes));
+    }
+    let right: [(&str, Vec<u8>); 6] = [
+        ("instance", [&[0x82, 1][..], &id].concat()),
+        ("interval", [&[0x83][..], &id, &[7, 1]].concat()),
+        ("seen", [&[0x81][..], &position].concat()),
+        ("seen", [&[0x84][..], &position, &[0xf6, 0xf6], &digest].concat()),
+        ("refused", [&[0x82, 12, 0x83, 1][..], &digest, &digest].concat()),
+        ("reply", [&[0x82, 9, 0x82, 0x80][..], &position].concat()),
+    ];
+    for (rule, bytes) in right {
+        assert!(follows(rule, &bytes), "{rule} {:?}", hex(&bytes));
+    }
+    let seen: Seen = cbor::decode(&[&[0x84][..], &position, &[0xf6, 0xf6], &digest].concat(), "x").unwrap();
+    assert!(seen.roster.is_none() && seen.bundle.is_none() && seen.repair.is_some());
 }
 
 /// Lengths that a frame only claims must not be believed: this would abort if memory were taken for them.
