@@ -32,6 +32,18 @@ pub enum No {
     Store(#[from] StoreError),
 }
 
+/// A refusal as an answer, apart from a store that failed.
+///
+/// # Errors
+/// [`StoreError`] if it failed.
+pub fn refusal<T>(decided: Result<T, No>) -> Result<Result<T, Refused>, StoreError> {
+    match decided {
+        Ok(done) => Ok(Ok(done)),
+        Err(No::Refused(refused)) => Ok(Err(refused)),
+        Err(No::Store(failure)) => Err(failure),
+    }
+}
+
 /// The caller's row, which must be endorsed.
 ///
 /// # Errors

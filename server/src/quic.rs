@@ -24,7 +24,7 @@ use tracing::{debug, info, warn};
 
 use crate::clock::now;
 use crate::hub::Hub;
-use crate::policy::No;
+use crate::policy::refusal;
 use crate::relay::admission::{self, Judged};
 use crate::relay::{self, From};
 use crate::store::{OpenReader, Read, Reader, Store, StoreError};
@@ -120,15 +120,12 @@ impl Shared {
 
     /// Answers a request that [`relay::only_reads`], from what has been committed.
     async fn answer(&self, from: From, request: Request) -> Reply {
-        let read = self.readers.read(move |store| match relay::answer(store, &from, &request, now()) {
-            Ok(reply) => Ok(reply),
-            Err(No::Refused(refused)) => Ok(Reply::Refused(refused)),
-            Err(No::Store(failure)) => Err(failure),
-        });
-        read.await.unwrap_or_else(|failure| {
+        let read = self.readers.read(move |store| refusal(relay::answer(store, &from, &request, now()))).await;
+        let answer = read.unwrap_or_else(|failure| {
             warn!(%failure, "the store could not be read");
-            Reply::Refused(Refused::Storage)
-        })
+            Err(Refused::Storage)
+        });
+        answer.unwrap_or_else(Reply::Refused)
     }
 }
 
@@ -295,11 +292,7 @@ async fn admit(
 /// Who said hello, from what has been committed.
 async fn judge(hello: &HelloBody, shared: &Arc<Shared>) -> Result<Judged, Refused> {
     let hello = hello.clone();
-    let read = shared.readers.read(move |store| match admission::judge(store, &hello) {
-        Ok(judged) => Ok(Ok(judged)),
-        Err(No::Refused(refused)) => Ok(Err(refused)),
-        Err(No::Store(failure)) => Err(failure),
-    });
+    let read = shared.readers.read(move |store| refusal(admission::judge(store, &hello)));
     read.await.unwrap_or_else(|failure| {
         warn!(%failure, "the store could not be read");
         Err(Refused::Storage)

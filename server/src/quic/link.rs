@@ -23,9 +23,9 @@ use tracing::warn;
 
 use super::Shared;
 use crate::hub::{Closing, Item, Outbox};
-use crate::policy::{self, Caller};
-use crate::relay::{self, From};
-use crate::store::{MailboxRow, Read, StoreError};
+use crate::policy::{self, Caller, No, refusal};
+use crate::relay::{self, From, admission};
+use crate::store::{Read, StoreError};
 
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]
@@ -135,7 +135,7 @@ impl Sender {
                 biased;
                 reply = answer(&mut first) => {
                     if let Some((id, reply)) = reply {
-                        self.frame(&FromRelay::Reply { id, reply }).await?;
+                        self.reply(id, reply).await?;
                     }
                 }
                 asked = line.recv(), if first.is_none() => match asked {
@@ -143,11 +143,11 @@ impl Sender {
                     Some(Asked::Decided { id, answer }) => first = Some((id, answer)),
                     Some(Asked::Subscribe { id, mailbox, after }) => {
                         let reply = self.subscribe(mailbox, after).await.unwrap_or_else(Reply::Refused);
-                        self.frame(&FromRelay::Reply { id, reply }).await?;
+                        self.reply(id, reply).await?;
                     }
                     Some(Asked::Question { id, request }) => {
                         let reply = self.shared.answer(From::Device(self.caller), request).await;
-                        self.frame(&FromRelay::Reply { id, reply }).await?;
+                        self.reply(id, reply).await?;
                     }
                 },
                 () = outbox.ready() => {}
@@ -163,6 +163,13 @@ impl Sender {
                 self.catch_up(mailbox).await?;
             }
         }
+    }
+
+    async fn reply(&mut self, id: u64, reply: Reply) -> Result<(), End> {
+        // A link that opened while another instance took over has heard nothing of it.
+        let replaced = reply == Reply::Refused(Refused::Replaced);
+        self.frame(&FromRelay::Reply { id, reply }).await?;
+        if replaced { self.replaced().await } else { Ok(()) }
     }
 
     /// Says that another instance has taken over, and waits a moment until that is read.
@@ -196,11 +203,11 @@ impl Sender {
         // Listening begins before reading, so that nothing falls between.
         self.shared.hub.listen(mailbox, &self.outbox);
         let caller = self.caller;
-        let read = self.shared.readers.read(move |store| place(store, caller, mailbox, after)).await;
+        let read = self.shared.readers.read(move |store| refusal(place(store, caller, mailbox, after))).await;
         let subscribed = match read {
-            Ok(Some((start, head))) if after.is_none_or(|after| after == start) => Ok((start, head)),
-            Ok(Some((start, head))) => Err(Ok(Reply::Subscribed { start, head })),
-            Ok(None) => Err(Err(Refused::not_found("that mailbox"))),
+            Ok(Ok((start, head))) if after.is_none_or(|after| after == start) => Ok((start, head)),
+            Ok(Ok((start, head))) => Err(Ok(Reply::Subscribed { start, head })),
+            Ok(Err(refused)) => Err(Err(refused)),
             Err(failure) => {
                 warn!(%failure, "the store could not be read");
                 Err(Err(Refused::Storage))
@@ -300,18 +307,15 @@ async fn answer(first: &mut Option<(u64, oneshot::Receiver<Reply>)>) -> Option<(
     Some((id, reply))
 }
 
-/// Where a device's reading begins, and the newest entry it may read; none where it may read nothing.
-fn place(
-    store: &dyn Read,
-    caller: Caller,
-    mailbox: MailboxId,
-    after: Option<Position>,
-) -> Result<Option<(Position, u64)>, StoreError> {
-    let Some(MailboxRow { head, .. }) = store.mailbox(mailbox)? else { return Ok(None) };
-    let asked = after.map(|after| after.seq.min(head.seq));
-    let Some((from, until)) = interval(store, caller, mailbox, asked)? else { return Ok(None) };
-    let start = store.position(mailbox, asked.unwrap_or(from))?;
-    Ok(start.map(|start| (start, until.map_or(head.seq, |until| until.min(head.seq)))))
+/// Where a device's reading begins, and the newest entry it may read.
+fn place(store: &dyn Read, caller: Caller, mailbox: MailboxId, after: Option<Position>) -> Result<(Position, u64), No> {
+    let caller = admission::still(store, caller)?;
+    let not_found = || Refused::not_found("that mailbox");
+    let head = store.mailbox(mailbox)?.ok_or_else(not_found)?.head.seq;
+    let asked = after.map(|after| after.seq.min(head));
+    let (from, until) = interval(store, caller, mailbox, asked)?.ok_or_else(not_found)?;
+    let start = store.position(mailbox, asked.unwrap_or(from))?.ok_or_else(not_found)?;
+    Ok((start, until.map_or(head, |until| until.min(head))))
 }
 
 /// The entries that a device may read: of its own inbox all, of another mailbox what its roster says.
@@ -327,3 +331,6 @@ fn interval(
         None => Ok(None),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -67,6 +67,12 @@ impl Rates {
         spend(&mut self.taken, device, wanted, u64::from(limits::KEY_PACKAGES_TAKEN_PER_DAY), now)
     }
 
+    /// What a person has appended since their day began.
+    #[cfg(test)]
+    pub(super) fn appended_by(&self, person: PersonId) -> u64 {
+        self.appended.get(&person).map_or(0, |today| today.spent)
+    }
+
     /// What the allowances would be after these fences.
     fn after(
         &mut self,

@@ -344,6 +344,77 @@ fn a_fence_is_kept_until_everyone_granted_before_it_has_it() {
 }
 
 #[test]
+fn an_interval_that_goes_on_is_waited_for_again() {
+    on_each(|bench| {
+        let mailbox = mailbox_of(bench.store(), &[true, true, true]);
+        let device = DeviceId::random();
+        let store = bench.store();
+        write(store, &[grant(mailbox, device, 0), Write::Ack { mailbox, device, upto: 1 }]);
+        write(store, &[Write::EndGrant { mailbox, device, until: 2 }]);
+        write(store, &[grant(mailbox, device, 0)]);
+        let grants = store.grants(mailbox, device).unwrap();
+        assert_eq!(grants, [GrantRow { device, rights: Rights::MEMBER, from: 0, until: None }]);
+        assert_eq!(store.open_grants(mailbox).unwrap(), grants);
+        assert_eq!(store.expire(Timestamp(5000), 100).unwrap(), 1, "only what it has acknowledged");
+    });
+}
+
+#[test]
+fn the_newest_instance_is_kept_and_takes_all_key_packages_of_its_device_along() {
+    on_each(|bench| {
+        let (device, other) = (DeviceId::random(), DeviceId::random());
+        let first = Instance { number: u64::MAX - 1, ..Instance::after(None) };
+        let second = Instance::after(Some(first));
+        let package = |device, last_resort| Write::KeyPackage { device, last_resort, package: vec![1] };
+        assert_eq!(bench.store().instance(device).unwrap(), None);
+        write(bench.store(), &[Write::Instance { device, instance: first }]);
+        for device in [device, other] {
+            write(bench.store(), &[package(device, true), package(device, false), package(device, false)]);
+        }
+        bench.reopen();
+        assert_eq!(bench.store().instance(device).unwrap(), Some(first));
+        write(bench.store(), &[Write::Instance { device, instance: second }, Write::DropKeyPackages { device }]);
+        bench.reopen();
+        let store = bench.store();
+        assert_eq!(store.instance(device).unwrap(), Some(second));
+        assert_eq!(store.instance(other).unwrap(), None);
+        assert_eq!((store.key_packages_left(device).unwrap(), store.last_resort(device).unwrap()), (0, None));
+        assert_eq!((store.key_packages_left(other).unwrap(), store.last_resort(other).unwrap()), (2, Some(vec![1])));
+    });
+}
+
+#[test]
+fn an_entry_knows_its_author_before_and_after_it_expires() {
+    on_each(|bench| {
+        let mailbox = mailbox_of(bench.store(), &[true, false]);
+        let store = bench.store();
+        for _ in 0..2 {
+            let entries = store.entries(mailbox, 0, 9, 10_000).unwrap();
+            assert!(entries.iter().all(|entry| entry.by == Some(DeviceId::new([9; 16]))));
+            assert_eq!(entries.len(), 2);
+            store.expire(Timestamp(5000), 100).unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_held_reader_answers_from_one_moment() {
+    on_each(|bench| {
+        let mailbox = mailbox_of(bench.store(), &[true]);
+        let mut reader = bench.store().readers()().unwrap();
+        let head = |reader: &dyn Reader| reader.mailbox(mailbox).unwrap().unwrap().head.seq;
+        reader.hold().unwrap();
+        assert_eq!(head(reader.as_ref()), 1);
+        let one = append(bench.store(), mailbox, false, 10, 1000);
+        write(bench.store(), &[one]);
+        assert_eq!(head(reader.as_ref()), 1);
+        reader.release().unwrap();
+        reader.hold().unwrap();
+        assert_eq!(head(reader.as_ref()), 2);
+    });
+}
+
+#[test]
 fn what_was_posted_with_a_fence_waits_in_an_inbox_until_it_is_acknowledged() {
     on_each(|bench| {
         let (device, inbox) = (DeviceId::random(), MailboxId::random());

@@ -7,6 +7,9 @@ use proptest::prelude::*;
 use super::super::world::{Human, World, append};
 use super::*;
 use crate::relay::From;
+use crate::store::Store;
+
+mod rosters;
 
 fn malformed(refused: &Refused) -> bool {
     matches!(refused, Refused::Malformed { .. })
@@ -115,6 +118,24 @@ fn an_idem_that_no_store_can_keep_is_refused() {
         let parts = vec![append(mailbox, world.fence(mailbox), false, b"x")];
         assert!(malformed(&world.post_as(ada.caller, idem, parts).unwrap_err()));
     }
+}
+
+#[test]
+fn bytes_are_counted_once_for_each_post_that_is_accepted() {
+    let (mut world, ada, bob, mailbox) = two();
+    let spent = |world: &World| world.rules.rates.appended_by(ada.caller.person);
+    let before = spent(&world);
+    let parts = vec![
+        append(mailbox, world.fence(mailbox), false, &[1; 1000]),
+        append(bob.inbox, Position::start(bob.inbox), false, &[1; 500]),
+    ];
+    for _ in 0..2 {
+        world.post_as(ada.caller, 100, parts.clone()).unwrap();
+        assert_eq!(spent(&world), before + 1500);
+    }
+    let bad = [parts, vec![append(mailbox, world.fence(mailbox), false, b"")]].concat();
+    world.post(ada.caller, bad).unwrap_err();
+    assert_eq!(spent(&world), before + 1500);
 }
 
 #[test]
