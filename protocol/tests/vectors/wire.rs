@@ -1,14 +1,17 @@
-//! `envelopes.json`, `mailbox.json`, `post.json`, `link.json`: how a link opens and what stands in mailboxes.
+//! `envelopes.json`, `mailbox.json`, `post.json`, `link.json`, `readings.json`: how a link opens, what stands in mailboxes, and how
+//! bytes are read that nobody should write.
 
 use minicbor::bytes::ByteArray;
+use minicbor::{Decode, Encode};
 use privity_protocol::cbor;
 use privity_protocol::envelope::{self, Class};
 use privity_protocol::frame::{
-    self, AcceptedIdem, AdmittedBody, Blob, Entry, EntryBody, FromRelay, Instance, Part, Post, Rights,
+    self, AcceptedIdem, AdmittedBody, Blob, Entry, EntryBody, FromRelay, Instance, Part, Post, Rights, ToRelay,
 };
 use privity_protocol::ids::{DeviceId, MailboxId, Position, Timestamp};
 use privity_protocol::limits;
 use privity_protocol::link::{Channel, Claimed, EXPORTER_LABEL, EXPORTER_LEN, Opening, Pin};
+use privity_protocol::matter::{MatterContext, Seen};
 use privity_protocol::suite::{self, Digest, PublicKey};
 use serde::{Deserialize, Serialize};
 
@@ -294,4 +297,72 @@ fn link(device: Option<(DeviceId, Instance)>) -> Link {
         admitted_body: hex(admitted.body),
         admitted_signature: hex(admitted.signature),
     }
+}
+
+#[derive(PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Readings {
+    about: String,
+    readings: Vec<Reading>,
+}
+
+#[derive(PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Reading {
+    rule: String,
+    name: String,
+    bytes: Hex,
+    read_as: Option<Hex>,
+}
+
+/// Members must judge alike, so readers must agree on bytes that no writer writes, too.
+#[test]
+fn other_encodings_are_read_or_refused_as_recorded() {
+    fn read<T: for<'b> Decode<'b, ()> + Encode<()>>(rule: &str, name: &str, parts: &[&[u8]]) -> Reading {
+        let bytes = parts.concat();
+        let read_as = cbor::decode::<T>(&bytes, "x").ok().map(|value| hex(cbor::encode(&value)));
+        Reading { rule: rule.to_owned(), name: name.to_owned(), bytes: hex(bytes), read_as }
+    }
+    let id: &[u8] = &[&[0x50][..], &[7; 16]].concat();
+    let digest: &[u8] = &[&[0x58, 48][..], &[7; 48]].concat();
+    let position: &[u8] = &[&[0x82, 1][..], digest].concat();
+    let participant = |role: u8| [&[0x83][..], id, &[role], digest].concat();
+    let (as_attorney, as_client): (&[u8], &[u8]) = (&participant(0), &participant(2));
+    let (title, orders): (&[u8], &[u8]) = (&[2, 0x61, b'x'], &[&[3][..], digest].concat());
+    let context = |name: &str, parts: &[&[u8]]| read::<MatterContext>("matter-context", name, parts);
+    let seen = |name: &str, parts: &[&[u8]]| read::<Seen>("seen", name, parts);
+    let asked = |name: &str, parts: &[&[u8]]| read::<ToRelay>("to-relay", name, parts);
+    let readings = vec![
+        context("as written", &[&[0xa5, 0, 1, 1], id, title, orders, &[4, 0x81], as_client]),
+        context("a longer head", &[&[0xa5, 0, 0x18, 1, 1], id, title, orders, &[4, 0x80]]),
+        context("a map of indefinite length", &[&[0xbf, 0, 1, 1], id, title, orders, &[4, 0x80, 0xff]]),
+        context("keys out of order", &[&[0xa5, 1], id, &[0, 1], orders, title, &[4, 0x80]]),
+        context("a key twice", &[&[0xa6, 0, 2, 1], id, title, orders, &[4, 0x80, 0, 1]]),
+        context("an unknown key", &[&[0xa6, 0, 1, 1], id, title, orders, &[4, 0x80, 9, 0x81, 0xf6]]),
+        context("a negative key", &[&[0xa6, 0, 1, 1], id, title, orders, &[4, 0x80, 0x20, 1]]),
+        context("a text as key", &[&[0xa6, 0, 1, 1], id, title, orders, &[4, 0x80, 0x61, b'a', 1]]),
+        context("null for an absent key", &[&[0xa6, 0, 1, 1], id, title, orders, &[4, 0x80, 5, 0xf6]]),
+        context("a key missing", &[&[0xa4, 0, 1, 1], id, title, orders]),
+        context("a title in pieces", &[&[0xa5, 0, 1, 1], id, &[2, 0x7f, 0x61, b'x', 0xff], orders, &[4, 0x80]]),
+        context("a mailbox in pieces", &[&[0xa5, 0, 1, 1, 0x5f], id, &[0xff], title, orders, &[4, 0x80]]),
+        context("a tag", &[&[0xa5, 0, 0xc1, 1, 1], id, title, orders, &[4, 0x80]]),
+        context("a byte after it", &[&[0xa5, 0, 1, 1], id, title, orders, &[4, 0x80, 0]]),
+        context("a person twice", &[&[0xa5, 0, 1, 1], id, title, orders, &[4, 0x82], as_client, as_attorney]),
+        context("an unknown role", &[&[0xa5, 0, 1, 1], id, title, orders, &[4, 0x81], &participant(4)]),
+        seen("as written", &[&[0x81], position]),
+        seen("an array of indefinite length", &[&[0x9f], position, &[0xff]]),
+        seen("nulls at the end", &[&[0x84], position, &[0xf6, 0xf6, 0xf6]]),
+        seen("an unknown field", &[&[0x85], position, &[0xf6, 0xf6, 0xf6, 1]]),
+        asked("as written", &[&[0x82, 1, 0x82, 7, 0x80]]),
+        asked("an unknown field of a choice", &[&[0x82, 1, 0x82, 7, 0x81, 1]]),
+        asked("a choice without fields", &[&[0x82, 1, 0x81, 7]]),
+        asked("a choice of three", &[&[0x82, 1, 0x83, 7, 0x80, 1]]),
+        asked("a choice of indefinite length", &[&[0x82, 1, 0x9f, 7, 0x80, 0xff]]),
+        asked("an unknown choice", &[&[0x82, 1, 0x82, 13, 0x80]]),
+    ];
+    json::computed("readings.json", &Readings {
+        about: "CBOR that is not what a writer writes: `read_as` is what a reader takes it for, written anew; null where it is refused."
+            .to_owned(),
+        readings,
+    });
 }
