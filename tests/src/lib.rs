@@ -1,6 +1,6 @@
 //! The stage for end-to-end tests and the demo: the real binaries, in folders of their own, on loopback.
 //!
-//! 1. [`binaries`] builds `privity` and `privity-relay` once, in the profile that this crate was built in.
+//! 1. [`binaries`] builds `privity`, `privity-relay` and the example bot once, in the profile that this crate was built in.
 //! 2. A [`Relay`] is a process with a folder; it can be killed and started again.
 //! 3. A [`Person`] is a profile's folder; each of their commands is a process.
 //!
@@ -25,7 +25,7 @@ const PASSPHRASE: &str = "correct horse battery staple\n";
 /// How long a relay may take to listen.
 const START: Duration = Duration::from_secs(20);
 
-/// The folder with the two binaries: freshly built, or those in the folder that `PRIVITY_BINARIES` names.
+/// The folder with the two binaries, and with the example bot in `examples`: freshly built, or those in the folder that `PRIVITY_BINARIES` names.
 ///
 /// # Errors
 /// If cargo can't build them.
@@ -47,7 +47,16 @@ fn build() -> anyhow::Result<PathBuf> {
     let folder = if folder.ends_with("deps") { folder.parent().context("no folder")? } else { folder };
     let target = folder.parent().context("no target folder")?;
     let mut cargo = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-    cargo.args(["build", "--quiet", "--package", "privity-client", "--package", "privity-server", "--bins"]);
+    cargo.args([
+        "build",
+        "--quiet",
+        "--package",
+        "privity-client",
+        "--package",
+        "privity-server",
+        "--bins",
+        "--examples",
+    ]);
     cargo.arg("--target-dir").arg(target).current_dir(env!("CARGO_MANIFEST_DIR"));
     if folder.ends_with("release") {
         cargo.arg("--release");
