@@ -67,6 +67,9 @@ pub enum ConfigError {
     /// No relay there.
     #[error("{0} has no relay; make one with `privity-relay init --data {0} --listen ADDR:PORT --org NAME`")]
     Missing(PathBuf),
+    /// No relay there to restore.
+    #[error("{0} has no relay.toml and relay.key; put those of the backup there first")]
+    Incomplete(PathBuf),
     /// The file does not parse.
     #[error("{path} is wrong: {reason}; mend that line and start again")]
     Wrong {

@@ -1,6 +1,6 @@
 //! The relay: stores and forwards envelopes, and keeps the directory. Never sees plaintext or keys.
 //!
-//! `main → start, setup → quic, config → relay, policy → store → protocol`. The rules ([`relay`], [`policy`]) are pure; `writer` makes
+//! `main → start, setup, restore → quic, config → relay, policy → store → protocol`. The rules ([`relay`], [`policy`]) are pure; `writer` makes
 //! what they decide durable; `quic` carries frames.
 //!
 //! A relay in a few lines, for a test or a program of one's own:
@@ -26,6 +26,7 @@ mod hub;
 pub mod policy;
 mod quic;
 pub mod relay;
+pub mod restore;
 pub mod setup;
 mod start;
 pub mod store;

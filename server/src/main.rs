@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, Parser, Subcommand};
 use privity_server::config::{self, Config, ConfigError};
 use privity_server::setup::{self, FirstInvite};
-use privity_server::{Relay, RelayError};
+use privity_server::{Relay, RelayError, restore};
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
@@ -34,6 +34,13 @@ First steps:
      runs until SIGTERM or Ctrl-C. docs/operations.md has a systemd unit.
 
 Exit codes: 0 ok, 1 wrong use or configuration, 2 the machine (port taken, disk full).";
+
+const AFTER_RESTORE: &str = "\
+What happens once it runs:
+  - Every device sees that the relay was restored, and tells its user.
+  - Devices send again what they had sent and the backup does not have. Nobody sees a message twice.
+  - A matter whose changes of members were lost is continued by the device of an attorney or staff in it; its people see a note.
+  - People and devices that joined after the backup are unknown now: invite them again.";
 
 #[derive(Debug, Subcommand)]
 enum Command {
@@ -76,6 +83,25 @@ The invite is a secret: whoever joins with it becomes the firm's registrar. It i
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
     },
+    /// Put a backup in the database's place, or say that the one in place is a backup
+    #[command(after_help = "\
+Examples:
+  privity-relay restore --data /srv/privity --from /backup/relay.db
+  privity-relay restore --data /srv/privity
+
+Stop the relay first. What was there before is kept as relay.db.before-restore. Without --from nothing is copied: for a database that was
+put back by other means. Either way devices are told that the relay has gone back in time, and mend what they can.")]
+    Restore {
+        /// The relay's folder
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// A copy of relay.db, as docs/operations.md says to make it
+        #[arg(long, value_name = "FILE")]
+        from: Option<PathBuf>,
+        /// Print {from, kept, people} as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Check configuration, database, disk, port and clock, and say what to open in a firewall
     Check {
         /// The relay's folder
@@ -103,6 +129,7 @@ fn main() -> ExitCode {
         Command::Init { data, listen, public, org, json } => init(&data, listen, public.as_deref(), &org, json),
         Command::Invite { data, json } => setup::another_first_invite(&data).map(|invite| show(&invite, json)),
         Command::Run { data } => run(&data),
+        Command::Restore { data, from, json } => restore(&data, from.as_deref(), json),
         Command::Check { data } => check::check(&data),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "privity-relay", &mut std::io::stdout());
@@ -135,6 +162,24 @@ fn show(invite: &FirstInvite, json: bool) {
         eprintln!("The first invite, good for one person, until {}.", check::utc(invite.expires));
         eprintln!("Whoever joins with it becomes the firm's registrar: hand it over as a secret.");
     }
+}
+
+fn restore(data: &Path, from: Option<&Path>, json: bool) -> Result<(), RelayError> {
+    let restored = restore::restore(data, from)?;
+    if json {
+        println!("{}", serde_json::json!({ "from": from, "kept": restored.kept, "people": restored.people }));
+        return Ok(());
+    }
+    let people = restored.people;
+    match from {
+        Some(from) => println!("Restored from {}, which knows {people} people.", from.display()),
+        None => println!("The database in place counts as restored from now on; it knows {people} people."),
+    }
+    if let Some(kept) = restored.kept {
+        println!("What was there before is kept in {}; remove it once nobody needs it.", kept.display());
+    }
+    println!("{AFTER_RESTORE}\nStart the relay with: privity-relay run --data {}", data.display());
+    Ok(())
 }
 
 fn run(data: &Path) -> Result<(), RelayError> {

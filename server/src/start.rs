@@ -7,7 +7,7 @@
 //! Invariant: one process runs on a folder at a time, and a relay that has stopped without an error has lost nothing it acknowledged.
 
 use std::net::{SocketAddr, UdpSocket};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
@@ -30,6 +30,14 @@ pub enum RelayError {
     /// The database.
     #[error("{0}; the relay stopped rather than go on with it: look at the disk, then start the relay again")]
     Store(StoreError),
+    /// What was to be restored is none of this relay's databases.
+    #[error("{path} is no good database of a relay: {reason}; nothing was changed")]
+    Backup {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// The disk has no room.
     #[error("the disk is full; make room and try again")]
     DiskFull,
@@ -56,7 +64,7 @@ impl RelayError {
     pub fn is_wrong_use(&self) -> bool {
         match self {
             Self::Config(error) => !matches!(error, ConfigError::Io { .. } | ConfigError::Running { .. }),
-            Self::Founded => true,
+            Self::Founded | Self::Backup { .. } => true,
             _ => false,
         }
     }

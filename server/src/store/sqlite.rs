@@ -66,6 +66,17 @@ CREATE TABLE key_packages (number INTEGER PRIMARY KEY, device BLOB NOT NULL, las
 CREATE INDEX key_packages_of ON key_packages (device, last_resort, number);
 ";
 
+/// How folding a database's log into it went.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Folded {
+    /// The file is all there is.
+    Whole,
+    /// Somebody else uses it.
+    Busy,
+    /// It can't be read.
+    Damaged,
+}
+
 /// The store's one writing connection, or a reading one.
 #[derive(Debug)]
 pub struct Sqlite {
@@ -101,6 +112,49 @@ impl Sqlite {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600))?;
         let connection = Self::connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         Self::with(connection, path)
+    }
+
+    /// Opens a database that was restored from a backup, and makes it a new incarnation.
+    ///
+    /// # Errors
+    /// [`StoreError`] if SQLite finds it damaged, or it is of another version.
+    pub fn renew(path: &Path) -> Result<Self, StoreError> {
+        let connection = Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
+        if found != "ok" {
+            return Err(StoreError::Damaged("a page or an index of it"));
+        }
+        let mut store = Self::with(connection, path.to_owned())?;
+        store.incarnation = suite::random();
+        store.run("UPDATE meta SET value = ?1 WHERE name = 'incarnation'", params![store.incarnation])?;
+        Ok(store)
+    }
+
+    /// Folds the log into the database, and closes it.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the disk fails.
+    pub fn close(mut self) -> Result<(), StoreError> {
+        self.checkpoint()?;
+        self.connection.close().map_err(|(_, error)| error.into())
+    }
+
+    /// Folds the log of a database into it, whatever its version.
+    pub fn fold(path: &Path) -> Folded {
+        let busy = || {
+            let connection = Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+            let busy: bool = connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))?;
+            connection.close().map_err(|(_, error)| error)?;
+            Ok::<_, StoreError>(busy)
+        };
+        match busy() {
+            Ok(false) => Folded::Whole,
+            Ok(true) => Folded::Busy,
+            Err(StoreError::Sqlite(error)) if error.sqlite_error_code() == Some(rusqlite::ErrorCode::DatabaseBusy) => {
+                Folded::Busy
+            }
+            Err(_) => Folded::Damaged,
+        }
     }
 
     fn with(connection: Connection, path: PathBuf) -> Result<Self, StoreError> {
