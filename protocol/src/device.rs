@@ -5,12 +5,15 @@
 //!    shown to the user.
 //! 3. At [`Device::deadline`] it calls [`Device::handle_time`].
 //!
-//! Reading is in `apply.rs`, writing in `post.rs`, people and key packages in `people.rs`, what is kept in `state.rs`.
+//! Reading is in `apply.rs`, writing in `post.rs`, people and key packages in `people.rs`, what is kept in `state.rs`. What goes wrong has
+//! rooms of its own: `rescue.rs` for a device out of step or copied, `restore.rs` for a relay that shows another past, `successor.rs`
+//! for a matter that nobody can save, `roster.rs` for rosters that a void Commit left behind; `heal.rs` renews keys in time.
 //!
 //! Invariant: a reply only settles the outbox; what is in a matter is what was *read* from its mailbox, in seq order.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use minicbor::bytes::ByteArray;
 use zeroize::Zeroizing;
 
 use crate::cbor;
@@ -18,14 +21,20 @@ use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{AdmittedBody, Event, Instance, PersonView, Post, Reply, Request, ToRelay};
 use crate::identity::Identity;
 use crate::ids::{InviteId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
+use crate::limits;
 use crate::matter::{KeyPackages, LeafCredential, Matter, Me};
 use crate::suite::{self, Digest};
 
 mod apply;
 mod enrol;
+mod heal;
 mod people;
 mod post;
+mod rescue;
+mod restore;
+mod roster;
 pub mod state;
+mod successor;
 #[cfg(test)]
 mod tests;
 
@@ -48,6 +57,13 @@ pub enum Output {
     Deliver(Notice),
     /// Close the link and open another, at once: this device says hello as another [instance](Device::instance) now.
     Reconnect,
+    /// Call [`Device::recall`] with the vault: the relay has forgotten texts of this device in this matter, from after that seq on.
+    Recall {
+        /// Which matter.
+        matter: MatterId,
+        /// The last seq that the relay still has.
+        after: u64,
+    },
 }
 
 /// Something to tell the user.
@@ -139,7 +155,7 @@ pub enum Notice {
 /// What a request was for.
 #[derive(Debug, Clone, PartialEq)]
 enum Asked {
-    Subscribe(MailboxId),
+    Subscribe(MailboxId, Option<Position>),
     Post(u64),
     Ack,
     KeyPackages { last_resort: bool },
@@ -149,6 +165,7 @@ enum Asked {
     Newcomers,
     Endorse(PersonId, InviteId, String),
     Invite(InviteId),
+    Roster(MatterId),
 }
 
 /// A matter with what belongs to it.
@@ -165,6 +182,12 @@ struct Room {
     not_before: Timestamp,
     /// Nothing is posted before this seq is read: an own Commit, or a fence the relay named, stands there.
     read_first: u64,
+    /// When the last fence was read, or the link came up.
+    fence_at: Timestamp,
+    /// Keys that are owed are renewed now.
+    heal_now: bool,
+    /// When it is this device's turn to renew keys that are owed.
+    heal_from: Option<Timestamp>,
 }
 
 /// What is known of somebody who is to be added, gathered for one Commit.
@@ -195,10 +218,20 @@ pub struct Device {
     cursor: u64,
     number: u64,
     ready: bool,
-    last_resort: bool,
+    /// When the last-resort key package was published.
+    last_resort: Timestamp,
+    /// The relay's incarnation, once it was met.
+    incarnation: Option<[u8; 16]>,
+    /// Up to which seq Welcomes in the inbox may have been used by another copy of this vault.
+    used_welcomes: Option<u64>,
+    /// Up to which seq the inbox was read under the relay's incarnation before.
+    restored_inbox: Option<u64>,
+    /// The link is to be closed and opened again.
+    reconnect: bool,
     now: Timestamp,
     link: Option<Link>,
     outputs: VecDeque<Output>,
+    later: Vec<(Asked, Request)>,
     batch: Batch,
     notices: Vec<Notice>,
 }
@@ -215,8 +248,8 @@ struct Link {
     inbox_asked: bool,
     /// An entry came before its turn, and that was told.
     gap_told: bool,
-    /// A copy of this vault has posted: nothing is sent any more.
-    copied: bool,
+    /// A Welcome that came before the statement it belongs to, and whether it was asked for again.
+    held_welcome: Option<(u64, bool)>,
 }
 
 impl Device {
@@ -262,10 +295,18 @@ impl Device {
             cursor: count(Counters::CURSOR).unwrap_or(0),
             number: count(Counters::NUMBER).unwrap_or(0),
             ready: count(Counters::READY).unwrap_or(0) == 1,
-            last_resort: count(Counters::LAST_RESORT).unwrap_or(0) == 1,
+            last_resort: Timestamp(count(Counters::LAST_RESORT).unwrap_or(0)),
+            incarnation: counters
+                .get(Counters::INCARNATION)
+                .and_then(|value| cbor::decode::<ByteArray<16>>(value, "incarnation").ok())
+                .map(|bytes| *bytes),
+            used_welcomes: count(Counters::USED_WELCOMES),
+            restored_inbox: None,
+            reconnect: false,
             now: Timestamp(0),
             link: None,
             outputs: VecDeque::new(),
+            later: Vec::new(),
             batch: Batch::default(),
             notices: Vec::new(),
             profile,
@@ -284,13 +325,11 @@ impl Device {
 
     /// When to call [`Self::handle_time`], if nothing else happens before. Never a time that this device was told has come.
     pub fn deadline(&self) -> Option<Timestamp> {
-        self.link.as_ref().filter(|link| !link.copied)?;
-        let waiting = self
-            .rooms
-            .iter()
-            .filter(|(id, room)| room.wants_to_post() || self.posts.values().any(|post| post.matter == **id));
+        self.link.as_ref()?;
+        let posting = |id: &MatterId| self.posts.values().any(|post| post.matter == *id);
+        let rooms = self.rooms.iter().flat_map(|(id, room)| room.wakes(posting(id)));
         let again = self.materials.values().filter_map(|material| material.again_at);
-        waiting.map(|(_, room)| room.not_before).chain(again).filter(|at| *at > self.now).min()
+        rooms.chain(again).filter(|at| *at > self.now).min()
     }
 
     /// Who this device is.
@@ -362,30 +401,33 @@ impl Device {
         if admitted.organisation.as_ref().is_some_and(|key| *key != self.profile.organisation) {
             return Err(PeerMisbehaved::WrongKey("the organisation's key").into());
         }
-        let copied = admitted.idem.as_ref().is_some_and(|accepted| {
-            accepted.idem > self.idem
-                && suite::same(self.idem_mac(accepted.idem, &accepted.parts).as_bytes(), accepted.mac.as_bytes())
-        });
-        self.link = Some(Link { copied, ..Link::default() });
+        self.now = now;
         self.materials.clear();
+        if let Some(accepted) = admitted.idem.as_ref().filter(|accepted| self.is_copy(accepted)) {
+            // Nothing is said as the instance that this vault has been.
+            self.become_copy(now, accepted);
+            self.settle(now);
+            return Ok(());
+        }
+        self.link = Some(Link::default());
+        self.meet_incarnation(admitted.incarnation);
         if admitted.ready {
             self.become_ready();
         }
-        let reading: Vec<(MailboxId, Option<Position>)> = self
-            .rooms
-            .values()
-            .filter(|room| room.reads())
-            .map(|room| (room.row.mailbox, (room.row.stage == Stage::Open).then_some(room.row.position)))
-            .collect();
+        let mut reading: Vec<(MailboxId, Option<Position>)> = Vec::new();
+        for room in self.rooms.values_mut().filter(|room| room.reads(now)) {
+            room.fence_at = now;
+            room.heal_from = None;
+            reading.push((room.row.mailbox, room.row.reads_from()));
+            reading.extend(room.row.old.as_ref().map(|old| (old.mailbox, Some(old.position))));
+        }
         for (mailbox, after) in reading {
-            self.ask(Asked::Subscribe(mailbox), Request::Subscribe { mailbox, after });
+            self.ask(Asked::Subscribe(mailbox, after), Request::Subscribe { mailbox, after });
         }
-        if copied {
-            self.deliver(Notice::Problem(Misuse::Busy("this profile was copied: another copy of it is in use").into()));
-        } else {
-            self.top_up_key_packages(admitted.key_packages)?;
-            self.ask_about_people();
-        }
+        let matters: Vec<MatterId> = self.rooms.keys().copied().collect();
+        matters.into_iter().for_each(|matter| self.ask_recall(matter));
+        self.top_up_key_packages(admitted.key_packages)?;
+        self.ask_about_people();
         self.settle(now);
         Ok(())
     }
@@ -393,6 +435,7 @@ impl Device {
     /// The link is down; whatever was asked and not answered is asked again on the next.
     pub fn handle_link_down(&mut self) {
         self.link = None;
+        self.later.clear();
         self.materials.clear();
         self.flush();
     }
@@ -401,7 +444,7 @@ impl Device {
     pub fn handle_reply(&mut self, now: Timestamp, id: u64, reply: Reply) {
         let Some(asked) = self.link.as_mut().and_then(|link| link.asked.remove(&id)) else { return };
         match asked {
-            Asked::Subscribe(mailbox) => self.subscribed(now, mailbox, reply),
+            Asked::Subscribe(mailbox, after) => self.subscribed(now, mailbox, after, reply),
             Asked::Post(idem) => self.posted(now, idem, reply),
             Asked::Ack => {}
             Asked::KeyPackages { last_resort } => self.published(last_resort, reply),
@@ -415,6 +458,7 @@ impl Device {
             Asked::Newcomers => self.newcomers_came(now, reply),
             Asked::Endorse(person, invite, handle) => self.endorsed(person, invite, handle, reply),
             Asked::Invite(invite) => self.invite_filed(invite, reply),
+            Asked::Roster(matter) => self.roster_came(matter, reply),
         }
         self.settle(now);
     }
@@ -460,9 +504,31 @@ impl Device {
     /// Everything that follows from what has just happened.
     fn settle(&mut self, now: Timestamp) {
         self.now = now;
+        if std::mem::take(&mut self.reconnect) {
+            self.flush();
+            self.link = None;
+            self.outputs.push_back(Output::Reconnect);
+            return;
+        }
+        self.ask_what_waits();
         self.check_caught_up();
+        self.notice_silence(now);
         self.pump(now);
+        self.ask_what_waits();
         self.flush();
+    }
+
+    /// Asks once what is under way is done: asking makes durable what has changed so far, and half an entry must not be.
+    fn ask_later(&mut self, asked: Asked, request: Request) {
+        if self.link.is_some() {
+            self.later.push((asked, request));
+        }
+    }
+
+    fn ask_what_waits(&mut self) {
+        for (asked, request) in std::mem::take(&mut self.later) {
+            self.ask(asked, request);
+        }
     }
 
     fn check_caught_up(&mut self) {
@@ -470,31 +536,32 @@ impl Device {
         let read: BTreeMap<MailboxId, u64> = self
             .rooms
             .values()
-            .filter(|room| room.reads())
+            .filter(|room| room.reads(self.now))
             .map(|room| (room.row.mailbox, room.row.position.seq))
             .chain(std::iter::once(inbox))
             .collect();
         let Some(link) = self.link.as_mut() else { return };
         let waits = link.asked.values().any(|asked| !matches!(asked, Asked::Ack | Asked::Post(_)));
-        let reading = link.asked.values().any(|asked| matches!(asked, Asked::Subscribe(_)));
+        let reading = link.asked.values().any(|asked| matches!(asked, Asked::Subscribe(..)));
         let behind = link.heads.iter().any(|(mailbox, head)| read.get(mailbox).is_some_and(|seq| seq < head));
+        if link.held_welcome.is_some() && !reading && !behind {
+            self.inbox_again();
+            return;
+        }
         if !link.inbox_asked && !reading && !behind {
             // Matters come first: whoever was removed and added again must read the removal before the Welcome.
             link.inbox_asked = true;
             let (mailbox, after) = (self.profile.inbox, Some(self.inbox));
-            self.ask(Asked::Subscribe(mailbox), Request::Subscribe { mailbox, after });
+            self.ask(Asked::Subscribe(mailbox, after), Request::Subscribe { mailbox, after });
         } else if link.inbox_asked && !link.caught_up && !waits && !behind {
             link.caught_up = true;
+            self.settle_unknown();
             self.deliver(Notice::CaughtUp);
         }
     }
 
     fn ask(&mut self, asked: Asked, request: Request) {
         let Some(link) = self.link.as_mut() else { return };
-        // A copy only reads: what it said would be said under keys that the other copy uses.
-        if link.copied && !matches!(asked, Asked::Subscribe(_) | Asked::Ack | Asked::People) {
-            return;
-        }
         let id = link.next;
         link.next = link.next.saturating_add(1);
         link.asked.insert(id, asked);
@@ -584,17 +651,41 @@ impl Room {
             recent: recent.into_iter().map(|(_, recent)| (recent.position.seq, recent)).collect(),
             not_before: Timestamp(0),
             read_first: 0,
+            fence_at: Timestamp(0),
+            heal_now: false,
+            heal_from: None,
         })
     }
 
-    /// Whether this device reads the mailbox.
-    fn reads(&self) -> bool {
-        matches!(self.row.stage, Stage::Joining | Stage::Open)
+    /// Whether this device reads the mailbox: also where it can't apply what it reads, and for a while behind its own removal.
+    fn reads(&self, now: Timestamp) -> bool {
+        match self.row.stage {
+            Stage::Opening | Stage::Forked => false,
+            Stage::Removed => self.row.removal.is_some_and(|removal| now <= removal.at.plus_ms(limits::REMOVAL_MS)),
+            _ => true,
+        }
+    }
+
+    /// When something of this matter comes due.
+    fn wakes(&self, posting: bool) -> Vec<Timestamp> {
+        let mut wakes = Vec::new();
+        if posting || self.wants_to_post() || self.row.stage == Stage::Paused {
+            wakes.push(self.not_before);
+        }
+        wakes.extend(self.row.lost.as_ref().filter(|_| !self.row.forgotten).map(|lost| lost.ask_at));
+        wakes.extend(self.row.continue_at);
+        if self.row.stage == Stage::Open {
+            wakes.extend(self.row.requests.iter().map(|held| held.answer_at));
+        }
+        wakes.extend(self.keys_due());
+        wakes.extend(self.heal_from);
+        wakes.retain(|at| *at != Timestamp(u64::MAX));
+        wakes
     }
 
     /// Whether there is something that this device would post if it could.
     fn wants_to_post(&self) -> bool {
-        matches!(self.row.stage, Stage::Opening | Stage::Open)
+        !matches!(self.row.stage, Stage::Removed | Stage::Forked)
             && (!self.intents.is_empty()
                 || self.outbox.values().any(|item| item.digest.is_none() && item.failed.is_none()))
     }

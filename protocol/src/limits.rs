@@ -119,3 +119,18 @@ pub const IDLE_MS: u64 = 60_000;
 
 /// Text messages waiting in one matter's outbox.
 pub const OUTBOX_MAX: usize = 10_000;
+
+/// Messages after which a device owes a matter fresh keys.
+pub const HEAL_MESSAGES: u32 = 100;
+
+/// Messages that a device seals in one epoch before it waits for a Commit: receivers skip at most 1,024.
+pub const GENERATIONS_MAX: u32 = 900;
+
+/// After how long without a sign of a device those who manage the matter are told: 90 days, in milliseconds.
+pub const SILENT_MS: u64 = 90 * 24 * 3600 * 1000;
+
+/// How long a device that was removed keeps its old keys, should the removal turn out void: 24 hours, in milliseconds.
+pub const REMOVAL_MS: u64 = 24 * 3600 * 1000;
+
+/// How long a last-resort key package is offered before another takes its place: a week, in milliseconds.
+pub const LAST_RESORT_MS: u64 = 7 * 24 * 3600 * 1000;

@@ -16,7 +16,7 @@ use minicbor::{Decode, Encode};
 use mls_rs::client_builder::{
     BaseConfig, WithCryptoProvider, WithGroupStateStorage, WithIdentityProvider, WithKeyPackageRepo, WithMlsRules,
 };
-use mls_rs::error::IntoAnyError;
+use mls_rs::error::{IntoAnyError, MlsError};
 use mls_rs::extension::recommended::LastResortKeyPackageExt;
 use mls_rs::group::{CommitEffect, CommitSecrets, ContentType, ReceivedMessage, Roster};
 use mls_rs::identity::SigningIdentity;
@@ -39,7 +39,8 @@ use crate::error::{Error, Malformed, Misuse, PeerMisbehaved};
 use crate::identity::{DeviceCertificate, Identity, Role, verify_devices};
 use crate::ids::{DeviceId, MailboxId, MatterId, PersonId, Position};
 use crate::limits;
-use crate::suite::{CIPHER_SUITE, Digest, SecretKey, Suite};
+use crate::rescue::RepairRequest;
+use crate::suite::{CIPHER_SUITE, Digest, PublicKey, SecretKey, Suite, SuiteError};
 
 use judge::{Credentials, Judge, leaf_credential};
 
@@ -113,7 +114,7 @@ impl MatterContext {
         let extension = extensions.get(ExtensionType::from(EXTENSION)).ok_or(Malformed::Cbor("matter's context"))?;
         let context: Self = cbor::decode(&extension.extension_data, "matter's context")?;
         if context.rules != RULES {
-            return Err(PeerMisbehaved::Void("it needs a newer version of this program".to_owned()).into());
+            return Err(Misuse::Outdated.into());
         }
         if context.people.len() > limits::PEOPLE_MAX || context.title.len() > limits::TITLE_MAX {
             return Err(Malformed::TooLarge { what: "matter's context", limit: limits::PEOPLE_MAX }.into());
@@ -157,15 +158,23 @@ impl Seen {
     /// # Errors
     /// [`Malformed`] if it is no PrivateMessage with a [`Seen`].
     pub fn of_message(payload: &[u8]) -> Result<Self, Malformed> {
+        Ok(Self::with_epoch(payload)?.1)
+    }
+
+    /// The same, with the epoch that the message names.
+    ///
+    /// # Errors
+    /// As [`Self::of_message`].
+    pub fn with_epoch(payload: &[u8]) -> Result<(u64, Self), Malformed> {
         let malformed = |_| Malformed::Cbor("MLS message");
         let mut reader = payload;
         let _version = u16::mls_decode(&mut reader).map_err(malformed)?;
         let _wire_format = u16::mls_decode(&mut reader).map_err(malformed)?;
         let _group = byte_vec::mls_decode::<Vec<u8>>(&mut reader).map_err(malformed)?;
-        let _epoch = u64::mls_decode(&mut reader).map_err(malformed)?;
+        let epoch = u64::mls_decode(&mut reader).map_err(malformed)?;
         let _content_type = u8::mls_decode(&mut reader).map_err(malformed)?;
         let data: Vec<u8> = byte_vec::mls_decode(&mut reader).map_err(malformed)?;
-        cbor::decode(&data, "message's position")
+        Ok((epoch, cbor::decode(&data, "message's position")?))
     }
 }
 
@@ -271,9 +280,13 @@ pub struct Applied {
     pub removed_me: bool,
 }
 
-/// Certificates by hash, each checked against a person's key: what Adds are judged by.
+/// What a Commit is judged by beside the [`MatterContext`]: certificates by hash, each checked against a person's key, and the repair
+/// request that it answers.
 #[derive(Debug, Clone, Default)]
-pub struct Certificates(BTreeMap<Digest, (DeviceCertificate, Digest)>);
+pub struct Certificates {
+    by_hash: BTreeMap<Digest, (DeviceCertificate, Digest)>,
+    repair: Option<RepairRequest>,
+}
 
 impl Certificates {
     /// The certificates of these identities, their signatures verified.
@@ -287,13 +300,18 @@ impl Certificates {
                 certificates.insert(digest, (certificate, identity.person_key.digest()));
             }
         }
-        Ok(Self(certificates))
+        Ok(Self { by_hash: certificates, repair: None })
+    }
+
+    /// None, but a request of a member, its signature checked, to be let back in.
+    pub fn repair(request: RepairRequest) -> Self {
+        Self { by_hash: BTreeMap::new(), repair: Some(request) }
     }
 
     /// Whether a leaf is what its certificate says, under the key that the matter lists for the person.
     fn check(&self, credential: &LeafCredential, key: &[u8], context: &MatterContext) -> Result<(), Void> {
         let (certificate, person_key) =
-            self.0.get(&credential.certificate).ok_or(Void("an added device has no certificate here"))?;
+            self.by_hash.get(&credential.certificate).ok_or(Void("an added device has no certificate here"))?;
         let listed = context.participant(credential.person).ok_or(Void("an added person is not listed"))?;
         let good = certificate.person == credential.person
             && certificate.device == credential.device
@@ -304,9 +322,12 @@ impl Certificates {
 }
 
 /// Why a Commit or a member is void for everyone.
-#[derive(Debug, Clone, Copy, thiserror::Error)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 struct Void(&'static str);
+
+/// Not void: this version can't tell.
+const OUTDATED: Void = Void("it needs a newer version of this program");
 
 impl IntoAnyError for Void {
     fn into_dyn_error(self) -> Result<Box<dyn std::error::Error + Send + Sync>, Self> {
@@ -333,6 +354,16 @@ impl KeyPackages {
     /// The references of all of them.
     pub fn references(&self) -> Vec<Vec<u8>> {
         lock(&self.0).keys().cloned().collect()
+    }
+
+    /// All of them, as they are; to be put back by [`Self::reset`] if using one comes to nothing.
+    pub(crate) fn snapshot(&self) -> Self {
+        Self(Arc::new(Mutex::new(lock(&self.0).clone())))
+    }
+
+    /// Puts back what [`Self::snapshot`] took.
+    pub(crate) fn reset(&self, snapshot: Self) {
+        *lock(&self.0) = std::mem::take(&mut *lock(&snapshot.0));
     }
 
     fn secret(&self, reference: &[u8]) -> Result<Zeroizing<Vec<u8>>, Misuse> {
@@ -454,6 +485,17 @@ pub fn key_package_owner(package: &[u8]) -> Result<LeafCredential, Error> {
     Ok(leaf_credential(package.signing_identity()).map_err(void)?)
 }
 
+/// Whether a key package is of this very leaf: the same credential and signature key.
+///
+/// # Errors
+/// [`Malformed`] if it is no key package, [`PeerMisbehaved::WrongKey`] if it is of another.
+pub fn is_of_leaf(package: &[u8], credential: &LeafCredential, key: &PublicKey) -> Result<(), Error> {
+    if key_package_owner(package)? != *credential || package_key(package)? != *key {
+        return Err(PeerMisbehaved::WrongKey("a key package").into());
+    }
+    Ok(())
+}
+
 /// One MLS group, loaded.
 pub struct Matter {
     group: Group<Config>,
@@ -539,6 +581,27 @@ impl Matter {
         self.group.current_epoch()
     }
 
+    /// The member that a device is, with its key.
+    ///
+    /// # Errors
+    /// [`PeerMisbehaved::Void`] if it is none.
+    pub fn member_of(&self, device: DeviceId) -> Result<(Member, PublicKey), Error> {
+        let roster = self.group.roster();
+        for member in roster.members_iter() {
+            let credential = leaf_credential(&member.signing_identity).map_err(void)?;
+            if credential.device == device {
+                let key = PublicKey::from_slice(member.signing_identity.signature_key.as_bytes())?;
+                return Ok((Member { leaf: member.index, credential }, key));
+            }
+        }
+        Err(void(Void("it is of no member")).into())
+    }
+
+    /// This device's leaf.
+    pub fn own_leaf(&self) -> u32 {
+        self.group.current_member_index()
+    }
+
     /// What all members agree on.
     ///
     /// # Errors
@@ -617,15 +680,16 @@ impl Matter {
         Ok(Built { commit, welcome, secrets, epoch })
     }
 
-    /// Applies somebody else's Commit.
+    /// Applies somebody else's Commit. One that removes this device leaves the state as it was.
     ///
     /// # Errors
-    /// [`PeerMisbehaved::Void`] if every member refuses it; the matter must then be loaded again.
+    /// [`PeerMisbehaved::Void`] if every member refuses it, [`PeerMisbehaved::OutOfStep`] if this device alone can't follow it,
+    /// [`Misuse::Outdated`] if it makes rules that this version does not know; the matter must then be loaded again.
     pub fn apply(&mut self, payload: &[u8], certificates: Certificates) -> Result<Applied, Error> {
         *lock(&self.judge.certificates) = certificates;
         let message = self.private(payload, ContentType::Commit)?;
         let before = self.members();
-        let received = self.group.process_incoming_message(message).map_err(|error| void_message(&error))?;
+        let received = self.group.process_incoming_message(message).map_err(|error| judged(&error))?;
         let ReceivedMessage::Commit(commit) = received else {
             return Err(Malformed::Cbor("commit").into());
         };
@@ -667,7 +731,9 @@ impl Matter {
         }
         let gone = |a: &[Member], b: &[Member]| a.iter().filter(|member| !b.contains(member)).copied().collect();
         let (added, removed) = (gone(&after, before), gone(before, &after));
-        self.write()?;
+        if !removed_me {
+            self.write()?;
+        }
         Ok(Applied { committer, seen, added, removed, removed_me })
     }
 
@@ -723,8 +789,35 @@ fn void(reason: Void) -> PeerMisbehaved {
     PeerMisbehaved::Void(reason.to_string())
 }
 
-fn void_message(error: &mls_rs::error::MlsError) -> Error {
+fn void_message(error: &MlsError) -> Error {
     PeerMisbehaved::Void(error.to_string()).into()
+}
+
+/// Whether a Commit is void for everyone, or this device alone can't follow it. What every member checks comes first in `mls-rs`: opening
+/// the message, its signature, the rules, the tree. Then each decrypts a path secret of its own (RFC 9420, section 7.5).
+/// The confirmation tag comes last, and fails for all who got that far.
+fn judged(error: &MlsError) -> Error {
+    match error {
+        MlsError::PubKeyMismatch | MlsError::UpdateErrorNoSecretKey | MlsError::LcaNotFoundInDirectPath => {
+            PeerMisbehaved::OutOfStep.into()
+        }
+        MlsError::CryptoProviderError(inner)
+            if matches!(inner.inner_dyn_error().downcast_ref(), Some(SuiteError::Unopened)) =>
+        {
+            PeerMisbehaved::OutOfStep.into()
+        }
+        MlsError::MlsRulesError(inner) if inner.inner_dyn_error().downcast_ref() == Some(&OUTDATED) => {
+            Misuse::Outdated.into()
+        }
+        _ => void_message(error),
+    }
+}
+
+/// A key package's signature key.
+fn package_key(package: &[u8]) -> Result<PublicKey, Error> {
+    let message = MlsMessage::from_bytes(package).map_err(|_| Malformed::Cbor("key package"))?;
+    let package = message.into_key_package().ok_or(Malformed::Cbor("key package"))?;
+    Ok(PublicKey::from_slice(package.signing_identity().signature_key.as_bytes())?)
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -469,6 +469,9 @@ pub enum SuiteError {
     /// HPKE failed.
     #[error(transparent)]
     Hpke(#[from] HpkeError),
+    /// What was sealed to a private key of this device does not open: the one failure that others need not share.
+    #[error("what was sealed to this device does not open")]
+    Unopened,
 }
 
 impl IntoAnyError for SuiteError {
@@ -715,7 +718,7 @@ impl CipherSuiteProvider for Suite {
         info: &[u8],
         aad: Option<&[u8]>,
     ) -> Result<Zeroizing<Vec<u8>>, SuiteError> {
-        Ok(self.hpke.open(ciphertext, local_secret, local_public, info, None, aad)?)
+        self.hpke.open(ciphertext, local_secret, local_public, info, None, aad).map_err(|_| SuiteError::Unopened)
     }
 
     fn hpke_open_psk(

@@ -9,69 +9,70 @@
 
 use crate::content::{Body, Bundle, Content};
 use crate::device::state::{
-    Counters, HeldBundle, KnownPerson, MatterRow, OwnCommit, RECENT, Recent, Record, RecordBody, Stage, Table,
+    Counters, Healing, Heard, HeldBundle, KnownPerson, Lost, MatterRow, OwnCommit, Purpose, RECENT, Recent, Record,
+    RecordBody, Removal, Stage, Table, Withheld,
 };
 use crate::device::{Device, Notice, Room};
 use crate::envelope::{self, Class};
 use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{Entry, EntryBody, Reply, Request};
 use crate::identity::{Endorsement, Identity, verify_chain};
-use crate::ids::{DeviceId, MailboxId, MatterId, PersonId, Position, Timestamp};
+use crate::ids::{DeviceId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
 use crate::matter::{Applied, Certificates, Matter, MatterContext, Member, Opened, Seen};
+use crate::rescue::Successor;
 use crate::suite::Digest;
 
 use super::Asked;
 
+/// Why an entry is not applied.
+#[derive(Debug)]
+pub(super) enum Stop {
+    /// All skip it alike.
+    Void(Error),
+    /// This device alone can't follow.
+    OutOfStep,
+    /// The relay withholds what it is judged by.
+    Paused,
+    /// This version can't tell.
+    Outdated,
+}
+
+impl<E: Into<Error>> From<E> for Stop {
+    fn from(error: E) -> Self {
+        match error.into() {
+            Error::PeerMisbehaved(PeerMisbehaved::OutOfStep) => Self::OutOfStep,
+            Error::Misuse(Misuse::Outdated) => Self::Outdated,
+            error => Self::Void(error),
+        }
+    }
+}
+
 impl Device {
-    pub(super) fn subscribed(&mut self, now: Timestamp, mailbox: MailboxId, reply: Reply) {
+    pub(super) fn subscribed(&mut self, now: Timestamp, mailbox: MailboxId, asked: Option<Position>, reply: Reply) {
         match reply {
             Reply::Subscribed { start, head } => {
-                if mailbox == self.profile.inbox && start != self.inbox {
-                    self.deliver(Notice::Problem(PeerMisbehaved::Fork { seq: self.inbox.seq }.into()));
+                if mailbox == self.profile.inbox {
+                    self.inbox_subscribed(start, head);
                     return;
                 }
-                let matter = self.room_of(mailbox);
-                let stage = matter.and_then(|id| self.rooms.get(&id)).map(|room| room.row.stage);
-                if let Some(matter) = matter.filter(|_| stage == Some(Stage::Open))
-                    && !self.continues(matter, &start)
-                {
+                let Some(matter) = self.room_of(mailbox) else { return };
+                if !self.continues(now, matter, asked, start) {
                     return;
                 }
                 if let Some(link) = self.link.as_mut() {
                     link.heads.insert(mailbox, head);
                 }
-                if let Some(matter) = matter.filter(|_| stage == Some(Stage::Joining)) {
-                    if let Some(room) = self.rooms.get_mut(&matter) {
-                        room.row.position = start;
-                        room.row.fence = start;
-                        room.row.stage = Stage::Open;
-                    }
-                    self.save_room(matter);
-                    self.record(now, matter, start.seq, None, now, RecordBody::Joined);
-                    self.deliver(Notice::Joined(matter));
-                }
+                self.read_to_the_end_of_before(now, matter, head);
             }
             // The relay alone can't claim a removal, nor take back what was read: the matter rests, on this link.
             Reply::Refused(refused) => {
-                let read = self.room_of(mailbox).and_then(|id| self.rooms.get(&id)).map(|room| room.row.position.seq);
-                self.deliver(Notice::Problem(match (read, refused) {
-                    (Some(seq), Refused::Malformed { .. }) if seq > 0 => PeerMisbehaved::Fork { seq }.into(),
-                    (_, refused) => refused.into(),
-                }));
+                let stage = self.room_of(mailbox).and_then(|id| self.rooms.get(&id)).map(|room| room.row.stage);
+                if stage != Some(Stage::Removed) {
+                    self.deliver(Notice::Problem(refused.into()));
+                }
             }
             _ => {}
         }
-    }
-
-    /// Whether reading goes on where this device left off. A relay that says otherwise shows two histories: the matter stops.
-    fn continues(&mut self, matter: MatterId, start: &Position) -> bool {
-        let Some(position) = self.rooms.get(&matter).map(|room| room.row.position) else { return false };
-        if position == *start || position.seq == 0 {
-            return position == *start;
-        }
-        self.deliver(Notice::Problem(PeerMisbehaved::Fork { seq: position.seq }.into()));
-        self.close(matter, Stage::Forked);
-        false
     }
 
     /// The relay says that this device's reading of a mailbox has ended. Whether it was removed, only a Commit tells.
@@ -96,34 +97,74 @@ impl Device {
             self.acknowledge(mailbox, self.inbox.seq);
             return;
         }
-        let Some(matter) = self.room_of(mailbox) else { return };
-        for entry in entries {
-            self.matter_entry(now, matter, &entry);
+        if let Some(matter) = self.continued_from(mailbox) {
+            entries.iter().for_each(|entry| self.old_entry(now, matter, entry));
+            return;
         }
+        let Some(matter) = self.room_of(mailbox) else { return };
+        // What comes between asking to read again and the answer belongs to the reading before.
+        let Some(head) = self.link.as_ref().and_then(|link| link.heads.get(&mailbox)).copied() else { return };
+        for entry in entries {
+            // A statement may have led the matter elsewhere.
+            if self.room_of(mailbox) == Some(matter) {
+                self.matter_entry(now, matter, &entry);
+            } else {
+                self.old_entry(now, matter, &entry);
+            }
+        }
+        self.read_to_the_end_of_before(now, matter, head);
         self.save_state(matter);
-        if let Some(room) = self.rooms.get(&matter) {
+        if let Some(room) =
+            self.rooms.get(&matter).filter(|room| room.row.mailbox == mailbox && room.row.lost.is_none())
+        {
             self.acknowledge(mailbox, room.row.position.seq);
         }
+    }
+
+    fn continued_from(&self, mailbox: MailboxId) -> Option<MatterId> {
+        let from = |room: &Room| room.row.old.as_ref().is_some_and(|old| old.mailbox == mailbox);
+        self.rooms.iter().find(|(_, room)| from(room)).map(|(matter, _)| *matter)
     }
 
     fn acknowledge(&mut self, mailbox: MailboxId, upto: u64) {
         self.ask(Asked::Ack, Request::Ack { mailbox, upto });
     }
 
+    fn inbox_subscribed(&mut self, start: Position, head: u64) {
+        let inbox = self.profile.inbox;
+        if start != self.inbox {
+            self.deliver(Notice::Problem(PeerMisbehaved::Fork { seq: self.inbox.seq }.into()));
+            return;
+        }
+        if let Some(link) = self.link.as_mut() {
+            link.heads.insert(inbox, head);
+        }
+        if self.used_welcomes == Some(u64::MAX) {
+            // Whatever stands in the inbox by now, another copy of this vault may have used.
+            self.set_used_welcomes(head);
+        }
+    }
+
     fn inbox_entry(&mut self, now: Timestamp, entry: &Entry) {
         let next = self.inbox.seq.saturating_add(1);
         if entry.seq != next {
-            self.early(entry.seq > next);
+            let held = self.link.as_ref().is_some_and(|link| link.held_welcome.is_some());
+            self.early(entry.seq > next && !held);
+            return;
+        }
+        let joined = match &entry.body {
+            EntryBody::Envelope(bytes) => match envelope::unwrap(&bytes.0) {
+                Ok((Class::Welcome, welcome)) => self.welcome(now, entry.seq, welcome),
+                Ok(_) => Ok(true),
+                Err(error) => Err(error.into()),
+            },
+            EntryBody::Expired(_) => Ok(true),
+        };
+        if joined == Ok(false) {
             return;
         }
         self.inbox = self.inbox.next(entry.fence, &entry.digest());
         self.batch.put(Table::Counter, None, Counters::INBOX, &self.inbox);
-        let EntryBody::Envelope(bytes) = &entry.body else { return };
-        let joined = match envelope::unwrap(&bytes.0) {
-            Ok((Class::Welcome, welcome)) => self.welcome(now, welcome),
-            Ok(_) => Ok(()),
-            Err(error) => Err(error.into()),
-        };
         if let Err(error) = joined {
             self.deliver(Notice::Problem(error));
         }
@@ -136,27 +177,64 @@ impl Device {
         self.deliver(Notice::Problem(PeerMisbehaved::Mismatch("the order in which the relay sends entries").into()));
     }
 
-    /// Joins the matter that a Welcome leads into, if everyone in it is vouched for by the organisation.
-    pub(super) fn welcome(&mut self, now: Timestamp, welcome: &[u8]) -> Result<(), Error> {
-        let before = self.key_packages.references();
-        let (group, companion) = Matter::join(&self.me, &self.key_packages, welcome)?;
+    /// Joins the matter that a Welcome leads into, if everyone in it is vouched for by the organisation. False if it has to wait.
+    pub(super) fn welcome(&mut self, now: Timestamp, seq: u64, welcome: &[u8]) -> Result<bool, Error> {
+        let (before, kept) = (self.key_packages.references(), self.key_packages.snapshot());
+        let joined = Matter::join(&self.me, &self.key_packages, welcome);
         // It is used up, whatever comes of the Welcome.
-        for reference in before {
-            if !self.key_packages.references().contains(&reference) {
-                self.batch.delete(Table::KeyPackage, None, &reference);
-            }
+        let after = self.key_packages.references();
+        let by_last_resort = before == after;
+        if let Ok((group, _)) = &joined
+            && self.holds_back(seq, group)?
+        {
+            self.key_packages.reset(kept);
+            return Ok(false);
         }
-        let matter = group.id()?;
+        for reference in before.iter().filter(|reference| !after.contains(reference)) {
+            self.batch.delete(Table::KeyPackage, None, reference);
+        }
+        // Read again after a restore, it has been used; that it can't be opened now tells nothing.
+        if joined.is_err() && self.restored_inbox.is_some_and(|read| seq <= read) {
+            return Ok(true);
+        }
+        let (group, companion) = joined?;
         let context = group.context()?;
+        let group_id = group.id()?;
+        let matter = self.matter_of(group_id, &context);
         self.check_welcome(matter, &group, &context, &companion.bundle)?;
         self.learn(&companion.bundle);
-        self.forget_room(matter);
-        let row = MatterRow::new(matter, &context, Stage::Joining, group.epoch(), now);
-        self.rooms.insert(matter, Room::new(row, group));
+        if self.rooms.get(&matter).is_some_and(|room| room.row.lost.is_some() && room.row.group == group_id) {
+            self.rejoin(now, matter, group)?;
+            return Ok(true);
+        }
+        let mut row = MatterRow::new(group_id, &context, Stage::Joining, group.epoch(), now);
+        row.old = self.old_of(matter, context.continues);
+        row.heard =
+            group.members().iter().map(|m| Heard { device: m.credential.device, at: now, told: false }).collect();
+        row.healing.due = by_last_resort;
+        if self.used_welcomes.is_some_and(|used| seq <= used) {
+            row.lost = Some(Lost::copied(row.position, now));
+        }
+        self.take_room(matter, row, group);
         self.save_state(matter);
         let mailbox = context.mailbox;
-        self.ask(Asked::Subscribe(mailbox), Request::Subscribe { mailbox, after: None });
-        Ok(())
+        self.ask_later(Asked::Subscribe(mailbox, None), Request::Subscribe { mailbox, after: None });
+        Ok(true)
+    }
+
+    /// A Welcome into a successor whose statement was not read yet waits, once on a link, until the old mailbox is read to its end.
+    fn holds_back(&mut self, seq: u64, group: &Matter) -> Result<bool, Error> {
+        let context = group.context()?;
+        let matter = self.matter_of(group.id()?, &context);
+        let early = self.comes_before_its_statement(matter, &context);
+        let Some(link) =
+            self.link.as_mut().filter(|link| early && link.held_welcome.is_none_or(|(held, _)| held != seq))
+        else {
+            return Ok(false);
+        };
+        link.held_welcome = Some((seq, false));
+        self.read_again(matter);
+        Ok(true)
     }
 
     /// A Welcome leads only into a matter that is new here, in a mailbox that is no other's, and every listed person is who the
@@ -168,7 +246,7 @@ impl Device {
         context: &MatterContext,
         bundle: &Bundle,
     ) -> Result<(), Error> {
-        let known = self.rooms.get(&matter).is_some_and(|room| room.row.stage != Stage::Removed);
+        let known = self.rooms.get(&matter).is_some_and(|room| !room.may_be_entered(group, context));
         let taken = self.room_of(context.mailbox).is_some_and(|other| other != matter);
         if known || taken || context.mailbox == self.profile.inbox {
             return Err(PeerMisbehaved::Mismatch("a Welcome to a matter this device is in").into());
@@ -197,58 +275,96 @@ impl Device {
         Ok(())
     }
 
-    /// What a matter that this device was removed from left behind, when it is added again; its history stays.
-    fn forget_room(&mut self, matter: MatterId) {
-        let Some(old) = self.rooms.remove(&matter) else { return };
-        for number in old.outbox.into_keys() {
-            self.batch.delete(Table::Outbox, Some(matter), &number.to_be_bytes());
+    /// A matter under a new group. What belonged to the old one goes; history stays, and what still waits to be sent or done where
+    /// the matter was continued.
+    pub(super) fn take_room(&mut self, matter: MatterId, row: MatterRow, group: Matter) {
+        let continued = row.group != matter;
+        let mut room = Room::new(row, group);
+        if let Some(old) = self.rooms.remove(&matter) {
+            self.forget_posts(matter);
+            for seq in old.recent.into_keys() {
+                let slot = seq.checked_rem(RECENT).unwrap_or_default();
+                self.batch.delete(Table::Recent, Some(matter), &slot.to_be_bytes());
+            }
+            for digest in old.commits.into_keys() {
+                self.batch.delete(Table::Commit, Some(matter), digest.as_bytes());
+            }
+            if continued {
+                (room.outbox, room.intents) = (old.outbox, old.intents);
+            } else {
+                for number in old.outbox.into_keys() {
+                    self.batch.delete(Table::Outbox, Some(matter), &number.to_be_bytes());
+                }
+            }
         }
-        for seq in old.recent.into_keys() {
-            let slot = seq.checked_rem(RECENT).unwrap_or_default();
-            self.batch.delete(Table::Recent, Some(matter), &slot.to_be_bytes());
-        }
+        self.rooms.insert(matter, room);
+        self.unseal(matter);
     }
 
     fn matter_entry(&mut self, now: Timestamp, matter: MatterId, entry: &Entry) {
-        let Some(room) = self.rooms.get_mut(&matter) else { return };
+        let Some(room) = self.rooms.get(&matter).filter(|room| room.reads(now)) else { return };
         let next = room.row.position.seq.saturating_add(1);
-        if room.row.stage != Stage::Open || entry.seq != next {
-            let is_early = room.row.stage == Stage::Open && entry.seq > next;
-            self.early(is_early);
+        if entry.seq != next {
+            self.early(entry.seq > next);
+            if entry.seq < next {
+                self.shown_again(now, matter, entry);
+            }
             return;
         }
         let digest = entry.digest();
         let position = room.row.position.next(entry.fence, &digest);
-        let done = match &entry.body {
-            EntryBody::Envelope(bytes) => self.apply(now, matter, position, entry.fence, &digest, &bytes.0),
-            EntryBody::Expired(_) => {
-                self.record(now, matter, entry.seq, None, now, RecordBody::Gap);
-                if entry.fence {
-                    // A Commit that was never read: what this device would say next, nobody could open.
-                    self.close(matter, Stage::OutOfStep);
-                    return;
-                }
-                Ok(None)
-            }
-        };
-        let message = match done {
-            Ok(message) => message,
-            Err(error) => {
+        if room.row.before.is_some() && self.is_as_before(now, matter, position, entry) {
+            return;
+        }
+        match self.step(now, matter, position, entry, &digest) {
+            Ok(message) => self.advance(now, matter, position, entry, message),
+            Err(Stop::Void(error)) => {
                 let why = error.to_string();
-                self.record(now, matter, entry.seq, None, now, RecordBody::Void { why, claimed: false });
                 // Only success is saved: what mls-rs has in memory is thrown away.
-                if let Some(room) = self.rooms.get_mut(&matter) {
-                    room.group = None;
-                }
+                self.drop_group(matter);
+                let by = entry.by.and_then(|device| self.author_of(matter, device));
+                self.record(now, matter, entry.seq, by, now, RecordBody::Void { why, claimed: by.is_some() });
                 self.own_commit_void(matter, &digest, &error);
-                None
+                self.advance(now, matter, position, entry, None);
+                if entry.fence {
+                    self.look_at_roster(matter);
+                }
             }
-        };
-        let Some(room) = self.rooms.get_mut(&matter) else { return };
+            Err(Stop::OutOfStep) => {
+                self.lose_way(now, matter);
+                self.advance(now, matter, position, entry, None);
+            }
+            Err(Stop::Paused) => self.rest(now, matter, entry.seq, Stage::Paused, RecordBody::Paused),
+            Err(Stop::Outdated) => self.rest(now, matter, entry.seq, Stage::Outdated, RecordBody::Outdated),
+        }
+    }
+
+    /// One entry further: read, whatever came of it.
+    fn advance(
+        &mut self,
+        now: Timestamp,
+        matter: MatterId,
+        position: Position,
+        entry: &Entry,
+        message: Option<(PersonId, MessageId)>,
+    ) {
+        // A statement may have led the matter into another mailbox: this position is the old one's, and kept there.
+        let here = room_at(&self.rooms, matter, position, entry);
+        let Some(room) = self.rooms.get_mut(&matter).filter(|_| here) else { return };
+        if matches!(room.row.stage, Stage::Paused | Stage::Outdated) {
+            room.row.stage = Stage::Open;
+        }
         room.row.position = position;
         if entry.fence {
-            room.row.fence = position;
-            room.row.bundles.clear();
+            let framing = match &entry.body {
+                EntryBody::Envelope(bytes) => {
+                    envelope::unwrap(&bytes.0).and_then(|(_, bytes)| Seen::with_epoch(bytes)).ok()
+                }
+                EntryBody::Expired(_) => None,
+            };
+            room.fence_passed(now, position);
+            let (epoch, named) = framing.map(|(epoch, seen)| (epoch, seen.repair)).unzip();
+            room.fence_while_lost(now, named.flatten(), epoch);
         }
         let recent = Recent { position, message };
         let slot = position.seq.checked_rem(RECENT).unwrap_or_default();
@@ -257,38 +373,100 @@ impl Device {
         room.recent.remove(&position.seq.saturating_sub(RECENT));
     }
 
-    /// Applies one envelope. Returns the message's author and id, where it was one.
-    fn apply(
+    /// Reading stops before an entry that can't be judged yet. Nothing is skipped; the next link tries again.
+    fn rest(&mut self, now: Timestamp, matter: MatterId, seq: u64, stage: Stage, what: RecordBody) {
+        self.drop_group(matter);
+        let Some(room) = self.rooms.get_mut(&matter) else { return };
+        let told = room.row.stage == stage;
+        room.row.stage = stage;
+        if !told {
+            self.record(now, matter, seq, None, now, what);
+        }
+        self.save_room(matter);
+    }
+
+    /// Applies one entry. Returns the message's author and id, where it was one.
+    fn step(
         &mut self,
         now: Timestamp,
         matter: MatterId,
         position: Position,
-        fence: bool,
+        entry: &Entry,
         digest: &Digest,
-        bytes: &[u8],
-    ) -> Result<Option<(PersonId, crate::ids::MessageId)>, Error> {
-        let (class, payload) = envelope::unwrap(bytes)?;
-        match (class, fence) {
-            (Class::Message, false) => match self.own_message(now, matter, position.seq, digest)? {
-                Some(message) => Ok(Some(message)),
-                None => self.message(now, matter, position.seq, digest, payload),
-            },
+    ) -> Result<Option<(PersonId, MessageId)>, Stop> {
+        let room = self.rooms.get_mut(&matter).ok_or(Misuse::NoMatter)?;
+        let (stage, rereads) = (room.row.stage, room.row.lost.is_some());
+        let astray = rereads || matches!(stage, Stage::OutOfStep | Stage::Moving);
+        let EntryBody::Envelope(bytes) = &entry.body else {
+            if astray {
+                return Ok(None);
+            }
+            if entry.fence {
+                // A Commit that was never read: what this device would say next, nobody could open.
+                return Err(Stop::OutOfStep);
+            }
+            room.row.withheld.push(Withheld { digest: *digest, before: room.row.position });
+            self.record(now, matter, entry.seq, None, now, RecordBody::Gap);
+            return Ok(None);
+        };
+        let (class, payload) = envelope::unwrap(&bytes.0)?;
+        match (class, entry.fence) {
+            (Class::Successor, true) => {
+                self.successor_read(now, matter, position, payload)?;
+                Ok(None)
+            }
+            (Class::Message | Class::Commit, _) if astray => {
+                Ok(self.astray(now, matter, position, digest, class, payload)?)
+            }
+            (Class::Repair, false) if stage == Stage::OutOfStep => {
+                self.other_asks(now, matter, payload)?;
+                Ok(None)
+            }
+            (_, _) if astray => Ok(None),
+            (_, fence) if stage == Stage::Removed => {
+                self.after_removal(now, matter, position, digest, (class, fence), payload)
+            }
+            (Class::Message, false) => self.text_or_bundle(now, matter, position.seq, digest, payload),
             (Class::Commit, true) => {
                 self.commit(now, matter, position.seq, digest, payload)?;
                 Ok(None)
             }
-            _ => Err(PeerMisbehaved::Void("a fence is a commit, and nothing else is".to_owned()).into()),
+            (Class::Repair, false) => {
+                self.request_read(now, matter, digest, payload)?;
+                Ok(None)
+            }
+            _ => Err(Error::from(PeerMisbehaved::Void("a fence is a commit, and nothing else is".to_owned())).into()),
         }
     }
 
-    /// An own text, recognised by its hash: it leaves the outbox and becomes a record. An own bundle is just passed.
-    fn own_message(
+    pub(super) fn text_or_bundle(
         &mut self,
         now: Timestamp,
         matter: MatterId,
         seq: u64,
         digest: &Digest,
-    ) -> Result<Option<(PersonId, crate::ids::MessageId)>, Error> {
+        payload: &[u8],
+    ) -> Result<Option<(PersonId, MessageId)>, Stop> {
+        match self.own_message(now, matter, seq, digest)? {
+            Some(message) => Ok(Some(message)),
+            None => Ok(self.message(now, matter, seq, digest, payload)?),
+        }
+    }
+
+    /// A member device and its person.
+    fn author_of(&mut self, matter: MatterId, device: DeviceId) -> Option<(PersonId, DeviceId)> {
+        let (member, _) = self.group(matter).ok()?.member_of(device).ok()?;
+        Some((member.credential.person, device))
+    }
+
+    /// An own text, recognised by its hash: it leaves the outbox and becomes a record. An own bundle is just passed.
+    pub(super) fn own_message(
+        &mut self,
+        now: Timestamp,
+        matter: MatterId,
+        seq: u64,
+        digest: &Digest,
+    ) -> Result<Option<(PersonId, MessageId)>, Error> {
         let own = self.profile.person;
         let device = self.profile.device;
         let Some(room) = self.rooms.get_mut(&matter) else { return Ok(None) };
@@ -296,25 +474,20 @@ impl Device {
         {
             let bundle = bundle.1.clone();
             room.hold(HeldBundle { digest: *digest, device, bundle });
-            return Ok(Some((own, crate::ids::MessageId::new([0; 16]))));
+            return Ok(Some((own, MessageId::new([0; 16]))));
         }
         let Some(number) = room.outbox.iter().find(|(_, item)| item.digest == Some(*digest)).map(|(n, _)| *n) else {
             return Ok(None);
         };
         let Some(item) = room.outbox.remove(&number) else { return Ok(None) };
         self.batch.delete(Table::Outbox, Some(matter), &number.to_be_bytes());
-        let settled: Vec<u64> = self
-            .posts
-            .iter()
-            .filter(|(_, post)| post.matter == matter && post.purpose == super::state::Purpose::Text(number))
-            .map(|(idem, _)| *idem)
-            .collect();
-        for idem in settled {
-            self.drop_post(idem);
-        }
+        self.forget_posts_if(matter, |purpose| *purpose == Purpose::Text(number));
         let content = Content::decode(&item.content)?;
         self.batch.put(Table::Sent, Some(matter), item.id.as_bytes(), &seq);
-        if let Body::Text(text) = content.body {
+        // What is sent again after the relay has forgotten it stands in the history already.
+        if let Body::Text(text) = content.body
+            && !item.again
+        {
             let what = RecordBody::Text { id: item.id, text };
             self.record(now, matter, seq, Some((own, device)), content.sent_at, what);
         }
@@ -331,77 +504,147 @@ impl Device {
         seq: u64,
         digest: &Digest,
         payload: &[u8],
-    ) -> Result<Option<(PersonId, crate::ids::MessageId)>, Error> {
+    ) -> Result<Option<(PersonId, MessageId)>, Error> {
         let Opened { sender, seen, plaintext } = self.group(matter)?.open(payload)?;
-        let (person, device) = (sender.credential.person, sender.credential.device);
+        let from = author(&sender);
         let content = Content::decode(envelope::unpad(&plaintext)?)?;
+        self.heard(now, matter, seq, from, &seen);
         let Some(room) = self.rooms.get_mut(&matter) else { return Ok(None) };
-        let disputed = room.disputes(&seen.position);
-        let repeat = room.recent.values().any(|recent| recent.message == Some((person, content.id)));
-        let from = Some((person, device));
-        if disputed {
-            self.record(now, matter, seq, from, now, RecordBody::Dispute);
-        }
-        if repeat {
-            return Ok(Some((person, content.id)));
+        if room.has_read((from.0, content.id)) {
+            return Ok(Some((from.0, content.id)));
         }
         match content.body {
             Body::Text(text) => {
                 let what = RecordBody::Text { id: content.id, text };
-                self.record(now, matter, seq, from, content.sent_at, what);
+                self.record(now, matter, seq, Some(from), content.sent_at, what);
             }
-            Body::Bundle(bundle) => {
-                if let Some(room) = self.rooms.get_mut(&matter) {
-                    room.hold(HeldBundle { digest: *digest, device, bundle });
-                }
-            }
-            Body::Unknown { .. } => self.record(now, matter, seq, from, content.sent_at, RecordBody::Unknown),
+            Body::Bundle(bundle) => room.hold(HeldBundle { digest: *digest, device: from.1, bundle }),
+            Body::Unknown { .. } => self.record(now, matter, seq, Some(from), content.sent_at, RecordBody::Unknown),
         }
-        Ok(Some((person, content.id)))
+        Ok(Some((from.0, content.id)))
     }
 
-    fn commit(
+    /// A member was heard in this epoch: that confirms what this device has removed, and shows whether both have read the same.
+    fn heard(&mut self, now: Timestamp, matter: MatterId, seq: u64, from: (PersonId, DeviceId), seen: &Seen) {
+        let Some(room) = self.rooms.get_mut(&matter) else { return };
+        room.heard(from.1, now);
+        let removed = std::mem::take(&mut room.row.requested);
+        let disputed = room.disputes(&seen.position);
+        if disputed {
+            room.row.disputed = Some(from.0);
+        }
+        if !removed.is_empty() {
+            let own = (self.profile.person, self.profile.device);
+            self.record(now, matter, seq, Some(own), now, RecordBody::Removed { people: removed });
+        }
+        if disputed {
+            self.record(now, matter, seq, Some(from), now, RecordBody::Dispute);
+        }
+    }
+
+    pub(super) fn commit(
         &mut self,
         now: Timestamp,
         matter: MatterId,
         seq: u64,
         digest: &Digest,
         payload: &[u8],
-    ) -> Result<(), Error> {
+    ) -> Result<(), Stop> {
         let room = self.rooms.get(&matter).ok_or(Misuse::NoMatter)?;
-        let bundles = room.row.bundles.clone();
+        let (bundles, requests) = (room.row.bundles.clone(), room.row.requests.clone());
         let own: Option<OwnCommit> = room.commits.get(digest).cloned();
         let applied = match &own {
             Some(own) => self.group(matter)?.apply_own(&own.secrets, own.epoch)?,
             None => {
-                // Only the bundle that the Commit itself names: nobody else's can make it void.
-                let named = Seen::of_message(payload)?.bundle;
-                let held = bundles.iter().find(|held| Some(held.digest) == named);
-                let certificates = Certificates::of(held.map_or(&[][..], |held| &held.bundle.identities))?;
+                let certificates = self.evidence(matter, payload)?;
                 self.group(matter)?.apply(payload, certificates)?
             }
         };
-        if let Some(bundle) = check_bundle(&applied, &bundles)? {
+        let answered = requests.iter().find(|held| Some(held.digest) == applied.seen.repair);
+        if answered.is_none()
+            && let Some(bundle) = check_bundle(&applied, &bundles)?
+        {
             self.learn(&bundle);
         }
-        if self.rooms.get(&matter).is_some_and(|room| room.disputes(&applied.seen.position)) {
-            self.record(now, matter, seq, Some(author(&applied.committer)), now, RecordBody::Dispute);
-        }
+        let from = author(&applied.committer);
         if applied.removed_me {
             self.removed_here(now, matter, seq, &applied);
             return Ok(());
         }
+        if own.is_none() {
+            self.heard(now, matter, seq, from, &applied.seen);
+        }
         let context = self.group(matter)?.context()?;
-        let (added, removed) = self.people_changed(matter, &context)?;
-        let from = Some(author(&applied.committer));
+        self.new_epoch(now, matter, seq, own.is_some());
+        if let Some(room) = self.rooms.get_mut(&matter) {
+            applied.added.iter().for_each(|member| room.heard(member.credential.device, now));
+            room.row.heard.retain(|heard| !applied.removed.iter().any(|gone| gone.credential.device == heard.device));
+        }
+        self.tell_people(now, matter, seq, Some(from), &context);
+        if let Some(held) = answered
+            && let Ok((member, _)) = self.group(matter)?.member_of(held.request.device)
+        {
+            let what = RecordBody::LetBackIn { person: member.credential.person, device: held.request.device };
+            self.record(now, matter, seq, Some(from), now, what);
+        }
+        self.settle_commits(matter, &context);
+        if own.is_none() && (!applied.added.is_empty() || !applied.removed.is_empty()) {
+            self.look_at_roster(matter);
+        }
+        Ok(())
+    }
+
+    /// What a Commit is judged by: the bundle or the request that it names itself, so that nobody else's can make it void.
+    fn evidence(&self, matter: MatterId, payload: &[u8]) -> Result<Certificates, Stop> {
+        let row = &self.rooms.get(&matter).ok_or(Misuse::NoMatter)?.row;
+        let seen = Seen::of_message(payload)?;
+        if let Some(named) = seen.repair {
+            let held = row.requests.iter().find(|held| held.digest == named);
+            let missing = || PeerMisbehaved::Void("the request it names does not stand before it".to_owned());
+            return Ok(Certificates::repair(held.ok_or_else(missing)?.request.clone()));
+        }
+        if row.withheld.iter().any(|withheld| Some(withheld.digest) == seen.bundle) {
+            return Err(Stop::Paused);
+        }
+        let held = row.bundles.iter().find(|held| Some(held.digest) == seen.bundle);
+        Ok(Certificates::of(held.map_or(&[][..], |held| &held.bundle.identities))?)
+    }
+
+    /// A Commit was applied: a new epoch with fresh keys.
+    fn new_epoch(&mut self, now: Timestamp, matter: MatterId, seq: u64, own: bool) {
+        let Some(room) = self.rooms.get_mut(&matter) else { return };
+        room.row.epoch_seq = seq;
+        room.row.healing.generations = 0;
+        if own {
+            room.row.healing = Healing { at: now, ..Healing::default() };
+        }
+    }
+
+    /// Records who came and who went. What this device removed itself is *requested* until another member is heard in the new epoch.
+    pub(super) fn tell_people(
+        &mut self,
+        now: Timestamp,
+        matter: MatterId,
+        seq: u64,
+        from: Option<(PersonId, DeviceId)>,
+        context: &MatterContext,
+    ) {
+        let own = from.is_some_and(|(_, device)| device == self.profile.device);
+        let Some(room) = self.rooms.get_mut(&matter) else { return };
+        let (added, removed) = room.people_changed(context);
+        room.row.requested.retain(|person| !added.contains(person));
         if !added.is_empty() {
             self.record(now, matter, seq, from, now, RecordBody::Added { people: added });
         }
-        if !removed.is_empty() {
-            self.record(now, matter, seq, from, now, RecordBody::Removed { people: removed });
-        }
-        self.settle_commits(matter, &context);
-        Ok(())
+        let Some(room) = self.rooms.get_mut(&matter).filter(|_| !removed.is_empty()) else { return };
+        // Alone, there is nobody whose word could be waited for.
+        let what = if own && room.row.people.len() > 1 {
+            room.row.requested.extend(&removed);
+            RecordBody::Requested { people: removed }
+        } else {
+            RecordBody::Removed { people: removed }
+        };
+        self.record(now, matter, seq, from, now, what);
     }
 
     /// An own Commit that nobody can apply is not built again and again: what it was for is reported.
@@ -411,27 +654,11 @@ impl Device {
         for number in commit.intents {
             self.not_done(matter, number, why.clone());
         }
-    }
-
-    /// Takes over the people and title of a new epoch; returns who came and who went.
-    fn people_changed(
-        &mut self,
-        matter: MatterId,
-        context: &MatterContext,
-    ) -> Result<(Vec<PersonId>, Vec<PersonId>), Error> {
-        let room = self.rooms.get_mut(&matter).ok_or(Misuse::NoMatter)?;
-        let before = std::mem::take(&mut room.row.people);
-        let after: Vec<PersonId> = context.people.iter().map(|participant| participant.person).collect();
-        let added = after.iter().filter(|person| !before.contains(person)).copied().collect();
-        let removed = before.iter().filter(|person| !after.contains(person)).copied().collect();
-        room.row.people = after;
-        room.row.title.clone_from(&context.title);
-        room.row.epoch = room.group.as_ref().map_or(room.row.epoch, Matter::epoch);
-        Ok((added, removed))
+        self.put_off_healing(matter);
     }
 
     /// A Commit of this epoch was applied: no own one of it can be any more, and intents that now hold are done.
-    fn settle_commits(&mut self, matter: MatterId, context: &MatterContext) {
+    pub(super) fn settle_commits(&mut self, matter: MatterId, context: &MatterContext) {
         let Some(room) = self.rooms.get_mut(&matter) else { return };
         for digest in std::mem::take(&mut room.commits).into_keys() {
             self.batch.delete(Table::Commit, Some(matter), digest.as_bytes());
@@ -449,21 +676,53 @@ impl Device {
             self.materials.remove(&person);
             self.deliver(Notice::Done { matter, person, add });
         }
-        let settled: Vec<u64> = self
-            .posts
-            .iter()
-            .filter(|(_, post)| post.matter == matter && matches!(post.purpose, super::state::Purpose::Commit(_)))
-            .map(|(idem, _)| *idem)
-            .collect();
-        for idem in settled {
-            self.drop_post(idem);
-        }
+        self.forget_posts_if(matter, |purpose| matches!(purpose, Purpose::Commit(_)));
     }
 
     fn removed_here(&mut self, now: Timestamp, matter: MatterId, seq: u64, applied: &Applied) {
         let people = vec![self.profile.person];
         self.record(now, matter, seq, Some(author(&applied.committer)), now, RecordBody::Removed { people });
+        // The old state stays for a while: the removal may turn out void.
+        self.drop_group(matter);
+        if let Some(room) = self.rooms.get_mut(&matter) {
+            room.row.removal = Some(Removal { by: applied.committer.credential.device, at: now });
+        }
         self.close(matter, Stage::Removed);
+    }
+
+    /// Behind this device's own removal: if a member other than who removed it goes on in the old epoch, the removal was void.
+    fn after_removal(
+        &mut self,
+        now: Timestamp,
+        matter: MatterId,
+        position: Position,
+        digest: &Digest,
+        (class, fence): (Class, bool),
+        payload: &[u8],
+    ) -> Result<Option<(PersonId, MessageId)>, Stop> {
+        let by = self.rooms.get(&matter).and_then(|room| room.row.removal).map(|removal| removal.by);
+        let goes_on = match (class, fence) {
+            (Class::Message, false) => self.group(matter)?.open(payload).map(|opened| opened.sender),
+            (Class::Commit, true) => {
+                let certificates = self.evidence(matter, payload)?;
+                self.group(matter)?.apply(payload, certificates).map(|applied| applied.committer)
+            }
+            _ => return Ok(None),
+        };
+        // It was only tried: what it changed in memory is thrown away.
+        self.drop_group(matter);
+        if goes_on.is_ok_and(|member| Some(member.credential.device) != by) {
+            if let Some(room) = self.rooms.get_mut(&matter) {
+                room.row.stage = Stage::Open;
+                room.row.removal = None;
+            }
+            self.record(now, matter, position.seq, None, now, RecordBody::Reinstated);
+            if class == Class::Message {
+                return self.text_or_bundle(now, matter, position.seq, digest, payload);
+            }
+            self.commit(now, matter, position.seq, digest, payload)?;
+        }
+        Ok(None)
     }
 
     /// Ends a matter on this device: nothing more is sent there, history stays.
@@ -485,11 +744,7 @@ impl Device {
             self.batch.put(Table::Outbox, Some(matter), &number.to_be_bytes(), &*item);
             self.notices.push(Notice::Unsendable { matter, id: item.id, why: why.clone() });
         }
-        let posts: Vec<u64> =
-            self.posts.iter().filter(|(_, post)| post.matter == matter).map(|(idem, _)| *idem).collect();
-        for idem in posts {
-            self.drop_post(idem);
-        }
+        self.forget_posts(matter);
         self.save_room(matter);
     }
 
@@ -570,6 +825,9 @@ impl Room {
             recent: std::collections::BTreeMap::new(),
             not_before: Timestamp(0),
             read_first: 0,
+            fence_at: Timestamp(0),
+            heal_now: false,
+            heal_from: None,
         }
     }
 
@@ -586,6 +844,53 @@ impl Room {
         match &mut self.group {
             Some(group) => Ok(group),
             empty => Ok(empty.insert(Matter::load(me, packages, matter, self.state.clone())?)),
+        }
+    }
+
+    /// Behind a fence, nothing that stood before it counts for the next Commit.
+    fn fence_passed(&mut self, now: Timestamp, position: Position) {
+        self.row.fence = position;
+        self.row.bundles.clear();
+        self.row.requests.clear();
+        self.row.withheld.clear();
+        self.fence_at = now;
+        self.heal_from = None;
+    }
+
+    /// Takes over the people and title of a new epoch; returns who came and who went.
+    fn people_changed(&mut self, context: &MatterContext) -> (Vec<PersonId>, Vec<PersonId>) {
+        let after: Vec<PersonId> = context.people.iter().map(|participant| participant.person).collect();
+        let before = std::mem::replace(&mut self.row.people, after);
+        let added = self.row.people.iter().filter(|person| !before.contains(person)).copied().collect();
+        let removed = before.iter().filter(|person| !self.row.people.contains(person)).copied().collect();
+        self.row.title.clone_from(&context.title);
+        self.row.epoch = self.group.as_ref().map_or(self.row.epoch, Matter::epoch);
+        (added, removed)
+    }
+
+    /// Whether a message was read before, here or in what the relay has forgotten since.
+    fn has_read(&mut self, message: (PersonId, MessageId)) -> bool {
+        let known = self.row.known.iter().position(|known| *known == message);
+        let repeat = known.is_some() || self.recent.values().any(|recent| recent.message == Some(message));
+        known.map(|index| self.row.known.swap_remove(index));
+        repeat
+    }
+
+    fn heard(&mut self, device: DeviceId, now: Timestamp) {
+        self.row.heard.retain(|heard| heard.device != device);
+        self.row.heard.push(Heard { device, at: now, told: false });
+    }
+
+    /// Whether a Welcome may lead into this matter again: this device was removed; or it asked to be let back in, and this is a later epoch;
+    /// or the matter goes on there.
+    fn may_be_entered(&self, group: &Matter, context: &MatterContext) -> bool {
+        let same = group.id().is_ok_and(|id| id == self.row.group) && context.mailbox == self.row.mailbox;
+        let follows =
+            |next: &Successor| group.id().is_ok_and(|id| id == next.successor) && context.mailbox == next.mailbox;
+        match self.row.stage {
+            Stage::Removed => true,
+            Stage::Moving => self.row.successor.as_ref().is_some_and(follows),
+            _ => same && self.row.lost.is_some() && group.epoch() > self.row.epoch,
         }
     }
 
@@ -607,6 +912,16 @@ impl Room {
         };
         own.is_some_and(|own| own != *claimed)
     }
+}
+
+/// Whether an entry that was just read belongs where the matter is now.
+fn room_at(
+    rooms: &std::collections::BTreeMap<MatterId, Room>,
+    matter: MatterId,
+    position: Position,
+    entry: &Entry,
+) -> bool {
+    rooms.get(&matter).is_some_and(|room| room.row.position.next(entry.fence, &entry.digest()) == position)
 }
 
 /// The chain from one person upwards, out of a heap of identities.

@@ -9,7 +9,7 @@
 use crate::device::enrol::identity_of;
 use crate::device::state::{Counters, KnownPerson, OwnInvite, Table};
 use crate::device::{Asked, Device, Notice};
-use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
+use crate::error::{Error, PeerMisbehaved, Refused};
 use crate::frame::{Blob, NewInvite, Registration, Reply, Request};
 use crate::identity::{
     DeviceCertificate, Endorsement, Issuer, Name, Role, Signed, check_handle, may_endorse, verify_chain,
@@ -37,9 +37,6 @@ impl Device {
     /// # Errors
     /// [`Refused::NotAllowed`] where this person's role may not; [`crate::error::Malformed`] for a bad handle or name.
     pub fn invite(&mut self, now: Timestamp, wanted: &NewPersonInvite) -> Result<Invite, Error> {
-        if self.link.as_ref().is_some_and(|link| link.copied) {
-            return Err(Misuse::Busy("this profile was copied: another copy of it is in use").into());
-        }
         if !may_endorse(self.profile.role, self.profile.registrar, wanted.role) {
             let (own, other) = (self.profile.role.word(), wanted.role.word());
             let who = if self.profile.role.manages() { "a registrar" } else { "your attorney" };
@@ -281,14 +278,15 @@ impl Device {
         let left = usize::try_from(left).unwrap_or(usize::MAX);
         let missing = limits::KEY_PACKAGES.saturating_sub(left);
         let single = if missing > limits::KEY_PACKAGES / 2 { missing } else { 0 };
-        if single == 0 && self.last_resort {
+        let fresh = self.last_resort.plus_ms(limits::LAST_RESORT_MS) > self.now;
+        if single == 0 && fresh {
             return Ok(());
         }
         let mut single_use = Vec::new();
         for _ in 0..single {
             single_use.push(self.new_key_package(false)?);
         }
-        let last_resort = if self.last_resort { None } else { Some(self.new_key_package(true)?) };
+        let last_resort = if fresh { None } else { Some(self.new_key_package(true)?) };
         let asked = Asked::KeyPackages { last_resort: last_resort.is_some() };
         self.ask(asked, Request::PublishKeyPackages { single_use, last_resort });
         Ok(())
@@ -298,12 +296,15 @@ impl Device {
     pub(super) fn published(&mut self, last_resort: bool, reply: Reply) {
         match reply {
             Reply::Refused(refused) => self.deliver(Notice::Problem(refused.into())),
-            _ if last_resort => {
-                self.last_resort = true;
-                self.batch.put(Table::Counter, None, Counters::LAST_RESORT, &1_u64);
-            }
+            _ if last_resort => self.set_last_resort(self.now),
             _ => {}
         }
+    }
+
+    /// Keeps when the last-resort key package was published; never, where its time is 0.
+    pub(super) fn set_last_resort(&mut self, at: Timestamp) {
+        self.last_resort = at;
+        self.batch.put(Table::Counter, None, Counters::LAST_RESORT, &at.0);
     }
 
     pub(super) fn new_key_package(&mut self, last_resort: bool) -> Result<Blob, Error> {

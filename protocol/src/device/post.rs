@@ -14,7 +14,7 @@ use crate::device::state::{
 use crate::device::{Device, Material, Notice, Room};
 use crate::envelope::{self, Class};
 use crate::error::{Error, Malformed, Misuse, PeerMisbehaved, Refused};
-use crate::frame::{Blob, Part, Post, Reply, Rights};
+use crate::frame::{AcceptedIdem, Blob, Part, Post, Reply, Rights};
 use crate::identity::{Identity, verify_chain};
 use crate::ids::{MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
 use crate::limits;
@@ -24,7 +24,7 @@ use crate::matter::{
 use crate::suite::Digest;
 
 /// How long to wait before trying again what the relay could not store or had no room for.
-const AGAIN_MS: u64 = 5_000;
+pub(super) const AGAIN_MS: u64 = 5_000;
 /// How long to wait before asking again about somebody who was not ready.
 const NOT_READY_MS: u64 = 15_000;
 
@@ -60,7 +60,7 @@ impl Device {
         self.rooms.insert(id, Room::new(row, group));
         self.save_state(id);
         let parts = vec![Part::Create { mailbox: context.mailbox }];
-        self.new_post(PendingPost { parts, matter: id, purpose: Purpose::Open });
+        self.new_post(PendingPost::new(parts, id, Purpose::Open));
         self.settle(now);
         Ok(id)
     }
@@ -78,15 +78,29 @@ impl Device {
         if room.row.stage == Stage::Forked {
             return Err(PeerMisbehaved::Fork { seq: room.row.position.seq }.into());
         }
+        if room.row.disputed.is_some() {
+            return Err(Misuse::Disputed.into());
+        }
         if room.outbox.len() >= limits::OUTBOX_MAX {
             return Err(Misuse::Busy("too many messages wait to be sent").into());
         }
         if room.outbox.values().any(|item| item.id == id) {
             return Ok(());
         }
-        let item = OutItem { id, content, digest: None, seq: None, failed: None };
+        let item = OutItem { id, content, digest: None, seq: None, failed: None, again: false };
         let number = self.next_number();
         self.save_item(matter, number, item);
+        self.settle(now);
+        Ok(())
+    }
+
+    /// The user has seen who says to have read something else, and goes on: texts are sent again, until the next time.
+    ///
+    /// # Errors
+    /// [`Misuse::NoMatter`] if there is no such matter here.
+    pub fn go_on(&mut self, now: Timestamp, matter: MatterId) -> Result<(), Error> {
+        self.rooms.get_mut(&matter).ok_or(Misuse::NoMatter)?.row.disputed = None;
+        self.save_room(matter);
         self.settle(now);
         Ok(())
     }
@@ -115,8 +129,10 @@ impl Device {
             return Err(Refused::not_allowed("only attorneys and staff add and remove people").into());
         }
         let room = self.rooms.get(&matter).ok_or(Misuse::NoMatter)?;
-        if !matches!(room.row.stage, Stage::Opening | Stage::Open) {
-            return Err(Refused::not_allowed("you are no longer in this matter").into());
+        match room.row.stage {
+            Stage::Removed => return Err(Refused::not_allowed("you are no longer in this matter").into()),
+            Stage::Forked => return Err(PeerMisbehaved::Fork { seq: room.row.position.seq }.into()),
+            _ => {}
         }
         let (person, add) = (intent.person, intent.add);
         // The newest wish counts, a repeated one is told about again.
@@ -133,13 +149,17 @@ impl Device {
         }
         self.materials.remove(&person);
         self.drop_intents(matter, &replaced);
+        self.put_intent(matter, intent);
+        self.settle(now);
+        Ok(())
+    }
+
+    pub(super) fn put_intent(&mut self, matter: MatterId, intent: Intent) {
         let number = self.next_number();
         self.batch.put(Table::Intent, Some(matter), &number.to_be_bytes(), &intent);
         if let Some(room) = self.rooms.get_mut(&matter) {
             room.intents.insert(number, intent);
         }
-        self.settle(now);
-        Ok(())
     }
 
     fn drop_intents(&mut self, matter: MatterId, numbers: &[u64]) {
@@ -154,12 +174,12 @@ impl Device {
     /// Posts whatever can be posted now.
     pub(super) fn pump(&mut self, now: Timestamp) {
         self.ask_again(now);
-        let Some(link) = self.link.as_ref().filter(|link| link.caught_up && !link.copied) else { return };
-        // Nothing is posted to a mailbox that this link does not read.
+        let Some(link) = self.link.as_ref().filter(|link| link.caught_up) else { return };
+        // Nothing is posted to a mailbox that this link does not read, or has not read to the end.
         let matters: Vec<MatterId> = self
             .rooms
             .iter()
-            .filter(|(_, room)| room.may_post(now) && link.heads.contains_key(&room.row.mailbox))
+            .filter(|(_, room)| link.heads.get(&room.row.mailbox).is_some_and(|head| room.may_post(*head, now)))
             .map(|(matter, _)| *matter)
             .collect();
         for matter in matters {
@@ -188,27 +208,107 @@ impl Device {
     }
 
     /// After an error, only what was saved counts.
-    fn drop_group(&mut self, matter: MatterId) {
+    pub(super) fn drop_group(&mut self, matter: MatterId) {
         if let Some(room) = self.rooms.get_mut(&matter) {
             room.group = None;
         }
     }
 
-    /// A Commit if one is wanted and possible, else the oldest unsealed text.
+    /// What comes next in a matter: removals and additions first, then answers to requests, texts, and keys that are owed.
     fn post_next(&mut self, now: Timestamp, matter: MatterId) -> Result<(), Error> {
-        if self.wants_material(matter) {
+        let Some(room) = self.rooms.get(&matter) else { return Ok(()) };
+        match room.row.stage {
+            Stage::OutOfStep if room.row.continue_at.is_some_and(|at| at <= now) => return self.post_successor(matter),
+            Stage::OutOfStep if room.asks_back(now) => return self.ask_back(matter),
+            Stage::Paused => {
+                self.fetch_withheld(now, matter);
+                return Ok(());
+            }
+            Stage::Open if room.welcome_was_false(now) => {
+                self.lose_way(now, matter);
+                return Ok(());
+            }
+            Stage::Open if room.row.lost.is_none() => {}
+            _ => return Ok(()),
+        }
+        if self.post_stale(matter) || self.wants_material(matter) || self.post_commit(now, matter)? {
             return Ok(());
         }
-        if self.post_commit(now, matter)? {
+        let worn = self.rooms.get(&matter).is_some_and(Room::is_worn);
+        if self.answer_request(now, matter)? || (worn && self.post_update(now, matter, true)?) {
             return Ok(());
         }
-        self.post_text(matter)
+        if self.post_text(matter)? {
+            return Ok(());
+        }
+        self.post_update(now, matter, false)?;
+        Ok(())
     }
 
-    fn post_text(&mut self, matter: MatterId) -> Result<(), Error> {
-        let Some(room) = self.rooms.get(&matter) else { return Ok(()) };
+    /// A Commit that was refused behind a fence which turned out void is posted again, the same bytes with the new base.
+    fn post_stale(&mut self, matter: MatterId) -> bool {
+        let Some(room) = self.rooms.get_mut(&matter) else { return false };
+        let (fence, mailbox, epoch) = (room.row.fence, room.row.mailbox, room.row.epoch);
+        let Some((digest, own)) = room.commits.iter_mut().find(|(_, own)| !own.stale.is_empty() && own.epoch == epoch)
+        else {
+            return false;
+        };
+        let (digest, mut parts) = (*digest, std::mem::take(&mut own.stale));
+        self.batch.put(Table::Commit, Some(matter), digest.as_bytes(), &*own);
+        for part in &mut parts {
+            if let Part::Append { mailbox: of, base, .. } = part
+                && *of == mailbox
+            {
+                *base = fence;
+            }
+        }
+        self.new_post(PendingPost::new(parts, matter, Purpose::Commit(digest)));
+        true
+    }
+
+    /// Posts of which the relay could not tell whether they were accepted: everything is read now, so they were not, or they are settled.
+    pub(super) fn settle_unknown(&mut self) {
+        let unknown: Vec<(u64, PendingPost)> =
+            self.posts.iter().filter(|(_, post)| post.unknown).map(|(idem, post)| (*idem, post.clone())).collect();
+        for (idem, post) in unknown {
+            self.drop_post(idem);
+            self.put_back(&post);
+        }
+    }
+
+    /// What a Post was for is to be posted anew.
+    fn put_back(&mut self, post: &PendingPost) {
+        let matter = post.matter;
+        match post.purpose {
+            Purpose::Open => self.new_post(PendingPost { unknown: false, ..post.clone() }),
+            Purpose::Text(number) => {
+                if let Some(item) = self.rooms.get(&matter).and_then(|room| room.outbox.get(&number)).cloned() {
+                    self.save_item(matter, number, OutItem { digest: None, ..item });
+                }
+            }
+            Purpose::Commit(digest) => {
+                self.materials.clear();
+                self.drop_commit(matter, &digest);
+            }
+            Purpose::Repair(digest) => self.request_refused(self.now, matter, digest, true),
+            Purpose::Successor | Purpose::Roster => {}
+        }
+    }
+
+    fn drop_commit(&mut self, matter: MatterId, digest: &Digest) -> Vec<u64> {
+        self.batch.delete(Table::Commit, Some(matter), digest.as_bytes());
+        let commit = self.rooms.get_mut(&matter).and_then(|room| room.commits.remove(digest));
+        commit.map(|commit| commit.intents).unwrap_or_default()
+    }
+
+    /// The oldest text that was not sealed yet. False if there is none, or it has to wait.
+    fn post_text(&mut self, matter: MatterId) -> Result<bool, Error> {
+        // While somebody says to have read something else, the user is asked first.
+        let Some(room) = self.rooms.get(&matter).filter(|room| room.row.disputed.is_none() && !room.is_worn()) else {
+            return Ok(false);
+        };
         let next = room.outbox.iter().find(|(_, item)| item.digest.is_none() && item.failed.is_none());
-        let Some((number, item)) = next.map(|(number, item)| (*number, item.clone())) else { return Ok(()) };
+        let Some((number, item)) = next.map(|(number, item)| (*number, item.clone())) else { return Ok(false) };
         let seen = Seen::at(room.row.position);
         let part = match self.sealed(matter, &item.content, &seen) {
             Ok(part) => part,
@@ -217,25 +317,26 @@ impl Device {
                 let why = Refused::malformed(malformed.to_string());
                 self.deliver(Notice::Unsendable { matter, id: item.id, why: why.clone() });
                 self.save_item(matter, number, OutItem { failed: Some(why.to_string()), ..item });
-                return Ok(());
+                return Ok(true);
             }
             Err(error) => return Err(error),
         };
         let digest = part_digest(&part);
         self.save_item(matter, number, OutItem { digest: Some(digest), ..item });
-        self.new_post(PendingPost { parts: vec![part], matter, purpose: Purpose::Text(number) });
-        Ok(())
+        self.new_post(PendingPost::new(vec![part], matter, Purpose::Text(number)));
+        Ok(true)
     }
 
     /// Seals a content; the new state is in the batch that the Post will be in.
     pub(super) fn sealed(&mut self, matter: MatterId, content: &[u8], seen: &Seen) -> Result<Part, Error> {
         let padded = envelope::pad(content)?;
         let sealed = self.group(matter)?.seal(&padded, seen)?;
+        self.count_sealed(matter);
         self.save_state(matter);
         self.append(matter, &envelope::wrap(Class::Message, &sealed)?, false)
     }
 
-    fn append(&self, matter: MatterId, envelope: &[u8], fence: bool) -> Result<Part, Error> {
+    pub(super) fn append(&self, matter: MatterId, envelope: &[u8], fence: bool) -> Result<Part, Error> {
         let row = &self.rooms.get(&matter).ok_or(Misuse::NoMatter)?.row;
         Ok(Part::Append {
             mailbox: row.mailbox,
@@ -312,7 +413,7 @@ impl Device {
         Ok(true)
     }
 
-    fn commit_post(&mut self, matter: MatterId, row: &MatterRow, wanted: Wanted) -> Result<(), Error> {
+    fn commit_post(&mut self, matter: MatterId, row: &MatterRow, mut wanted: Wanted) -> Result<(), Error> {
         let group = self.group(matter)?;
         let mut context = group.context()?;
         let leaves: Vec<_> =
@@ -352,39 +453,63 @@ impl Device {
             context: Some(context),
             companion,
         };
-        let built = self.group(matter)?.build(change, &seen, certificates)?;
+        wanted.bundle = bundle;
+        (wanted.parts, wanted.roster) = (parts, roster);
+        // A key package goes into one Welcome: another matter asks for its own.
+        for participant in &wanted.participants {
+            self.materials.remove(&participant.person);
+        }
+        self.post_change(matter, wanted, change, &seen, certificates)
+    }
+
+    /// Builds a Commit and posts it, with what goes before it, the roster's changes, and a Welcome for whoever comes in.
+    pub(super) fn post_change(
+        &mut self,
+        matter: MatterId,
+        wanted: Wanted,
+        change: Change,
+        seen: &Seen,
+        certificates: Certificates,
+    ) -> Result<(), Error> {
+        let built = self.group(matter)?.build(change, seen, certificates)?;
         self.save_state(matter);
         let commit = envelope::wrap(Class::Commit, &built.commit)?;
         let digest = Digest::of(&[&commit]);
+        let mut parts = wanted.parts;
         parts.push(self.append(matter, &commit, true)?);
-        parts.extend(roster);
+        parts.extend(wanted.roster);
+        let inboxes = wanted.devices.iter().map(|(_, _, taken)| taken.inbox);
+        let inboxes: Vec<MailboxId> = inboxes.chain(wanted.repair.map(|(_, inbox)| inbox)).collect();
         if let Some(welcome) = &built.welcome {
             let welcome = envelope::wrap(Class::Welcome, welcome)?;
-            for (_, _, taken) in &wanted.devices {
+            for mailbox in inboxes {
                 parts.push(Part::Append {
-                    mailbox: taken.inbox,
-                    base: Position::start(taken.inbox),
+                    mailbox,
+                    base: Position::start(mailbox),
                     fence: false,
                     envelope: Blob(welcome.clone()),
                     keep_ms: limits::ENVELOPE_LIFETIME_MS,
                 });
             }
         }
-        // A key package goes into one Welcome: another matter asks for its own.
-        for participant in &wanted.participants {
-            self.materials.remove(&participant.person);
-        }
-        let own = OwnCommit { epoch: built.epoch, secrets: built.secrets.to_vec(), intents: wanted.intents, bundle };
+        let own = OwnCommit {
+            epoch: built.epoch,
+            secrets: built.secrets.to_vec(),
+            intents: wanted.intents,
+            bundle: wanted.bundle,
+            repair: wanted.repair.map(|(digest, _)| digest),
+            stale: Vec::new(),
+        };
         self.batch.put(Table::Commit, Some(matter), digest.as_bytes(), &own);
         if let Some(room) = self.rooms.get_mut(&matter) {
             room.commits.insert(digest, own);
         }
-        self.new_post(PendingPost { parts, matter, purpose: Purpose::Commit(digest) });
+        self.new_post(PendingPost::new(parts, matter, Purpose::Commit(digest)));
         Ok(())
     }
 
     /// The chains and names of some people, as far as this device knows them.
-    fn bundle_of(&self, people: impl Iterator<Item = PersonId>, chains: &[Vec<Identity>]) -> Bundle {
+    pub(super) fn bundle_of(&self, people: impl Iterator<Item = PersonId>, chains: &[Vec<Identity>]) -> Bundle {
         let mut bundle = Bundle::default();
         for person in people {
             let fresh = chains.iter().find(|chain| chain.first().is_some_and(|identity| identity.person == person));
@@ -427,7 +552,7 @@ impl Device {
                 self.record(now, matter, 0, own, now, RecordBody::Joined);
                 self.deliver(Notice::Opened(matter));
                 let after = Some(position);
-                self.ask(super::Asked::Subscribe(mailbox), crate::frame::Request::Subscribe { mailbox, after });
+                self.ask(super::Asked::Subscribe(mailbox, after), crate::frame::Request::Subscribe { mailbox, after });
             }
             Purpose::Text(number) => {
                 let Some(item) = self.rooms.get(&matter).and_then(|room| room.outbox.get(&number)).cloned() else {
@@ -448,6 +573,12 @@ impl Device {
                     room.read_first = seq;
                 }
             }
+            Purpose::Successor => {
+                if let (Some(room), Some(seq)) = (self.rooms.get_mut(&matter), seqs.first()) {
+                    room.read_first = *seq;
+                }
+            }
+            Purpose::Repair(_) | Purpose::Roster => {}
         }
     }
 
@@ -467,13 +598,27 @@ impl Device {
             }
             return;
         }
-        let again = matches!(refused, Refused::Stale { .. } | Refused::Unknown);
+        if let Refused::Reused { idem: reused, parts, mac } = refused {
+            let accepted = AcceptedIdem { idem: reused, parts, mac };
+            if reused == idem && self.is_copy(&accepted) {
+                self.become_copy(now, &accepted);
+            }
+            return;
+        }
+        if refused == Refused::Unknown {
+            if let Some(post) = self.posts.get_mut(&idem) {
+                post.unknown = true;
+                self.batch.put(Table::Post, None, &idem.to_be_bytes(), &*post);
+            }
+            self.reconnect = true;
+            return;
+        }
         self.drop_post(idem);
-        if let (Refused::Stale { latest }, Some(room)) = (&refused, self.rooms.get_mut(&matter)) {
-            room.read_first = *latest;
+        if let Refused::Stale { latest } = refused {
+            self.stale(now, post, latest);
+            return;
         }
         match post.purpose {
-            Purpose::Open if again => self.new_post(post.clone()),
             Purpose::Open => {
                 self.rooms.remove(&matter);
                 self.batch.delete(Table::Matter, None, matter.as_bytes());
@@ -484,27 +629,55 @@ impl Device {
                 let Some(item) = self.rooms.get(&matter).and_then(|room| room.outbox.get(&number)).cloned() else {
                     return;
                 };
-                let failed = (!again).then(|| refused.to_string());
-                if failed.is_some() {
-                    self.deliver(Notice::Unsendable { matter, id: item.id, why: refused });
-                }
+                let failed = Some(refused.to_string());
+                self.deliver(Notice::Unsendable { matter, id: item.id, why: refused });
                 self.save_item(matter, number, OutItem { digest: None, failed, ..item });
             }
             Purpose::Commit(digest) => {
-                let intents = self
-                    .rooms
-                    .get(&matter)
-                    .and_then(|room| room.commits.get(&digest))
-                    .map(|commit| commit.intents.clone())
-                    .unwrap_or_default();
                 // Key packages are used once, even by a Commit that was refused.
                 self.materials.clear();
-                if !again {
-                    for number in intents {
-                        self.not_done(matter, number, refused.clone().into());
-                    }
+                self.put_off_healing(matter);
+                for number in self.drop_commit(matter, &digest) {
+                    self.not_done(matter, number, refused.clone().into());
                 }
             }
+            Purpose::Repair(digest) => {
+                self.request_refused(now, matter, digest, false);
+                self.deliver(Notice::Problem(refused.into()));
+            }
+            Purpose::Successor => {
+                if let Some(room) = self.rooms.get_mut(&matter) {
+                    room.row.continue_at = None;
+                }
+                self.save_room(matter);
+                self.deliver(Notice::Problem(refused.into()));
+            }
+            Purpose::Roster => self.deliver(Notice::Problem(refused.into())),
+        }
+    }
+
+    /// A fence stands behind the one that was read: once it is read, what the Post was for is posted anew, a Commit with the same bytes if
+    /// that fence turns out void.
+    fn stale(&mut self, now: Timestamp, post: &PendingPost, latest: u64) {
+        let matter = post.matter;
+        if let Some(room) = self.rooms.get_mut(&matter) {
+            room.read_first = latest;
+        }
+        match post.purpose {
+            Purpose::Commit(digest) => {
+                let Some(own) = self.rooms.get_mut(&matter).and_then(|room| room.commits.get_mut(&digest)) else {
+                    return;
+                };
+                if own.repair.is_some() {
+                    // Behind any fence the request that it answers is void.
+                    self.drop_commit(matter, &digest);
+                    return;
+                }
+                own.stale.clone_from(&post.parts);
+                self.batch.put(Table::Commit, Some(matter), digest.as_bytes(), &*own);
+            }
+            Purpose::Repair(digest) => self.request_refused(now, matter, digest, true),
+            _ => self.put_back(post),
         }
     }
 
@@ -517,7 +690,7 @@ impl Device {
         }
     }
 
-    fn save_item(&mut self, matter: MatterId, number: u64, item: OutItem) {
+    pub(super) fn save_item(&mut self, matter: MatterId, number: u64, item: OutItem) {
         self.batch.put(Table::Outbox, Some(matter), &number.to_be_bytes(), &item);
         if let Some(room) = self.rooms.get_mut(&matter) {
             room.outbox.insert(number, item);
@@ -526,23 +699,42 @@ impl Device {
 }
 
 impl Room {
-    fn may_post(&self, now: Timestamp) -> bool {
-        let read = self.row.position.seq >= self.read_first;
-        self.row.stage == Stage::Open && read && self.not_before <= now && self.wants_to_post()
+    fn may_post(&self, head: u64, now: Timestamp) -> bool {
+        let read = self.row.position.seq >= self.read_first.max(head) || self.row.stage == Stage::Paused;
+        let answers = self.row.stage == Stage::Open && self.row.requests.iter().any(|held| held.answer_at <= now);
+        let lost = self.asks_back(now) || self.welcome_was_false(now) || self.row.stage == Stage::Paused;
+        let continues = self.row.continue_at.is_some_and(|at| at <= now);
+        let keys = self.owes_keys(now) || self.commits.values().any(|own| !own.stale.is_empty());
+        read && self.not_before <= now
+            && self.row.before.is_none()
+            && (self.wants_to_post() || answers || lost || continues || keys)
     }
 }
 
 /// What one Commit is to do.
 #[derive(Default)]
-struct Wanted {
+pub(super) struct Wanted {
     intents: Vec<u64>,
     participants: Vec<Participant>,
+    /// The chains above them.
     chains: Vec<Vec<Identity>>,
     devices: Vec<(crate::matter::LeafCredential, Rights, crate::frame::TakenKeyPackage)>,
     remove: Vec<PersonId>,
+    /// The bundle, by the hash of its envelope.
+    bundle: Option<(Digest, Bundle)>,
+    /// What is posted before the Commit, and behind it.
+    parts: Vec<Part>,
+    roster: Vec<Part>,
+    /// The request that it answers, and where its Welcome goes.
+    repair: Option<(Digest, MailboxId)>,
 }
 
 impl Wanted {
+    /// An answer to a request.
+    pub(super) fn answer(request: Digest, inbox: MailboxId) -> Self {
+        Self { repair: Some((request, inbox)), ..Self::default() }
+    }
+
     /// Somebody to add: their chain must reach the organisation, their endorsement be in force, and every key package be
     /// that of a device they certified.
     fn add(

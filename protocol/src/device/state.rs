@@ -10,7 +10,7 @@ use zeroize::Zeroizing;
 use crate::cbor;
 use crate::content::Bundle;
 use crate::error::Misuse;
-use crate::frame::{Instance, Part};
+use crate::frame::{Blob, Instance, Part};
 use crate::identity::{Identity, Name, Role, Signed};
 use crate::ids::{DeviceId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
 use crate::invite::InviteSecret;
@@ -272,9 +272,9 @@ pub struct MatterRow {
     /// Repair requests read since the last fence, the newest of each device.
     #[n(15)]
     pub requests: Vec<HeldRequest>,
-    /// Expired envelopes read since the last fence: a bundle that one of them was is withheld.
+    /// Expired envelopes read since the last fence, each with the position before it: a bundle that one of them was is withheld.
     #[n(16)]
-    pub withheld: Vec<Digest>,
+    pub withheld: Vec<Withheld>,
     /// Where the matter goes on, as the first valid statement says.
     #[n(17)]
     pub successor: Option<Successor>,
@@ -284,9 +284,83 @@ pub struct MatterRow {
     /// The position read in the relay's incarnation before, while what it still has is compared with it.
     #[n(19)]
     pub before: Option<Position>,
+    /// Who removed this device, and when: its removal may turn out void.
+    #[n(20)]
+    pub removal: Option<Removal>,
+    /// Messages read in the relay's incarnation before, and forgotten by it: they are sent again.
+    #[n(21)]
+    pub known: Vec<(PersonId, MessageId)>,
+    /// Whether the relay has forgotten Commits that this device has applied: only a successor helps.
+    #[n(22)]
+    pub forgotten: bool,
+    /// When this device continues the matter in a successor, if nobody else has by then.
+    #[n(23)]
+    pub continue_at: Option<Timestamp>,
+    /// The mailbox that the matter was continued from: a later epoch may still be claimed there.
+    #[n(24)]
+    pub old: Option<Old>,
+    /// Behind which seq this device's own texts are to be sent again.
+    #[n(25)]
+    pub recall: Option<u64>,
+}
+
+/// An envelope of which the relay gives the hash alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Withheld {
+    /// The hash.
+    #[n(0)]
+    pub digest: Digest,
+    /// The position before it.
+    #[n(1)]
+    pub before: Position,
+}
+
+/// Where a matter was continued from.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Old {
+    /// The mailbox.
+    #[n(0)]
+    pub mailbox: MailboxId,
+    /// The MLS group.
+    #[n(1)]
+    pub group: MatterId,
+    /// The last position read there.
+    #[n(2)]
+    pub position: Position,
+    /// The epoch at which it was continued.
+    #[n(3)]
+    pub epoch: u64,
+    /// Who was in it then.
+    #[n(4)]
+    pub people: Vec<PersonId>,
+}
+
+/// A removal of this device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Removal {
+    /// By which device.
+    #[n(0)]
+    pub by: DeviceId,
+    /// When it was read, by this device's clock.
+    #[n(1)]
+    pub at: Timestamp,
 }
 
 impl MatterRow {
+    /// From where this device reads: its position; before what is withheld, where something is; from its start, where what the relay
+    /// has is compared with what was read before.
+    pub(super) fn reads_from(&self) -> Option<Position> {
+        match self.stage {
+            Stage::Joining => None,
+            Stage::Paused => Some(self.withheld.first().map_or(self.position, |withheld| withheld.before)),
+            _ if self.before.is_some() => None,
+            _ => Some(self.position),
+        }
+    }
+
     /// A matter of which nothing was read yet.
     pub(super) fn new(group: MatterId, context: &MatterContext, stage: Stage, epoch: u64, now: Timestamp) -> Self {
         let start = Position::start(context.mailbox);
@@ -311,6 +385,12 @@ impl MatterRow {
             successor: None,
             heard: Vec::new(),
             before: None,
+            removal: None,
+            known: Vec::new(),
+            forgotten: false,
+            continue_at: None,
+            old: None,
+            recall: None,
         }
     }
 }
@@ -334,7 +414,7 @@ pub struct Healing {
 }
 
 /// Where a device lost its way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Lost {
     /// The last position whose entry it applied.
@@ -349,6 +429,39 @@ pub struct Lost {
     /// When it may ask next.
     #[n(3)]
     pub ask_at: Timestamp,
+    /// The hash of its request's envelope, while that stands behind the last fence.
+    #[n(4)]
+    pub request: Option<Digest>,
+    /// The key package that it asks with, and its reference; kept until it is used.
+    #[n(5)]
+    pub package: Option<OwnKeyPackage>,
+    /// Other devices that have asked since somebody was last in step.
+    #[n(6)]
+    pub others: Vec<DeviceId>,
+}
+
+impl Lost {
+    /// Lost at a place.
+    pub(super) fn at(position: Position, fence: Position, now: Timestamp) -> Self {
+        Self { position, fence, copied: false, ask_at: now, request: None, package: None, others: Vec::new() }
+    }
+
+    /// Lost because another copy of the vault may have used its keys.
+    pub(super) fn copied(position: Position, now: Timestamp) -> Self {
+        Self { copied: true, ..Self::at(position, position, now) }
+    }
+}
+
+/// A key package of this device's, kept to be sent again.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct OwnKeyPackage {
+    /// Its reference (RFC 9420, section 5.2).
+    #[cbor(n(0), with = "minicbor::bytes")]
+    pub reference: Vec<u8>,
+    /// The message.
+    #[n(1)]
+    pub message: Blob,
 }
 
 /// A repair request that waits for an answer.
@@ -412,6 +525,12 @@ pub struct OwnCommit {
     /// The hash of its bundle's envelope, and what it says: an own message can't be opened.
     #[n(3)]
     pub bundle: Option<(Digest, Bundle)>,
+    /// The request that it answers, by the hash of its envelope.
+    #[n(4)]
+    pub repair: Option<Digest>,
+    /// Its Post, once the relay has refused it as stale: behind a void fence the same bytes are posted again.
+    #[n(5)]
+    pub stale: Vec<Part>,
 }
 
 /// A text that has not been read back from the mailbox.
@@ -433,6 +552,10 @@ pub struct OutItem {
     /// Why it can't be sent, if it can't.
     #[n(4)]
     pub failed: Option<String>,
+    /// Whether it was in the mailbox before, and the relay has forgotten it.
+    #[n(5)]
+    #[cbor(default)]
+    pub again: bool,
 }
 
 /// A change of membership that somebody asked for.
@@ -466,6 +589,16 @@ pub struct PendingPost {
     /// What for.
     #[n(2)]
     pub purpose: Purpose,
+    /// Whether the relay could not tell if it was accepted: reading the mailbox to its end does.
+    #[n(3)]
+    #[cbor(default)]
+    pub unknown: bool,
+}
+
+impl PendingPost {
+    pub(super) fn new(parts: Vec<Part>, matter: MatterId, purpose: Purpose) -> Self {
+        Self { parts, matter, purpose, unknown: false }
+    }
 }
 
 /// What a Post is for.
@@ -481,6 +614,15 @@ pub enum Purpose {
     /// A Commit, by the hash of its envelope.
     #[n(2)]
     Commit(#[n(0)] Digest),
+    /// A repair request, by the hash of its envelope.
+    #[n(3)]
+    Repair(#[n(0)] Digest),
+    /// A successor's statement, with its mailbox.
+    #[n(4)]
+    Successor,
+    /// A correction of the roster.
+    #[n(5)]
+    Roster,
 }
 
 /// A person as this device knows them.

@@ -11,14 +11,16 @@ use mls_rs::group::Roster;
 use mls_rs::identity::{CredentialType, SigningIdentity};
 use mls_rs::mls_rules::{CommitDirection, CommitOptions, CommitSource, EncryptionOptions, ProposalBundle};
 use mls_rs::time::MlsTime;
-use mls_rs::{IdentityProvider, MlsRules};
+use mls_rs::{IdentityProvider, MlsMessage, MlsRules};
 use mls_rs_core::group::GroupContext;
 use mls_rs_core::identity::MemberValidationContext;
 
 use crate::cbor;
+use crate::error::{Error, Misuse};
+use crate::rescue::RepairRequest;
 use crate::suite::PublicKey;
 
-use super::{Certificates, LeafCredential, MatterContext, Void, lock};
+use super::{Certificates, LeafCredential, MatterContext, OUTDATED, Void, lock};
 
 /// Credentials: who a leaf is, and that it never becomes another.
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +85,7 @@ impl Judge {
             return Err(Void("only members commit"));
         };
         let author = leaf_credential(&committer.signing_identity)?;
-        let before = MatterContext::read(&context.extensions).map_err(|_| Void("the matter's context"))?;
+        let before = read(&context.extensions)?;
         let role = before.participant(author.person).ok_or(Void("its author is not listed"))?.role;
 
         let adds = proposals.add_proposals();
@@ -93,19 +95,23 @@ impl Judge {
         if proposals.length() != counted || contexts.len() > 1 {
             return Err(Void("it carries a proposal that is not allowed"));
         }
+        let certificates = lock(&self.certificates);
+        if let Some(request) = &certificates.repair {
+            return judge_repair(request, roster, proposals, counted);
+        }
         let after = match contexts.first() {
+            Some(_) if !role.manages() => return Err(Void("its author's role may not change the matter")),
             Some(proposal) => {
                 if proposal.proposal.len() != 1 {
                     return Err(Void("it carries an extension that is not allowed"));
                 }
-                MatterContext::read(&proposal.proposal).map_err(|_| Void("the matter's new context"))?
+                read(&proposal.proposal)?
             }
             None => before.clone(),
         };
-        if after.mailbox != before.mailbox || (after != before && !role.manages()) {
-            return Err(Void("its author's role may not change the matter"));
+        if after.mailbox != before.mailbox || after.continues != before.continues {
+            return Err(Void("it changes what never changes"));
         }
-        let certificates = lock(&self.certificates);
         for add in adds {
             let identity = add.proposal.signing_identity();
             let added = leaf_credential(identity)?;
@@ -123,6 +129,33 @@ impl Judge {
         }
         Ok(())
     }
+}
+
+/// Whoever answers a request does nothing but remove and re-add the leaf that asks, with the key package that it gave.
+fn judge_repair(
+    request: &RepairRequest,
+    roster: &Roster<'_>,
+    proposals: &ProposalBundle,
+    counted: usize,
+) -> Result<(), Void> {
+    let (adds, removes) = (proposals.add_proposals(), proposals.remove_proposals());
+    let ([add], [remove], 2) = (adds, removes, counted) else {
+        return Err(Void("it does more than to let a device back in"));
+    };
+    let member = roster.member_with_index(remove.proposal.to_remove()).map_err(|_| Void("no such leaf"))?;
+    let removed = leaf_credential(&member.signing_identity)?;
+    let asked = MlsMessage::from_bytes(&request.package.0).ok().and_then(MlsMessage::into_key_package);
+    let as_asked = removed.device == request.device
+        && asked.is_some_and(|package| package == *add.proposal.key_package())
+        && *add.proposal.signing_identity() == member.signing_identity;
+    if as_asked { Ok(()) } else { Err(Void("it lets somebody else in than who asked")) }
+}
+
+fn read(extensions: &ExtensionList) -> Result<MatterContext, Void> {
+    MatterContext::read(extensions).map_err(|error| match error {
+        Error::Misuse(Misuse::Outdated) => OUTDATED,
+        _ => Void("the matter's context"),
+    })
 }
 
 impl MlsRules for Judge {

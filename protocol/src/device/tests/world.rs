@@ -11,8 +11,8 @@ use crate::device::state::{Batch, Record, RecordBody, RowKey, Rows, Snapshot, Ta
 use crate::device::{Device, Enrolment, NewPersonInvite, Notice, Output, rows_of};
 use crate::error::{Misuse, Refused};
 use crate::frame::{
-    AcceptedIdem, AdmittedBody, Blob, Entry, EntryBody, Event, FromRelay, InviteView, NewInvite, Part, Post,
-    Registration, Reply, Request, Rights, TakenKeyPackage, VERSION,
+    AcceptedIdem, AdmittedBody, Blob, Entry, EntryBody, Event, FromRelay, Instance, Interval, InviteView, NewInvite,
+    Part, Post, Registration, Reply, Request, Rights, TakenKeyPackage, VERSION,
 };
 use crate::identity::{DeviceCertificate, Identity, Role, Signed};
 use crate::ids::{DeviceId, InviteId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
@@ -79,7 +79,7 @@ pub(super) struct Relay {
     mailboxes: BTreeMap<MailboxId, Mailbox>,
     single_use: BTreeMap<DeviceId, VecDeque<Blob>>,
     pub(super) last_resort: BTreeMap<DeviceId, Blob>,
-    accepted: BTreeMap<(DeviceId, u64), (Digest, Vec<u64>)>,
+    accepted: BTreeMap<(DeviceId, u64), (Digest, Digest, Vec<u64>)>,
     pub(super) newest: BTreeMap<DeviceId, AcceptedIdem>,
     invites: BTreeMap<InviteId, (PersonId, NewInvite)>,
     envelopes: BTreeSet<Digest>,
@@ -88,6 +88,12 @@ pub(super) struct Relay {
     pub(super) posts: usize,
     /// The next Posts are refused with these.
     pub(super) refuse: VecDeque<Refused>,
+    /// Two devices may hold one vault.
+    pub(super) copies: bool,
+    /// The newest instance of each device.
+    instances: BTreeMap<DeviceId, Instance>,
+    /// Changes when the relay is restored.
+    pub(super) incarnation: [u8; 16],
     /// After the next Post is accepted the link breaks instead of a reply.
     pub(super) lose_reply: bool,
     /// Instead of somebody's key packages those of somebody else are served.
@@ -135,7 +141,7 @@ impl Relay {
         AdmittedBody {
             version: VERSION,
             relay_key: relay_key().public().unwrap(),
-            incarnation: [1; 16],
+            incarnation: self.incarnation,
             now,
             idem: self.newest.get(&device).cloned(),
             key_packages: self.single_use.get(&device).map_or(0, |packages| u32::try_from(packages.len()).unwrap()),
@@ -143,6 +149,17 @@ impl Relay {
             organisation: self.organisation.clone(),
             firm: "Firm".to_owned(),
         }
+    }
+
+    /// Whether this instance of a device is admitted: none that a newer one has replaced.
+    fn hello(&mut self, device: DeviceId, instance: Instance) -> bool {
+        let known = *self.instances.entry(device).or_insert(instance);
+        if instance.number > known.number {
+            self.instances.insert(device, instance);
+            self.single_use.remove(&device);
+            self.last_resort.remove(&device);
+        }
+        instance == known || instance.number > known.number
     }
 
     fn handle(&mut self, device: DeviceId, request: &Request) -> Reply {
@@ -182,6 +199,14 @@ impl Relay {
                 self.people.get_mut(person).unwrap().endorsement = Some(endorsement.clone());
                 self.events.push((*person, Event::Endorsed));
                 Reply::Done
+            }
+            Request::Roster { mailbox } => {
+                let row = &self.mailboxes[mailbox];
+                let open = row.grants.iter().filter(|grant| grant.until.is_none());
+                let grants = open
+                    .map(|grant| Interval { device: grant.device, rights: grant.rights, from: grant.from })
+                    .collect();
+                Reply::Roster { grants, fence: row.fence }
             }
             _ => Reply::Refused(Refused::malformed("request")),
         }
@@ -223,11 +248,8 @@ impl Relay {
         let lied_to = self.shown.is_some_and(|(reader, _)| reader == device);
         let start = match after {
             Some(after) if lied_to => after,
-            _ => row.at(after.map_or(from, |after| after.seq)),
+            _ => row.at(after.map_or(from, |after| after.seq.min(row.head.seq))),
         };
-        if after.is_some_and(|after| after != start) {
-            return Reply::Refused(Refused::malformed("that position is not in this mailbox"));
-        }
         Reply::Subscribed { start, head: (self.view(device, mailbox).len() as u64).min(until) }
     }
 
@@ -256,9 +278,12 @@ impl Relay {
     fn post(&mut self, device: DeviceId, post: &Post) -> Result<Vec<u64>, Refused> {
         self.posts += 1;
         let parts = Post::parts_digest(&post.parts);
-        if let Some((known, seqs)) = self.accepted.get(&(device, post.idem)) {
-            assert_eq!(*known, parts, "an idem stands for two different Posts");
-            return Ok(seqs.clone());
+        if let Some((known, mac, seqs)) = self.accepted.get(&(device, post.idem)) {
+            if *known == parts {
+                return Ok(seqs.clone());
+            }
+            assert!(self.copies, "an idem stands for two different Posts");
+            return Err(Refused::Reused { idem: post.idem, parts: *known, mac: *mac });
         }
         if let Some(refused) = self.refuse.pop_front() {
             return Err(refused);
@@ -278,7 +303,7 @@ impl Relay {
                 assert!(self.envelopes.insert(Digest::of(&[&envelope.0])), "one envelope stands in a matter twice");
             }
         }
-        self.accepted.insert((device, post.idem), (parts, seqs.clone()));
+        self.accepted.insert((device, post.idem), (parts, post.mac, seqs.clone()));
         if self.newest.get(&device).is_none_or(|newest| newest.idem < post.idem) {
             self.newest.insert(device, AcceptedIdem { idem: post.idem, parts, mac: post.mac });
         }
@@ -313,11 +338,16 @@ impl Relay {
                 seqs.push(entry.seq);
                 row.entries.push(entry);
             }
-            Part::Grant { mailbox, device, rights, .. } => {
+            Part::Grant { mailbox, device, rights, resume } => {
                 let row = self.mailboxes.get_mut(mailbox).ok_or_else(|| Refused::not_found("that mailbox"))?;
                 row.may(by, Rights::MANAGER)?;
                 if row.grants.iter().any(|grant| grant.device == *device && grant.until.is_none()) {
-                    return Err(Refused::malformed("that device is in this matter already"));
+                    return Ok(());
+                }
+                let last = row.grants.iter_mut().rev().find(|grant| grant.device == *device && *resume);
+                if let Some(last) = last {
+                    last.until = None;
+                    return Ok(());
                 }
                 row.grants.push(Grant { device: *device, rights: *rights, from: row.head.seq, until: None });
             }
@@ -326,7 +356,9 @@ impl Relay {
                 row.may(by, Rights::MANAGER)?;
                 let until = row.head.seq;
                 let mut open = row.grants.iter_mut().filter(|grant| grant.device == *device && grant.until.is_none());
-                open.next().ok_or_else(|| Refused::not_found("that device"))?.until = Some(until);
+                if let Some(open) = open.next() {
+                    open.until = Some(until);
+                }
             }
         }
         Ok(())
@@ -368,13 +400,15 @@ pub(super) struct Node {
     pub(super) persists: usize,
     /// The device crashes right after this Persist.
     pub(super) crash_at: Option<usize>,
+    /// The relay admits it no more: another copy has taken its place.
+    pub(super) replaced: bool,
     wire: Option<Wire>,
 }
 
 impl Node {
     fn open(vault: Vault) -> Self {
         let device = Device::open(&vault).unwrap();
-        Self { device, vault, notices: Vec::new(), persists: 0, crash_at: None, wire: None }
+        Self { device, vault, notices: Vec::new(), persists: 0, crash_at: None, replaced: false, wire: None }
     }
 
     pub(super) fn person(&self) -> PersonId {
@@ -480,6 +514,11 @@ impl World {
     }
 
     pub(super) fn connect(&mut self, index: usize) {
+        let (device, instance) = (self.nodes[index].device.profile().device, self.nodes[index].device.instance());
+        if !self.relay.hello(device, instance) {
+            self.nodes[index].replaced = true;
+            return;
+        }
         let node = &mut self.nodes[index];
         node.wire = Some(Wire::default());
         let admitted = self.relay.admitted(node.device.profile().device, self.now);
@@ -496,7 +535,8 @@ impl World {
     pub(super) fn settle(&mut self) {
         loop {
             self.run();
-            let offline: Vec<usize> = (0..self.nodes.len()).filter(|index| !self.nodes[*index].is_online()).collect();
+            let offline = |index: &usize| !self.nodes[*index].is_online() && !self.nodes[*index].replaced;
+            let offline: Vec<usize> = (0..self.nodes.len()).filter(offline).collect();
             if offline.is_empty() {
                 return;
             }
@@ -581,6 +621,7 @@ impl World {
                     node.wire = None;
                     node.device.handle_link_down();
                 }
+                Output::Recall { matter, .. } => node.device.recall(self.now, matter, &node.vault).unwrap(),
                 Output::Send(frame) => {
                     let Some(wire) = node.wire.as_mut() else { continue };
                     let reply = self.relay.handle(node.device.profile().device, &frame.request);
@@ -589,8 +630,10 @@ impl World {
                         node.crash();
                         continue;
                     }
-                    if let (Request::Subscribe { mailbox, .. }, Reply::Subscribed { start, .. }) =
+                    // Where the relay does not have the position, it says where it is and subscribes nothing.
+                    if let (Request::Subscribe { mailbox, after }, Reply::Subscribed { start, .. }) =
                         (&frame.request, &reply)
+                        && after.is_none_or(|after| after == *start)
                     {
                         wire.next.insert(*mailbox, start.seq + 1);
                     }
