@@ -4,11 +4,12 @@ use std::net::{SocketAddr, UdpSocket};
 use std::time::{Duration, Instant};
 
 use privity_protocol::frame::{
-    AdmittedBody, Blob, Event, Founding, FromRelay, Instance, Part, Post, Registration, Reply, Request, Rights, ToRelay,
+    AdmittedBody, Blob, Event, Founding, FromRelay, Hello, HelloBody, Instance, Interval, NewInvite, Part, Post,
+    Registration, Reply, Request, Rights, ToRelay,
 };
-use privity_protocol::identity::{DeviceCertificate, Endorsement, Role, Signed};
+use privity_protocol::identity::{DeviceCertificate, Endorsement, Issuer, Role, Signed};
 use privity_protocol::ids::{DeviceId, MailboxId, PersonId, Position, Timestamp};
-use privity_protocol::invite::{Invite, InviteSecret};
+use privity_protocol::invite::{Invite, InviteSecret, InviteStatement};
 use privity_protocol::link::{Opening, Pin};
 use privity_protocol::suite::{Digest, Label, SecretKey};
 use privity_protocol::{error::Refused, limits};
@@ -23,6 +24,7 @@ struct Founder {
     person: PersonId,
     device: DeviceId,
     link_key: SecretKey,
+    mls_key: SecretKey,
     pin: Pin,
     address: SocketAddr,
     inbox: MailboxId,
@@ -114,37 +116,30 @@ async fn founded() -> Result<(TempDir, Relay, Founder), Box<dyn std::error::Erro
     let first = setup::init(folder.path(), &Config::new("Smith & Partners", free, None)?)?;
     let relay = Relay::start(folder.path())?;
     let invite: Invite = first.url.parse()?;
-    let (person_key, mls_key, organisation) = (SecretKey::generate(), SecretKey::generate(), SecretKey::generate());
+    let (person_key, organisation) = (SecretKey::generate(), SecretKey::generate());
     let founder = Founder {
         person: PersonId::random(),
         device: DeviceId::random(),
         link_key: SecretKey::generate(),
+        mls_key: SecretKey::generate(),
         pin: Pin::Fingerprint(invite.relay),
         address: relay.address(),
         inbox: MailboxId::random(),
         instance: Instance::after(None),
     };
-    let registration = registration(&founder, &invite.secret, &person_key, &mls_key, &organisation)?;
+    let registration = founding(&founder, &invite.secret, &person_key, &organisation)?;
     let mut link = Link::open(&founder, None).await?;
     assert_eq!(link.ask(Request::Register(Box::new(registration))).await?, Reply::Done);
     link.connection.close(transport::CLOSE_DONE, b"");
     Ok((folder, relay, founder))
 }
 
-fn registration(
+fn founding(
     founder: &Founder,
     secret: &InviteSecret,
     person_key: &SecretKey,
-    mls_key: &SecretKey,
     organisation: &SecretKey,
 ) -> Result<Registration, Box<dyn std::error::Error>> {
-    let certificate = DeviceCertificate {
-        person: founder.person,
-        device: founder.device,
-        link_key: founder.link_key.public()?.digest(),
-        mls_key: mls_key.public()?,
-        made_at: Timestamp(1),
-    };
     let said = Endorsement {
         person: founder.person,
         person_key: person_key.public()?.digest(),
@@ -157,19 +152,51 @@ fn registration(
         until: Timestamp(u64::MAX),
     };
     let endorsement = Signed::make(Label::Endorsement, organisation, &said)?;
+    let organisation = Some(Founding { key: organisation.public()?, endorsement });
+    Ok(Registration { organisation, ..registration(founder, secret, person_key, "ada", Role::Attorney)? })
+}
+
+fn registration(
+    who: &Founder,
+    secret: &InviteSecret,
+    person_key: &SecretKey,
+    handle: &str,
+    role: Role,
+) -> Result<Registration, Box<dyn std::error::Error>> {
+    let certificate = DeviceCertificate {
+        person: who.person,
+        device: who.device,
+        link_key: who.link_key.public()?.digest(),
+        mls_key: who.mls_key.public()?,
+        made_at: Timestamp(1),
+    };
     Ok(Registration {
         invite: secret.id(),
         token: secret.token(),
-        person: founder.person,
+        person: who.person,
         person_key: person_key.public()?,
         certificate: Signed::make(Label::DeviceCertificate, person_key, &certificate)?,
-        handle: "ada".to_owned(),
-        role: Role::Attorney,
+        handle: handle.to_owned(),
+        role,
         name: Vec::new(),
         proof: Digest::of(&[b"proof"]),
-        inbox: founder.inbox,
-        organisation: Some(Founding { key: organisation.public()?, endorsement }),
+        inbox: who.inbox,
+        organisation: None,
     })
+}
+
+/// Somebody else at the same relay.
+fn another(founder: &Founder) -> Founder {
+    Founder {
+        person: PersonId::random(),
+        device: DeviceId::random(),
+        link_key: SecretKey::generate(),
+        mls_key: SecretKey::generate(),
+        pin: founder.pin.clone(),
+        address: founder.address,
+        inbox: MailboxId::random(),
+        instance: Instance::after(None),
+    }
 }
 
 #[tokio::test]
@@ -322,5 +349,164 @@ async fn a_device_that_is_removed_reads_up_to_its_removal() -> Done {
     let rights = Rights::MEMBER;
     let denied = link.ask(post(3, vec![Part::Grant { mailbox, device, rights, resume: false }])).await?;
     assert!(matches!(denied, Reply::Refused(Refused::NotAllowed { .. })), "{denied:?}");
+    Ok(())
+}
+
+#[tokio::test]
+async fn what_a_link_has_endorsed_it_no_longer_finds_among_newcomers() -> Done {
+    let (_folder, _relay, founder) = founded().await?;
+    let mut link = Link::open(&founder, Some(founder.device)).await?;
+    let issuer = Issuer { person: founder.person, device: founder.device };
+    let mut asked = Vec::new();
+    for handle in ["bob", "cyd", "dan"] {
+        let (newcomer, person_key, secret) = (another(&founder), SecretKey::generate(), InviteSecret::random());
+        let expires = link.admitted.now.plus_ms(60_000);
+        let statement =
+            InviteStatement { invite: secret.id(), issuer, role: Role::Client, handle: None, name: None, expires };
+        let statement = Signed::make(Label::Invite, &founder.mls_key, &statement)?;
+        let filed = NewInvite { token_hash: secret.token_hash(), statement, name: None };
+        assert_eq!(link.ask(Request::Invite(filed)).await?, Reply::Done);
+        let mut joining = Link::open(&newcomer, None).await?;
+        let opened = joining.ask(Request::OpenInvite { invite: secret.id(), token: secret.token() }).await?;
+        assert!(matches!(opened, Reply::Invite(_)), "{opened:?}");
+        let registration = registration(&newcomer, &secret, &person_key, handle, Role::Client)?;
+        assert_eq!(joining.ask(Request::Register(Box::new(registration))).await?, Reply::Done);
+        let Reply::Newcomers { newcomers } = link.ask(Request::Newcomers).await? else {
+            return Err("newcomers".into());
+        };
+        assert_eq!(newcomers.len(), 1);
+
+        let said = Endorsement {
+            person: newcomer.person,
+            person_key: person_key.public()?.digest(),
+            role: Role::Client,
+            registrar: false,
+            handle: handle.to_owned(),
+            name: Digest::of(&[b"name"]),
+            issuer: Some(issuer),
+            from: Timestamp(0),
+            until: Timestamp(u64::MAX),
+        };
+        let (person, endorsement) = (newcomer.person, Signed::make(Label::Endorsement, &founder.mls_key, &said)?);
+        asked.push(link.send(Request::Endorse { person, endorsement }).await?);
+        asked.push(link.send(Request::Newcomers).await?);
+        assert_eq!(link.reply().await?, (asked[0], Reply::Done));
+        assert_eq!(link.reply().await?, (asked[1], Reply::Newcomers { newcomers: Vec::new() }));
+        asked.clear();
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_roster_is_asked_for_and_answered_after_what_was_posted_before() -> Done {
+    let (_folder, _relay, founder) = founded().await?;
+    let mut link = Link::open(&founder, Some(founder.device)).await?;
+    for round in 1..=20 {
+        let mailbox = MailboxId::random();
+        let start = Position::start(mailbox);
+        link.send(post(round, vec![Part::Create { mailbox }, append(mailbox, start, true, vec![1])])).await?;
+        link.send(Request::Roster { mailbox }).await?;
+        assert_eq!(link.reply().await?.1, Reply::Posted { seqs: vec![1] });
+        let grants = vec![Interval { device: founder.device, rights: Rights::MANAGER, from: 0 }];
+        let fence = start.next(true, &Digest::of(&[&[1]]));
+        assert_eq!(link.reply().await?.1, Reply::Roster { grants, fence });
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn entries_name_their_author_from_store_and_push() -> Done {
+    let (_folder, _relay, founder) = founded().await?;
+    let mut link = Link::open(&founder, Some(founder.device)).await?;
+    let mailbox = MailboxId::random();
+    let start = Position::start(mailbox);
+    link.ask(post(1, vec![Part::Create { mailbox }, append(mailbox, start, true, vec![1])])).await?;
+    link.ask(Request::Subscribe { mailbox, after: None }).await?;
+    let base = start.next(true, &Digest::of(&[&[1]]));
+    let mut seqs = Vec::new();
+    while seqs.len() < 2 {
+        if let FromRelay::Event(Event::Entries { entries, .. }) = link.next().await? {
+            assert!(entries.iter().all(|entry| entry.by == Some(founder.device)), "{entries:?}");
+            seqs.extend(entries.iter().map(|entry| entry.seq));
+            if seqs.len() == 1 {
+                link.send(post(2, vec![append(mailbox, base, false, vec![2])])).await?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The links of an older copy are told, and it comes in no more; key packages that it may have the private halves of are gone.
+#[tokio::test]
+async fn a_newer_copy_takes_over_and_the_older_one_is_told() -> Done {
+    let (folder, relay, mut founder) = founded().await?;
+    let mut old = Link::open(&founder, Some(founder.device)).await?;
+    let package = || Blob(vec![1; 100]);
+    let publish = Request::PublishKeyPackages { single_use: vec![package(), package()], last_resort: Some(package()) };
+    assert_eq!(old.ask(publish).await?, Reply::Done);
+    let (first, mut spare) = (founder.instance, Link::open(&founder, Some(founder.device)).await?);
+    assert_eq!(spare.admitted.key_packages, 2);
+
+    founder.instance = Instance::after(Some(first));
+    let mut new = Link::open(&founder, Some(founder.device)).await?;
+    assert_eq!(new.admitted.key_packages, 0);
+    let taken = new.ask(Request::TakeKeyPackages { person: founder.person }).await?;
+    assert_eq!(taken, Reply::KeyPackages { packages: Vec::new() }, "the last-resort one is gone too");
+    for link in [&mut old, &mut spare] {
+        assert_eq!(link.next().await?, FromRelay::Refused(Refused::Replaced));
+        let ended = link.connection.closed().await;
+        assert!(
+            matches!(&ended, quinn::ConnectionError::ApplicationClosed(close) if close.error_code == transport::CLOSE_REFUSED),
+            "{ended}"
+        );
+    }
+    let second = founder.instance;
+    tokio::task::spawn_blocking(move || relay.stop()).await??;
+    let path = folder.path().to_owned();
+    let relay = tokio::task::spawn_blocking(move || Relay::start(&path)).await??;
+    founder.address = relay.address();
+    for instance in [first, Instance { number: second.number, ..Instance::after(None) }] {
+        founder.instance = instance;
+        let refused = Link::open(&founder, Some(founder.device)).await.err().ok_or("it was admitted")?;
+        assert!(refused.to_string().contains("Replaced"), "{refused}");
+    }
+    founder.instance = second;
+    Link::open(&founder, Some(founder.device)).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_known_device_that_says_no_instance_is_refused_as_malformed() -> Done {
+    let (_folder, _relay, founder) = founded().await?;
+    let mut endpoint = quinn::Endpoint::client(([127, 0, 0, 1], 0).into())?;
+    endpoint.set_default_client_config(transport::client_config(&founder.link_key)?);
+    let connection = endpoint.connect(founder.address, "privity")?.await?;
+    let (mut send, mut receive) = connection.open_bi().await?;
+    let body = HelloBody {
+        newest: 1,
+        lowest: 1,
+        device: Some(founder.device),
+        link_key: founder.link_key.public()?,
+        agent: "test".to_owned(),
+        instance: None,
+    };
+    let body = privity_protocol::cbor::encode(&body);
+    let said = [&transport::channel(&connection)?.exporter[..], &body].concat();
+    let signature = founder.link_key.sign_ed25519(Label::HelloDevice, &said)?;
+    transport::write(&mut send, &Hello { body, signature }).await?;
+    let answer: FromRelay = transport::read(&mut receive, limits::HELLO_MAX).await?;
+    assert!(matches!(answer, FromRelay::Refused(Refused::Malformed { .. })), "{answer:?}");
+    Ok(())
+}
+
+/// Held open and used for nothing, it once kept its place for 40 seconds.
+#[tokio::test]
+async fn a_newcomers_link_gives_its_place_back_in_time() -> Done {
+    let (_folder, _relay, founder) = founded().await?;
+    let link = Link::open(&another(&founder), None).await?;
+    let at = Instant::now();
+    let most = Duration::from_millis(limits::NEWCOMER_MS);
+    tokio::time::timeout(most + Duration::from_secs(3), link.connection.closed()).await?;
+    assert!(at.elapsed() + Duration::from_secs(1) > most, "{:?}", at.elapsed());
     Ok(())
 }
