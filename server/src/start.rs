@@ -88,6 +88,24 @@ pub struct Relay {
 impl Relay {
     /// Starts the relay of a folder that [`crate::setup::init`] made.
     ///
+    /// ```
+    /// use std::net::UdpSocket;
+    ///
+    /// use privity_server::{Relay, config::Config, setup};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let folder = tempfile::tempdir()?;
+    /// let free = UdpSocket::bind("127.0.0.1:0")?.local_addr()?;
+    /// let first = setup::init(folder.path(), &Config::new("Smith & Partners", free, None)?)?;
+    ///
+    /// let relay = Relay::start(folder.path())?;
+    /// assert_eq!(relay.address(), free);
+    /// assert!(first.url.starts_with(&format!("privity://{free}/")));
+    /// relay.stop()?;
+    /// # Ok(())
+    /// # }
+    /// ```
+    ///
     /// # Errors
     /// [`RelayError`] if the folder, its configuration, its database or the port is not to be had.
     pub fn start(folder: &Path) -> Result<Self, RelayError> {

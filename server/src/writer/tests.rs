@@ -92,6 +92,33 @@ fn any_other_failure_refuses_what_waits_and_ends_the_writer() {
     assert!(asked.iter().all(|(from, _)| left(&found, from) == 0));
 }
 
+/// An instance that is told that it is admitted stays it after a power cut.
+#[test]
+fn an_instance_takes_over_durably_or_not_at_all() {
+    let runtime = Runtime::new().unwrap();
+    let mut store = Memory::new();
+    let (from, request) = publish(&mut store);
+    let (device, old) = match &from {
+        From::Device(caller) => (caller.device, caller.instance),
+        From::Newcomer(_) => unreachable!(),
+    };
+    let new = Instance::after(Some(old));
+    let (disk, found) = (store.disk(), store.reopen());
+    let stored = || found.reopen().instance(device).unwrap();
+    let (writer, thread) = writer(store);
+    assert_eq!(runtime.block_on(writer.ask(from.clone(), request.clone())), Reply::Done);
+    *disk.lock().unwrap() = Disk::Full;
+    assert_eq!(runtime.block_on(writer.admit(device, new)), Reply::Refused(Refused::Storage));
+    assert_eq!((stored(), left(&found, &from)), (Some(old), 1));
+    *disk.lock().unwrap() = Disk::Fine;
+    assert_eq!(runtime.block_on(writer.admit(device, new)), Reply::Done);
+    assert_eq!((stored(), left(&found, &from)), (Some(new), 0));
+    assert_eq!(runtime.block_on(writer.admit(device, old)), Reply::Refused(Refused::Replaced));
+    assert_eq!(runtime.block_on(writer.ask(from, request)), Reply::Refused(Refused::Replaced));
+    drop(writer);
+    thread.join().unwrap().unwrap();
+}
+
 #[test]
 fn no_frame_outweighs_the_queue() {
     let (_, request) = publish(&mut Memory::new());
