@@ -8,6 +8,9 @@ use crate::identity::{DeviceCertificate, Role, Signed};
 use crate::matter::{MatterContext, Participant, Seen};
 use crate::suite::{Label, SecretKey};
 
+mod healing;
+mod hostile;
+mod rescue;
 mod world;
 
 use world::{ADA, BOB, CYN, DAN, EVE, World};

@@ -1,0 +1,1 @@
+//! Out of step and back: repairs, copies, successors and restored relays.
