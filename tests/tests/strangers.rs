@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use privity_protocol::cbor;
 use privity_protocol::error::Refused;
-use privity_protocol::frame::{ALPN, FromRelay, Hello, HelloBody, VERSION};
+use privity_protocol::frame::{ALPN, FromRelay, Hello, HelloBody, Instance, VERSION};
 use privity_protocol::ids::DeviceId;
 use privity_protocol::limits;
 use privity_protocol::link::{Channel, Opening, Pin};
@@ -39,6 +39,7 @@ async fn show(connection: &Connection, hello: &Hello) -> FromRelay {
 
 fn hello(channel: &Channel, link_key: &SecretKey, device: Option<DeviceId>) -> Hello {
     let pin = Pin::Fingerprint(Fingerprint::new([0; 32]));
+    let device = device.map(|device| (device, Instance::after(None)));
     Opening::hello(channel.clone(), pin, device, link_key, "test").unwrap().1
 }
 
