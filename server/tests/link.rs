@@ -510,3 +510,34 @@ async fn a_newcomers_link_gives_its_place_back_in_time() -> Done {
     assert!(at.elapsed() + Duration::from_secs(1) > most, "{:?}", at.elapsed());
     Ok(())
 }
+
+#[tokio::test]
+async fn a_restored_relay_has_forgotten_the_end_and_shows_another_incarnation() -> Done {
+    let (folder, relay, mut founder) = founded().await?;
+    let mut link = Link::open(&founder, Some(founder.device)).await?;
+    let mailbox = MailboxId::random();
+    let start = Position::start(mailbox);
+    link.ask(post(1, vec![Part::Create { mailbox }, append(mailbox, start, true, vec![1])])).await?;
+    let backup = folder.path().join("backup.db");
+    let database = rusqlite::Connection::open(folder.path().join("relay.db"))?;
+    database.execute("VACUUM INTO ?1", [backup.to_str()])?;
+    let base = start.next(true, &Digest::of(&[&[1]]));
+    link.ask(post(2, vec![append(mailbox, base, false, vec![2])])).await?;
+    drop(database);
+    let data = folder.path().to_owned();
+    let relay = tokio::task::spawn_blocking(move || {
+        relay.stop()?;
+        privity_server::restore::restore(&data, Some(&backup))?;
+        Relay::start(&data)
+    });
+    let relay = relay.await??;
+    founder.address = relay.address();
+    let mut again = Link::open(&founder, Some(founder.device)).await?;
+    assert_ne!(again.admitted.incarnation, link.admitted.incarnation);
+    assert_eq!(again.admitted.idem.as_ref().map(|idem| idem.idem), Some(1));
+    let after = Some(base.next(false, &Digest::of(&[&[2]])));
+    let here = again.ask(Request::Subscribe { mailbox, after }).await?;
+    assert_eq!(here, Reply::Subscribed { start: base, head: 1 }, "where it stands now, and nothing is subscribed");
+    assert!(matches!(again.ask(Request::People).await?, Reply::People { people } if people.len() == 1));
+    Ok(())
+}

@@ -114,7 +114,8 @@ impl Sqlite {
         Self::with(connection, path)
     }
 
-    /// Opens a database that was restored from a backup, and makes it a new incarnation.
+    /// Opens a database that was restored from a backup, and makes it a new incarnation. Its key packages go: some have been taken since,
+    /// and a second Welcome for one opens for nobody. Devices bring new ones when they come.
     ///
     /// # Errors
     /// [`StoreError`] if SQLite finds it damaged, or it is of another version.
@@ -126,7 +127,10 @@ impl Sqlite {
         }
         let mut store = Self::with(connection, path.to_owned())?;
         store.incarnation = suite::random();
+        store.begin()?;
         store.run("UPDATE meta SET value = ?1 WHERE name = 'incarnation'", params![store.incarnation])?;
+        store.run("DELETE FROM key_packages", [])?;
+        store.commit()?;
         Ok(store)
     }
 

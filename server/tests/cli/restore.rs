@@ -48,8 +48,26 @@ impl Backed {
 }
 
 fn invites(database: &Path) -> i64 {
+    count(database, "invites")
+}
+
+fn count(database: &Path, table: &str) -> i64 {
     let database = rusqlite::Connection::open(database).unwrap();
-    database.query_row("SELECT count(*) FROM invites", [], |row| row.get(0)).unwrap()
+    database.query_row(&format!("SELECT count(*) FROM {table}"), [], |row| row.get(0)).unwrap()
+}
+
+/// Some of them have been taken since the backup: served again, they would make Welcomes that nobody can open.
+#[test]
+fn a_restored_relay_serves_no_key_package_twice() {
+    let backed = Backed::up();
+    let add = "INSERT INTO key_packages (device, last_resort, package) VALUES (x'01', 0, x'02'), (x'01', 1, x'03')";
+    rusqlite::Connection::open(&backed.backup).unwrap().execute_batch(add).unwrap();
+    backed.restore(&[]);
+    assert_eq!(count(&backed.path("relay.db"), "key_packages"), 0);
+    assert_eq!(count(Path::new(&backed.backup), "key_packages"), 2);
+    rusqlite::Connection::open(backed.path("relay.db")).unwrap().execute_batch(add).unwrap();
+    assert!(output(&["restore", "--data", &backed.folder]).status.success());
+    assert_eq!(count(&backed.path("relay.db"), "key_packages"), 0);
 }
 
 #[test]
