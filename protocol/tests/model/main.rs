@@ -9,8 +9,8 @@
 //! There is no cryptography in it: a key opens what it sealed, and nobody can make what only another can make. The relay may claim
 //! what it likes, but it shows a device its newest idem: one that withholds it hides a copy. A link keeps what is sent on it in order.
 //!
-//! Three rules go further than the relay and the devices do today: `one_link`, `refused_idems_shown` and `same_idem_compared`. Their
-//! rows in the table show what two copies of a vault can come to without them.
+//! Four rules go further than the relay and the devices do today: `one_link`, `old_link_done`, `refused_idems_shown` and
+//! `same_idem_compared`. Their rows in the table show what two copies of a vault can come to without them.
 //!
 //! Invariant: every rule of the model is a field of [`Rules`], with a row in the table below that shows what it is for.
 
@@ -57,7 +57,17 @@ fn a_copied_vault_comes_back_in() {
     holds(&copy(), 80_000, &[REST, STALE, GARBAGE, FOUND, REPAIRED, REPEAT]);
     holds(&copy_commits(), 70_000, &[REST, STALE, RIVALS, FOUND, REPAIRED, REPLACED]);
     holds(&copy_says_more(), 30_000, &[REST, FOUND, REPAIRED, REPLACED, REPEAT]);
+    holds(&Bounds { faults: 1, late: 1, ..copy_alone() }, 20_000, &[REST, FOUND, REPAIRED, REPLACED]);
     holds(&copy_in_company(), 25_000, &[REST, FOUND, REPAIRED, REPLACED, REPEAT]);
+}
+
+/// What takes a minute or two, and a few gigabytes.
+#[test]
+#[ignore = "takes minutes"]
+fn wider_bounds_change_nothing() {
+    holds(&copy_late(), 1_500_000, &[REST, STALE, RIVALS, FOUND, REPAIRED, REPLACED]);
+    let in_company = Bounds { copies: 1, takeovers: 2, ..bounds(&[1, 0, 0], &[0, 1, 0]) };
+    holds(&in_company, 2_000_000, &[REST, STALE, FOUND, REPAIRED, REPLACED, REPEAT]);
 }
 
 #[test]
@@ -84,6 +94,8 @@ fn table() -> Vec<Row> {
         ("fence_refuses_stale", |rules| rules.fence_refuses_stale = false, race(), READABLE),
         ("idem_remembered", |rules| rules.idem_remembered = false, race(), STORED_ONCE),
         ("one_link", |rules| rules.one_link = false, copy(), ONE_KEY),
+        ("old_link_done", |rules| rules.old_link_done = false, copy_late(), DELIVERED),
+        ("old_link_done", |rules| rules.old_link_done = false, copy_late(), ONE_KEY),
         ("refused_idems_shown", |rules| rules.refused_idems_shown = false, copy(), ONE_KEY),
         ("apply_when_read", |rules| rules.apply_when_read = false, race(), ONE_COMMIT),
         ("reply_only_settles", |rules| rules.reply_only_settles = false, race(), READABLE),
@@ -204,6 +216,14 @@ fn copy_commits() -> Bounds {
 
 fn copy_says_more() -> Bounds {
     Bounds { copies: 1, takeovers: 2, ..bounds(&[2, 0], &[0, 0]) }
+}
+
+fn copy_alone() -> Bounds {
+    Bounds { copies: 1, takeovers: 2, ..bounds(&[1, 0], &[0, 0]) }
+}
+
+fn copy_late() -> Bounds {
+    Bounds { faults: 1, late: 1, copies: 1, takeovers: 2, ..bounds(&[1, 0], &[1, 0]) }
 }
 
 fn copy_in_company() -> Bounds {

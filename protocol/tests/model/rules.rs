@@ -12,6 +12,8 @@ pub(crate) struct Rules {
     pub(crate) idem_remembered: bool,
     /// The relay ends the link of a device when another copy of it is admitted.
     pub(crate) one_link: bool,
+    /// It does nothing any more that came on such a link.
+    pub(crate) old_link_done: bool,
     /// At admission the relay shows the highest idem it received, and not only the highest it accepted.
     pub(crate) refused_idems_shown: bool,
     /// An own Commit, too, is applied when it is read, and not when it is made.
@@ -62,6 +64,7 @@ impl Rules {
         fence_refuses_stale: true,
         idem_remembered: true,
         one_link: true,
+        old_link_done: true,
         refused_idems_shown: true,
         apply_when_read: true,
         reply_only_settles: true,

@@ -283,6 +283,8 @@ impl Step<'_> {
         for (other, device) in self.world.devices.iter_mut().enumerate() {
             if self.rules.one_link && other != index && replaced(device) {
                 device.link = Link::Cut;
+                self.world.late =
+                    self.world.late.filter(|late| late.envelope.leaf != leaf || !self.rules.old_link_done);
             }
         }
     }
