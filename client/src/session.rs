@@ -14,7 +14,6 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use privity_protocol::cbor;
 use privity_protocol::device::state::{Profile, Stage, Table};
 use privity_protocol::device::{Device, Notice, Output};
-use privity_protocol::error::Misuse;
 use privity_protocol::frame::FromRelay;
 use privity_protocol::ids::{MatterId, MessageId, PersonId, Timestamp};
 use privity_protocol::link::Pin;
@@ -76,6 +75,8 @@ pub struct Session {
     told: VecDeque<Told>,
     /// Whose adding waits until they are ready, as the device said on this link.
     waiting: BTreeSet<(MatterId, PersonId)>,
+    /// Whether a matter was owed fresh keys when this session began.
+    owes: bool,
 }
 
 impl Session {
@@ -85,6 +86,7 @@ impl Session {
     /// [`Error::Machine`] if the vault is damaged.
     pub fn open(vault: Vault) -> Result<Self, Error> {
         let device = Device::open(&vault)?;
+        let owes = device.owes_keys(now());
         let profile = device.profile();
         let dialer = Dialer {
             address: profile.address.clone(),
@@ -103,6 +105,7 @@ impl Session {
             reconnected: None,
             told: VecDeque::new(),
             waiting: BTreeSet::new(),
+            owes,
         })
     }
 
@@ -208,6 +211,7 @@ impl Session {
                     self.told.push_back(Told::Notice(Box::new(notice)));
                 }
                 Output::Reconnect => self.reconnect(),
+                Output::Recall { matter, .. } => self.device.recall(now(), matter, &self.vault)?,
                 _ => {}
             }
         }
@@ -227,9 +231,6 @@ impl Session {
         {
             return Err(Error::Refused(format!("the relay refused that message: {why}")));
         }
-        if self.device.matter(matter).is_some_and(|row| row.disputed.is_some()) {
-            return Err(Misuse::Disputed.into());
-        }
         self.device.send_text(now(), matter, id, text)?;
         self.drain()?;
         Ok(None)
@@ -240,7 +241,7 @@ impl Session {
     /// # Errors
     /// [`Error::Usage`] if there is no such matter.
     pub fn go_on(&mut self, matter: MatterId) -> Result<(), Error> {
-        self.device.matter(matter).ok_or(Misuse::NoMatter)?;
+        self.device.go_on(now(), matter)?;
         self.drain()
     }
 
@@ -300,9 +301,13 @@ impl Session {
         }
     }
 
-    /// Ends the link in order, after what is under way: an own change of membership, a due answer.
+    /// Ends the link in order, after what is under way: an own change of membership, a due answer. Fresh keys that were owed when the
+    /// session began are given now: a program that runs for one command has no other time.
     pub async fn close(mut self) {
         let until = Instant::now() + LINGER;
+        if self.owes && self.device.is_caught_up() {
+            self.device.heal(now());
+        }
         while self.live.is_some() && self.device.is_caught_up() && !self.device.is_idle() {
             match self.next(until).await {
                 Ok(Told::Quiet) | Err(_) => break,
