@@ -4,7 +4,7 @@ use privity_protocol::cbor;
 use privity_protocol::content::{Body, Bundle, Content};
 use privity_protocol::envelope::{self, Class};
 use privity_protocol::frame::{Part, Post};
-use privity_protocol::identity::{Identity, verify_chain};
+use privity_protocol::identity::verify_chain;
 use privity_protocol::ids::{MailboxId, MatterId, Position};
 use privity_protocol::matter::{
     Applied, Certificates, Companion, Continues, KeyPackages, LeafCredential, Matter, MatterContext, Me, RULES, Seen,
@@ -57,9 +57,8 @@ struct Follower {
     group: Matter,
     position: Position,
     fence: Position,
-    known: Vec<Identity>,
     bundle: Option<(Digest, Bundle)>,
-    request: Option<Digest>,
+    request: Option<(Digest, RepairRequest)>,
 }
 
 /// What an entry turned out to be.
@@ -79,8 +78,7 @@ impl Follower {
         assert_eq!(cbor::encode(&companion), recording.companion());
         let chain = Digest::from_slice(&recording.starts_at.chain.0).unwrap();
         let position = Position { seq: recording.starts_at.seq, chain };
-        let known = companion.bundle.identities;
-        Self { me, packages, group, position, fence: position, known, bundle: None, request: None }
+        Self { me, packages, group, position, fence: position, bundle: None, request: None }
     }
 
     /// Reads an envelope without going on.
@@ -93,14 +91,8 @@ impl Follower {
                 Read::Said(opened.sender.credential, opened.seen, content.to_vec())
             }
             Class::Commit => {
-                let seen = Seen::of_message(payload)?;
-                let mut judged_by = self.bundle.iter().filter(|(digest, _)| seen.bundle == Some(*digest));
-                let identities = match judged_by.next() {
-                    Some((_, bundle)) => bundle.identities.clone(),
-                    None if seen.repair.is_some() && seen.repair == self.request => self.known.clone(),
-                    None => Vec::new(),
-                };
-                Read::Changed(self.group.apply(payload, Certificates::of(&identities)?)?)
+                let certificates = self.evidence(&Seen::of_message(payload)?)?;
+                Read::Changed(self.group.apply(payload, certificates)?)
             }
             Class::Repair => {
                 let (_, signed) = RepairRequest::read(payload)?;
@@ -113,6 +105,15 @@ impl Follower {
                 Read::Unsealed(signed.body)
             }
         })
+    }
+
+    /// What a Commit is judged by: the request or the bundle that it names, and nothing else.
+    fn evidence(&self, seen: &Seen) -> Result<Certificates, privity_protocol::Error> {
+        if let Some((_, request)) = self.request.as_ref().filter(|(digest, _)| seen.repair == Some(*digest)) {
+            return Ok(Certificates::repair(request.clone()));
+        }
+        let bundle = self.bundle.as_ref().filter(|(digest, _)| seen.bundle == Some(*digest));
+        Certificates::of(bundle.map_or(&[][..], |(_, bundle)| &bundle.identities))
     }
 
     /// As after an error: from the last saved state.
@@ -131,11 +132,10 @@ impl Follower {
         if let Read::Said(_, _, content) = read
             && let Body::Bundle(bundle) = Content::decode(content).unwrap().body
         {
-            self.known.extend(bundle.identities.clone());
             self.bundle = Some((digest, bundle));
         }
-        if entry.what == "repair request" {
-            self.request = Some(digest);
+        if let Ok((Class::Repair, payload)) = envelope::unwrap(&entry.envelope.0) {
+            self.request = Some((digest, RepairRequest::read(payload).unwrap().0));
         }
     }
 }
@@ -165,7 +165,8 @@ fn a_joiner_follows_the_recorded_matter_to_its_end() {
                 assert_eq!(applied.committer.credential, author);
                 assert_eq!(Some(hex(cbor::encode(&applied.seen))), entry.seen);
                 let roster: Vec<Part> = cbor::decode(&entry.roster.as_ref().unwrap().0, "x").unwrap();
-                assert_eq!(applied.seen.roster, Some(Post::roster_digest(&roster)));
+                let digest = (!roster.is_empty()).then(|| Post::roster_digest(&roster));
+                assert_eq!(applied.seen.roster, digest);
             }
             Read::Unsealed(body) => {
                 let rule = if entry.what == "successor" { "successor" } else { "repair-request" };

@@ -208,7 +208,7 @@ struct Plan {
     add: Vec<(usize, Vec<u8>)>,
     remove: Vec<usize>,
     listed: Option<Vec<usize>>,
-    repair: Option<Digest>,
+    repair: Option<(Digest, RepairRequest)>,
 }
 
 impl Stage {
@@ -285,23 +285,20 @@ impl Stage {
             roster.extend(plan.add.iter().map(|(index, _)| grant(device(index))));
             roster.extend(plan.remove.iter().map(|index| Part::Revoke { mailbox, device: device(index) }));
         }
-        let mut seen = Seen { roster: Some(Post::roster_digest(&roster)), ..Seen::at(self.position) };
+        let changes_roster = (!roster.is_empty()).then(|| Post::roster_digest(&roster));
+        let mut seen = Seen { roster: changes_roster, ..Seen::at(self.position) };
         let newcomers: Vec<usize> = plan.add.iter().map(|(index, _)| *index).collect();
-        let mut certificates = bundle(&self.actors, &newcomers);
-        if plan.repair.is_some() {
-            seen.repair = plan.repair;
+        let mut certificates = Certificates::default();
+        if let Some((digest, request)) = plan.repair.clone() {
+            seen.repair = Some(digest);
+            certificates = Certificates::repair(request);
         } else if !newcomers.is_empty() {
-            let content = Content {
-                id: MessageId::new([0xf0 | u8::try_from(newcomers[0]).unwrap(); 16]),
-                sent_at: Timestamp(0),
-                body: Body::Bundle(certificates.clone()),
-            };
-            let content = content.encode();
+            let bundle = bundle(&self.actors, &newcomers);
+            certificates = Certificates::of(&bundle.identities).unwrap();
+            let id = MessageId::new([0xf0 | u8::try_from(newcomers[0]).unwrap(); 16]);
+            let content = Content { id, sent_at: Timestamp(0), body: Body::Bundle(bundle) }.encode();
             seen.bundle = Some(self.seal(by, "bundle", &content, &Seen { roster: None, ..seen }));
-        } else {
-            certificates = Bundle::default();
         }
-        let certificates = Certificates::of(&certificates.identities).unwrap();
         let companion = self.companion(&plan, seen.position);
         let leaves = |group: &Matter| -> Vec<u32> {
             let leaf = |index: &usize| {
@@ -443,7 +440,8 @@ fn after_the_welcome(stage: &mut Stage) {
     let payload = request.sign(&stage.actors[DAN].me.key).unwrap();
     let (digest, _) = stage.append(DAN, "repair request", Class::Repair, &payload);
     stage.actors[DAN].group = None;
-    let plan = Plan { add: vec![(DAN, request.package.0)], remove: vec![DAN], repair: Some(digest), ..Plan::default() };
+    let add = vec![(DAN, request.package.0.clone())];
+    let plan = Plan { add, remove: vec![DAN], repair: Some((digest, request)), ..Plan::default() };
     stage.commit(ADA, "commit: lets Dan back in", plan);
     stage.say(DAN, "Back again.");
     let successor = Successor {
