@@ -2,6 +2,8 @@
 
 use privity_protocol::cbor;
 use privity_protocol::frame::{Blob, Founding, Request};
+use privity_protocol::identity::Issuer;
+use privity_protocol::ids::DeviceId;
 use privity_protocol::invite::InviteSecret;
 
 use super::super::world::{Human, World};
@@ -87,6 +89,21 @@ fn an_organisation_endorses_exactly_who_registers() {
     let mut registration = founding_registration(&ada, &secret);
     registration.organisation = founding_registration(&eve, &secret).organisation;
     world.newcomer(&ada, &Request::Register(Box::new(registration))).unwrap_err();
+    let good = ada.endorsement_by(None, Role::Attorney);
+    let wrong = [
+        Endorsement { person_key: Digest::of(&[b"other"]), ..good.clone() },
+        Endorsement { handle: "b0b".to_owned(), ..good.clone() },
+        Endorsement { role: Role::Staff, ..good.clone() },
+        Endorsement { registrar: false, ..good.clone() },
+        Endorsement { issuer: Some(ada.issuer()), ..good },
+    ];
+    for said in wrong {
+        let key = suite::SecretKey::generate();
+        let endorsement = Signed::make(Label::Endorsement, &key, &said).unwrap();
+        let mut registration = founding_registration(&ada, &secret);
+        registration.organisation = Some(Founding { key: key.public().unwrap(), endorsement });
+        world.newcomer(&ada, &Request::Register(Box::new(registration))).unwrap_err();
+    }
     let mut registration = founding_registration(&ada, &secret);
     registration.role = Role::Client;
     assert!(is_invite(&world.newcomer(&ada, &Request::Register(Box::new(registration))).unwrap_err()));
@@ -214,9 +231,15 @@ fn an_invite_is_filed_only_as_its_device_signed_it() {
     assert!(world.ask(att.caller, &filing(&ada, &secret, &said)).is_err(), "another's signature");
     let as_ada = statement(&world, &ada, &secret, Role::Client);
     assert!(world.ask(att.caller, &filing(&att, &secret, &as_ada)).is_err(), "another's name");
+    let second = InviteStatement { issuer: Issuer { device: DeviceId::random(), ..att.issuer() }, ..said.clone() };
+    assert!(world.ask(att.caller, &filing(&att, &secret, &second)).is_err(), "another device of theirs");
     let mut long = said.clone();
-    long.expires = long.expires.plus_ms(3_600_000);
+    long.expires = long.expires.plus_ms(60_001);
     assert!(world.ask(att.caller, &filing(&att, &secret, &long)).is_err(), "good for too long");
+    let longest = InviteSecret::random();
+    let mut said_longest = statement(&world, &att, &longest, Role::Client);
+    said_longest.expires = said_longest.expires.plus_ms(60_000);
+    world.ask(att.caller, &filing(&att, &longest, &said_longest)).unwrap();
     world.ask(att.caller, &filing(&att, &secret, &said)).unwrap();
     assert!(world.ask(att.caller, &filing(&att, &secret, &said)).is_err(), "twice");
 }
@@ -276,6 +299,50 @@ fn endorsing_is_the_inviters_or_a_registrars_and_for_exactly_that_person() {
     endorse(&mut world, &att, &bob, &good).unwrap();
     let by_registrar = bob.endorsement_by(Some(ada.issuer()), Role::Client);
     endorse(&mut world, &ada, &bob, &by_registrar).unwrap();
+}
+
+#[test]
+fn a_registrar_endorses_newcomers_of_others_in_the_role_they_joined_with() {
+    let (mut world, ada) = founded();
+    let secret = invite(&mut world, &ada, Role::Client);
+    let bob = Human::new("bob");
+    register(&mut world, &bob, &secret, Role::Client).unwrap();
+    let more = bob.endorsement_by(Some(ada.issuer()), Role::Attorney);
+    assert!(matches!(endorse(&mut world, &ada, &bob, &more), Err(Refused::Malformed { .. })));
+    let row = world.store.person(bob.caller.person).unwrap().unwrap();
+    assert!(row.endorsement.is_none() && row.role == Role::Client);
+}
+
+#[test]
+fn newcomers_are_shown_to_their_inviter_until_they_are_endorsed() {
+    let (mut world, ada) = founded();
+    let att = joined(&mut world, &ada, "att", Role::Attorney);
+    let secret = invite(&mut world, &att, Role::Client);
+    let bob = Human::new("bob");
+    register(&mut world, &bob, &secret, Role::Client).unwrap();
+    let waiting = |world: &mut World, who: &Human| match world.ask(who.caller, &Request::Newcomers).unwrap() {
+        Reply::Newcomers { newcomers } => newcomers.into_iter().map(|newcomer| newcomer.handle).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(waiting(&mut world, &att), ["bob"]);
+    assert!(waiting(&mut world, &ada).is_empty());
+    endorse(&mut world, &att, &bob, &bob.endorsement_by(Some(att.issuer()), Role::Client)).unwrap();
+    assert!(waiting(&mut world, &att).is_empty());
+}
+
+#[test]
+fn a_chain_is_no_longer_than_its_limit() {
+    let mut world = World::new();
+    let mut above = world.person("top", Role::Attorney);
+    for number in 0..limits::CHAIN_MAX {
+        let next = Human::new(&format!("n{number}"));
+        world.settle(&next, Role::Attorney, Some(&next.endorsement_by(Some(above.issuer()), Role::Attorney)));
+        above = next;
+    }
+    match world.ask(above.caller, &Request::Chain { person: above.caller.person }).unwrap() {
+        Reply::Chain { chain } => assert_eq!(chain.len(), limits::CHAIN_MAX),
+        other => panic!("{other:?}"),
+    }
 }
 
 /// Two who endorse each other would have left a chain without an end.

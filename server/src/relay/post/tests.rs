@@ -42,6 +42,20 @@ fn a_post_with_one_bad_part_does_nothing_of_it() {
 }
 
 #[test]
+fn envelopes_and_posts_are_as_large_as_their_limits_and_no_larger() {
+    let (mut world, ada, _, mailbox) = two();
+    let base = world.fence(mailbox);
+    let mut envelope = vec![1; limits::ENVELOPE_MAX];
+    world.post(ada.caller, vec![append(mailbox, base, false, &envelope)]).unwrap();
+    envelope.push(1);
+    assert!(malformed(&world.post(ada.caller, vec![append(mailbox, base, false, &envelope)]).unwrap_err()));
+    let mut parts = vec![append(mailbox, base, false, b"x"); limits::POST_PARTS_MAX];
+    world.post(ada.caller, parts.clone()).unwrap();
+    parts.push(append(mailbox, base, false, b"x"));
+    assert!(malformed(&world.post(ada.caller, parts).unwrap_err()));
+}
+
+#[test]
 fn whoever_has_not_read_the_newest_fence_is_stale_and_told_where_it_stands() {
     let (mut world, ada, bob, mailbox) = two();
     let before = world.fence(mailbox);
@@ -108,6 +122,9 @@ fn an_idem_older_than_the_window_is_unknown_and_a_skipped_one_inside_it_new() {
     at(10_000).unwrap();
     assert_eq!(at(10_000 - limits::IDEM_WINDOW).unwrap_err(), Refused::Unknown);
     at(10_001 - limits::IDEM_WINDOW).unwrap();
+    at(10_001).unwrap();
+    let kept = |idem| world.store.idem(ada.caller.device, idem).unwrap().is_some();
+    assert!(!kept(10_001 - limits::IDEM_WINDOW) && kept(10_000), "no more than the window is remembered");
 }
 
 /// An idem that SQLite can't hold once stopped the whole relay.
@@ -284,7 +301,10 @@ fn intervals_that_touch_are_read_as_one() {
     assert_eq!(policy::reading(&touching, Some(3)), Some((1, None)));
     let apart = [grant(1, Some(5)), grant(8, None)];
     assert_eq!(policy::reading(&apart, Some(3)), Some((1, Some(5))));
+    assert_eq!(policy::reading(&apart, Some(1)), Some((1, Some(5))), "from before its first");
+    assert_eq!(policy::reading(&apart, Some(5)), Some((1, Some(5))), "up to its last");
     assert_eq!(policy::reading(&apart, Some(6)), None);
+    assert_eq!(policy::reading(&apart, Some(8)), Some((8, None)));
     assert_eq!(policy::reading(&apart, None), Some((8, None)), "the newest");
     assert_eq!(policy::reading(&[], None), None);
 }
@@ -353,6 +373,21 @@ fn a_client_reaches_those_of_their_matters_their_invitees_and_those_they_endorse
     world.settle(&friend, Role::Client, Some(&endorsement));
     deliver(&mut world, &bob, &friend).unwrap();
     assert!(not_allowed(&deliver(&mut world, &eve, &friend).unwrap_err()));
+}
+
+/// Whoever invites manages matters today; the rule holds for others too.
+#[test]
+fn an_inviter_sees_and_reaches_whom_they_invited() {
+    let (mut world, _, bob, _) = two();
+    let friend = world.person("friend", Role::Client);
+    assert!(not_allowed(&deliver(&mut world, &bob, &friend).unwrap_err()));
+    let row = world.store.person(friend.caller.person).unwrap().unwrap();
+    world.put_person(crate::store::PersonRow { inviter: Some(bob.caller.person), ..row });
+    deliver(&mut world, &bob, &friend).unwrap();
+    match world.ask(bob.caller, &Request::People).unwrap() {
+        Reply::People { people } => assert!(people.iter().any(|person| person.person == friend.caller.person)),
+        other => panic!("{other:?}"),
+    }
 }
 
 #[test]
@@ -471,6 +506,25 @@ fn key_packages_are_taken_within_a_daily_limit_then_the_last_resort() {
     assert_eq!(taken(&mut world).unwrap(), [5]);
     let eve = world.person("eve", Role::Client);
     assert!(not_allowed(&world.ask(eve.caller, &take).unwrap_err()), "a stranger");
+}
+
+#[test]
+fn key_packages_are_as_many_and_as_large_as_their_limits_and_no_more() {
+    let (mut world, ada, bob, _) = two();
+    let publish = |count, len| Request::PublishKeyPackages {
+        single_use: vec![privity_protocol::frame::Blob(vec![1; len]); count],
+        last_resort: None,
+    };
+    world.ask(bob.caller, &publish(limits::KEY_PACKAGES - 1, 1)).unwrap();
+    assert!(matches!(world.ask(bob.caller, &publish(2, 1)).unwrap_err(), Refused::Full { .. }));
+    assert!(malformed(&world.ask(bob.caller, &publish(1, limits::KEY_PACKAGE_MAX + 1)).unwrap_err()));
+    world.ask(bob.caller, &publish(1, limits::KEY_PACKAGE_MAX)).unwrap();
+
+    let new = Human::new("new");
+    world.settle(&new, Role::Client, None);
+    world.ask(new.caller, &publish(1, 1)).unwrap();
+    let take = Request::TakeKeyPackages { person: new.caller.person };
+    assert!(matches!(world.ask(ada.caller, &take).unwrap_err(), Refused::NotFound { .. }), "not endorsed yet");
 }
 
 #[test]

@@ -55,6 +55,17 @@ fn a_post_that_comes_too_fast_spends_neither_fences_nor_bytes() {
 }
 
 #[test]
+fn who_was_silent_for_a_day_has_one_burst_and_no_more() {
+    let mut rates = Rates::default();
+    let ada = caller();
+    let burst = vec![append(MailboxId::random(), true, 1); limits::FENCE_BURST as usize];
+    rates.post(ada, &burst[..1], NOON).unwrap();
+    let later = NOON.plus_ms(DAY_MS);
+    rates.post(ada, &burst, later).unwrap();
+    assert_eq!(rates.post(ada, &burst[..1], later).unwrap_err(), Refused::Slow { after_ms: FENCE_MS });
+}
+
+#[test]
 fn tables_are_bounded_and_whoever_is_in_them_goes_on() {
     let mut rates = Rates::default();
     let (ada, bob) = (caller(), caller());

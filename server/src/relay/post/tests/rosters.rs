@@ -161,6 +161,18 @@ fn nobody_gives_their_own_devices_more_than_they_have() {
 }
 
 #[test]
+fn what_a_post_grants_and_takes_back_counts_for_nothing() {
+    let (mut world, ada, _, mailbox) = two();
+    let stf = world.person("stf", Role::Staff);
+    world.post(ada.caller, vec![grant(mailbox, stf.caller.device, Rights::MEMBER)]).unwrap();
+    let revoke = |device| Part::Revoke { mailbox, device };
+    let parts =
+        vec![grant(mailbox, stf.caller.device, Rights::MANAGER), revoke(stf.caller.device), revoke(ada.caller.device)];
+    assert!(not_allowed(&world.post(ada.caller, parts).unwrap_err()), "the client would be left alone");
+    assert_eq!(world.store.open_grants(mailbox).unwrap().len(), 3);
+}
+
+#[test]
 fn rights_are_read_member_or_manager_and_nothing_between() {
     let (mut world, ada, bob, mailbox) = two();
     for bits in (0..=255).filter(|bits| ![1, 3, 7].contains(bits)) {
