@@ -416,8 +416,8 @@ impl Device {
         }
         let mut reading: Vec<(MailboxId, Option<Position>)> = Vec::new();
         for room in self.rooms.values_mut().filter(|room| room.reads(now)) {
-            room.fence_at = now;
-            room.heal_from = None;
+            // Where the mailbox ends, the subscription tells.
+            (room.fence_at, room.heal_from, room.read_first) = (now, None, 0);
             reading.push((room.row.mailbox, room.row.reads_from()));
             reading.extend(room.row.old.as_ref().map(|old| (old.mailbox, Some(old.position))));
         }

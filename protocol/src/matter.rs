@@ -366,6 +366,13 @@ impl KeyPackages {
         *lock(&self.0) = std::mem::take(&mut *lock(&snapshot.0));
     }
 
+    /// Replaces the private leaf keys, and gives back all of them.
+    #[cfg(test)]
+    pub(crate) fn spoil_leaf_keys(&self) -> Vec<(Vec<u8>, Zeroizing<Vec<u8>>)> {
+        lock(&self.0).values_mut().for_each(|data| data.leaf_node_key = crate::suite::random::<32>().to_vec().into());
+        self.references().into_iter().map(|reference| (reference.clone(), self.secret(&reference).unwrap())).collect()
+    }
+
     fn secret(&self, reference: &[u8]) -> Result<Zeroizing<Vec<u8>>, Misuse> {
         use mls_rs::mls_rs_codec::MlsEncode;
         let packages = lock(&self.0);

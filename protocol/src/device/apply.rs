@@ -888,7 +888,10 @@ impl Room {
         let follows =
             |next: &Successor| group.id().is_ok_and(|id| id == next.successor) && context.mailbox == next.mailbox;
         match self.row.stage {
-            Stage::Removed => true,
+            // Whoever continues the matter from before this device's removal does not know of it.
+            Stage::Removed => {
+                context.continues.is_none_or(|from| from.group != self.row.group || from.epoch > self.row.epoch)
+            }
             Stage::Moving => self.row.successor.as_ref().is_some_and(follows),
             _ => same && self.row.lost.is_some() && group.epoch() > self.row.epoch,
         }

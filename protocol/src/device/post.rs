@@ -110,7 +110,11 @@ impl Device {
     /// # Errors
     /// [`Refused::NotAllowed`] unless this person manages the matter; [`Misuse`] if it is not open here.
     pub fn add(&mut self, now: Timestamp, matter: MatterId, person: PersonId, handle: &str) -> Result<(), Error> {
-        self.intend(now, matter, Intent { person, handle: handle.to_owned(), add: true, told: false })
+        self.intend(
+            now,
+            matter,
+            Intent { person, handle: handle.to_owned(), add: true, told: false, taken_over: false },
+        )
     }
 
     /// Wants somebody out of a matter.
@@ -121,7 +125,11 @@ impl Device {
         if person == self.profile.person {
             return Err(Misuse::Busy("nobody can remove themselves; ask another attorney or staff member").into());
         }
-        self.intend(now, matter, Intent { person, handle: handle.to_owned(), add: false, told: false })
+        self.intend(
+            now,
+            matter,
+            Intent { person, handle: handle.to_owned(), add: false, told: false, taken_over: false },
+        )
     }
 
     fn intend(&mut self, now: Timestamp, matter: MatterId, intent: Intent) -> Result<(), Error> {
@@ -162,7 +170,7 @@ impl Device {
         }
     }
 
-    fn drop_intents(&mut self, matter: MatterId, numbers: &[u64]) {
+    pub(super) fn drop_intents(&mut self, matter: MatterId, numbers: &[u64]) {
         for number in numbers {
             self.batch.delete(Table::Intent, Some(matter), &number.to_be_bytes());
             if let Some(room) = self.rooms.get_mut(&matter) {
@@ -218,7 +226,9 @@ impl Device {
     fn post_next(&mut self, now: Timestamp, matter: MatterId) -> Result<(), Error> {
         let Some(room) = self.rooms.get(&matter) else { return Ok(()) };
         match room.row.stage {
-            Stage::OutOfStep if room.row.continue_at.is_some_and(|at| at <= now) => return self.post_successor(matter),
+            Stage::OutOfStep | Stage::Open if room.row.continue_at.is_some_and(|at| at <= now) => {
+                return self.post_successor(matter);
+            }
             Stage::OutOfStep if room.asks_back(now) => return self.ask_back(matter),
             Stage::Paused => {
                 self.fetch_withheld(now, matter);

@@ -574,6 +574,9 @@ pub struct Intent {
     /// Whether the user was told that it waits; told once, not on each link.
     #[cbor(n(3), default)]
     pub told: bool,
+    /// Whether it only takes over who was in the matter that this one continues.
+    #[cbor(n(4), default)]
+    pub taken_over: bool,
 }
 
 /// A Post whose reply has not come.

@@ -20,6 +20,8 @@ use crate::suite::PublicKey;
 
 /// How much longer each further leaf waits before it continues a matter.
 const LEAF_MS: u64 = 2_000;
+/// How long whoever continues a matter waits before adding anybody: whoever knows of a later epoch says so first.
+const GRACE_MS: u64 = 5_000;
 
 impl Device {
     /// Continues a matter in a new mailbox with the people it has. For matters that nobody can repair.
@@ -147,12 +149,15 @@ impl Device {
             MatterRow { old: Some(old), ..MatterRow::new(said.successor, &context, Stage::Open, group.epoch(), now) };
         let after = Some(row.position);
         self.take_room(matter, row, group);
+        if let Some(room) = self.rooms.get_mut(&matter) {
+            room.not_before = now.plus_ms(GRACE_MS);
+        }
         self.save_state(matter);
         self.ask_later(Asked::Subscribe(said.mailbox, after), Request::Subscribe { mailbox: said.mailbox, after });
         let own = self.profile.person;
         for person in people.into_iter().filter(|person| *person != own) {
             let handle = self.people.get(&person).map(|known| known.handle.clone()).unwrap_or_default();
-            self.put_intent(matter, Intent { person, handle, add: true, told: true });
+            self.put_intent(matter, Intent { person, handle, add: true, told: true, taken_over: true });
         }
         Ok(())
     }
@@ -212,6 +217,9 @@ impl Device {
             if let Some(old) = room.row.old.as_mut() {
                 old.epoch = claim.epoch;
             }
+            let taken_over = |(_, intent): &(&u64, &Intent)| intent.taken_over;
+            let numbers: Vec<u64> = room.intents.iter().filter(taken_over).map(|(number, _)| *number).collect();
+            self.drop_intents(matter, &numbers);
             self.forget_posts(matter);
             self.unseal(matter);
             self.record(now, matter, position.seq, Some(from), now, RecordBody::Continued);

@@ -253,6 +253,11 @@ impl Relay {
         Reply::Subscribed { start, head: (self.view(device, mailbox).len() as u64).min(until) }
     }
 
+    /// How many entries a mailbox has.
+    pub(super) fn matter_entries(&self, mailbox: MailboxId) -> usize {
+        self.mailboxes[&mailbox].entries.len()
+    }
+
     fn readable(&self, device: DeviceId, mailbox: MailboxId) -> Option<(u64, u64)> {
         let row = self.mailboxes.get(&mailbox)?;
         if row.inbox_of == Some(device) {
@@ -415,6 +420,14 @@ impl Node {
         self.device.profile().person
     }
 
+    /// The private leaf keys of this device's key packages are others now: it can join, but no path secret opens, as if whoever
+    /// commits had sealed garbage to it.
+    pub(super) fn spoil_leaf_keys(&mut self) {
+        for (reference, secret) in self.device.key_packages.spoil_leaf_keys() {
+            self.vault.0.insert((Table::KeyPackage, None, reference), secret);
+        }
+    }
+
     pub(super) fn is_online(&self) -> bool {
         self.wire.is_some()
     }
@@ -473,6 +486,12 @@ impl World {
         }
         self.settle();
         matter
+    }
+
+    /// The relay is what it was then, in a new incarnation. Everybody's link breaks.
+    pub(super) fn restore(&mut self, backup: Relay) {
+        (0..self.nodes.len()).for_each(|index| self.disconnect(index));
+        self.relay = Relay { incarnation: [self.relay.incarnation[0] + 1; 16], ..backup };
     }
 
     fn found(&mut self, handle: &str) {
