@@ -382,7 +382,7 @@ fn an_inviter_sees_and_reaches_whom_they_invited() {
     let friend = world.person("friend", Role::Client);
     assert!(not_allowed(&deliver(&mut world, &bob, &friend).unwrap_err()));
     let row = world.store.person(friend.caller.person).unwrap().unwrap();
-    world.put_person(crate::store::PersonRow { inviter: Some(bob.caller.person), ..row });
+    world.put_person(PersonRow { inviter: Some(bob.caller.person), ..row });
     deliver(&mut world, &bob, &friend).unwrap();
     match world.ask(bob.caller, &Request::People).unwrap() {
         Reply::People { people } => assert!(people.iter().any(|person| person.person == friend.caller.person)),
