@@ -80,6 +80,11 @@ impl Chat {
             // rustyline has Ctrl-C to itself.
             if plain { tokio::signal::ctrl_c().await } else { std::future::pending().await }
         });
+        if self.session.device.is_caught_up() {
+            // Nothing more comes to begin with.
+            self.started = true;
+            self.begin(asked, &[])?;
+        }
         loop {
             let event = tokio::select! {
                 told = self.session.next(Instant::now() + FAR) => self.told(told?)?,

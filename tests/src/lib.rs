@@ -3,17 +3,17 @@
 //! 1. [`binaries`] builds `privity`, `privity-relay` and the example bot once, in the profile that this crate was built in.
 //! 2. A [`Relay`] is a process with a folder; it can be killed and started again.
 //! 3. A [`Person`] is a profile's folder; each of their commands is a process.
+//! 4. [`Typed`] is a command in a terminal.
 //!
 //! Invariant: everything started here ends with the value that started it.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::UdpSocket;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::OnceLock;
-use std::sync::mpsc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, mpsc};
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
@@ -24,6 +24,8 @@ pub const KDF_MEMORY: &str = "64";
 const PASSPHRASE: &str = "correct horse battery staple\n";
 /// How long a relay may take to listen.
 const START: Duration = Duration::from_secs(20);
+/// How long a screen may take to show something.
+const TYPED: Duration = Duration::from_secs(60);
 
 /// The folder with the two binaries, and with the example bot in `examples`: freshly built, or those in the folder that `PRIVITY_BINARIES` names.
 ///
@@ -278,6 +280,99 @@ impl Person {
             (from, record["body"]["text"].as_str().unwrap_or_default().to_owned())
         });
         Ok(texts.collect())
+    }
+}
+
+/// A command of somebody's in a terminal, typed into and read like a person would: through util-linux's `script`.
+#[derive(Debug)]
+pub struct Typed {
+    child: Child,
+    keys: Option<std::process::ChildStdin>,
+    screen: Arc<Mutex<String>>,
+}
+
+impl Typed {
+    /// Starts `privity` in a terminal; none where there is no `script`.
+    ///
+    /// # Errors
+    /// If the binaries do not build.
+    pub fn start(arguments: &[&str]) -> anyhow::Result<Option<Self>> {
+        let privity = binaries()?.join("privity");
+        let words = arguments.iter().map(|word| format!(" '{word}'")).collect::<String>();
+        let line = format!("stty cols 200; exec '{}'{words}", privity.display());
+        let mut command = Command::new("script");
+        command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").env_remove("NO_COLOR");
+        let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
+        let Ok(mut child) = started else {
+            eprintln!("left out: there is no `script` here");
+            return Ok(None);
+        };
+        let keys = child.stdin.take();
+        let mut output = child.stdout.take().context("no output")?;
+        let screen = Arc::new(Mutex::new(String::new()));
+        let written = Arc::clone(&screen);
+        std::thread::spawn(move || {
+            let mut bytes = [0; 4096];
+            while let Ok(count @ 1..) = output.read(&mut bytes) {
+                let text = String::from_utf8_lossy(bytes.get(..count).unwrap_or_default()).into_owned();
+                written.lock().unwrap_or_else(PoisonError::into_inner).push_str(&text);
+            }
+        });
+        Ok(Some(Self { child, keys, screen }))
+    }
+
+    /// Everything that was on the screen so far.
+    pub fn screen(&self) -> String {
+        self.screen.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Waits until the screen has shown `text` behind the first `from` bytes; returns where that ends.
+    ///
+    /// # Errors
+    /// If it does not in time.
+    pub fn shows(&self, text: &str, from: usize) -> anyhow::Result<usize> {
+        let until = Instant::now() + TYPED;
+        loop {
+            let screen = self.screen();
+            if let Some(found) = screen.get(from..).and_then(|new| new.find(text)) {
+                return Ok(from + found + text.len());
+            }
+            ensure!(Instant::now() < until, "{text:?} was not shown: {screen}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+
+    /// Types something, once `prompt` stands on the screen behind the first `from` bytes.
+    ///
+    /// # Errors
+    /// If it is not shown in time.
+    pub fn at(&mut self, prompt: &str, from: usize, keys: &str) -> anyhow::Result<usize> {
+        let shown = self.shows(prompt, from)?;
+        self.keys.as_mut().context("ended")?.write_all(keys.as_bytes())?;
+        Ok(shown)
+    }
+
+    /// Waits for its end: the exit code, and everything that was shown.
+    ///
+    /// # Errors
+    /// If it does not end in time.
+    pub fn end(mut self) -> anyhow::Result<(Option<i32>, String)> {
+        let until = Instant::now() + TYPED;
+        loop {
+            if let Some(status) = self.child.try_wait()? {
+                return Ok((status.code(), self.screen()));
+            }
+            ensure!(Instant::now() < until, "it goes on: {}", self.screen());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    }
+}
+
+impl Drop for Typed {
+    fn drop(&mut self) {
+        self.keys = None;
+        let _dead = self.child.kill();
+        let _reaped = self.child.wait();
     }
 }
 

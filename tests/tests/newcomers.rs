@@ -1,0 +1,143 @@
+//! What newcomers stumble over: questions asked again, prompts that are true, names that tell two things apart.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::io::Write as _;
+use std::process::Stdio;
+
+use privity_tests::{Firm, KDF_MEMORY, Person, Ran, Typed};
+
+/// A chat with these lines piped into it.
+fn chat(person: &Person, arguments: &[&str], lines: &str) -> Ran {
+    let mut command = person.command(arguments).unwrap();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    child.wait_with_output().unwrap().into()
+}
+
+fn invite(firm: &Firm) -> String {
+    firm.attorney.ok(&["invite", "new"]).unwrap()[0]["url"].as_str().unwrap().to_owned()
+}
+
+#[test]
+fn joining_asks_again_for_what_will_not_do_and_for_a_handle_that_is_taken() {
+    let firm = Firm::found().unwrap();
+    let home = firm.folder().join("bob");
+    let (home, url) = (home.to_str().unwrap(), invite(&firm));
+    let Some(mut typed) = Typed::start(&["--home", home, "join", &url, "--kdf-memory", KDF_MEMORY]).unwrap() else {
+        return;
+    };
+    let mut at = typed.at("Your handle", 0, "Bob Jones\n").unwrap();
+    at = typed.at("that handle won't do", at, "").unwrap();
+    at = typed.at("Your handle", at, "ada\n").unwrap();
+    at = typed.at("Your name", at, "\n").unwrap();
+    at = typed.at("a name, please", at, "Bob Jones\n").unwrap();
+    at = typed.at("Choose a passphrase", at, "\n").unwrap();
+    at = typed.at("protects nothing", at, "one thing\n").unwrap();
+    at = typed.at("once more: ", at, "another\n").unwrap();
+    at = typed.at("The two differ", at, "one thing\n").unwrap();
+    at = typed.at("The same once more: ", at, "one thing\n").unwrap();
+    // Taken: only the handle is asked for again.
+    typed.at("Your handle", at, "bob\n").unwrap();
+    let (code, screen) = typed.end().unwrap();
+    assert_eq!(code, Some(0), "{screen}");
+    assert!(screen.contains("You are Bob Jones (bob), client"), "{screen}");
+    assert_eq!(screen.matches("Your name").count(), 2, "{screen}");
+}
+
+#[test]
+fn ctrl_d_at_a_question_does_nothing_and_says_so() {
+    let firm = Firm::found().unwrap();
+    let home = firm.folder().join("bob");
+    let (folder, url) = (home.to_str().unwrap(), invite(&firm));
+    let arguments = ["--home", folder, "join", &url, "--handle", "bob", "--name", "Bob", "--kdf-memory", KDF_MEMORY];
+    let Some(mut typed) = Typed::start(&arguments).unwrap() else { return };
+    typed.at("Choose a passphrase", 0, "\x04").unwrap();
+    let (code, screen) = typed.end().unwrap();
+    assert_eq!(code, Some(1), "{screen}");
+    assert!(screen.contains("nothing was done"), "{screen}");
+    assert!(!home.join("vault.db").exists());
+    // The invite is as good as before.
+    Person::new(firm.folder(), "bob").unwrap().join(&url, "Bob").unwrap();
+}
+
+#[test]
+fn whoever_has_just_joined_chats_without_the_passphrase_once_more() {
+    let firm = Firm::found().unwrap();
+    let home = firm.folder().join("bob");
+    let Some(mut typed) = Typed::start(&["--home", home.to_str().unwrap()]).unwrap() else { return };
+    let mut at = typed.at("Invite: ", 0, "privity://mangled\n").unwrap();
+    at = typed.at("mangled or incomplete", at, &format!("{}\n", invite(&firm))).unwrap();
+    at = typed.at("Your handle", at, "bob\n").unwrap();
+    at = typed.at("Your name", at, "Bob\n").unwrap();
+    at = typed.at("Choose a passphrase", at, "one thing\n").unwrap();
+    at = typed.at("once more: ", at, "one thing\n").unwrap();
+    typed.at("privity> ", at, "/quit\r").unwrap();
+    let (code, screen) = typed.end().unwrap();
+    assert_eq!(code, Some(0), "{screen}");
+    assert!(!screen.contains("Passphrase: "), "{screen}");
+}
+
+/// The prompt went on to say "offline" until Enter was pressed.
+#[test]
+fn the_prompt_is_true_again_as_soon_as_the_relay_is_back() {
+    let mut firm = Firm::found().unwrap();
+    firm.matter("Lease", &[]).unwrap();
+    let ada = firm.attorney.clone();
+    let (home, passphrase) = (ada.home.to_str().unwrap(), ada.passphrase.to_str().unwrap());
+    let Some(mut typed) = Typed::start(&["--home", home, "--passphrase-file", passphrase, "chat"]).unwrap() else {
+        return;
+    };
+    let mut at = typed.shows("Lease> ", 0).unwrap();
+    firm.relay.stop().unwrap();
+    at = typed.at("offline", at, "hello\r").unwrap();
+    at = typed.shows("Lease [offline, 1 unsent]> ", at).unwrap();
+    firm.relay.run().unwrap();
+    typed.at("Lease [online           ]> ", at, "/quit\r").unwrap();
+    assert_eq!(typed.end().unwrap().0, Some(0));
+    assert_eq!(ada.texts("Lease").unwrap().len(), 1);
+}
+
+#[test]
+fn commands_piped_into_a_chat_are_answered_before_it_ends() {
+    let firm = Firm::found().unwrap();
+    let bob = firm.bring("bob", "Bob Jones", "client").unwrap();
+    firm.matter("Lease", &[]).unwrap();
+    let told = chat(&firm.attorney, &["chat", "Lease"], "/people\n/invite client\n/add bob nobody\n");
+    assert_eq!(told.code, Some(0), "{told:?}");
+    for part in ["bob ", "privity://", "you added Bob Jones", "nobody here is called nobody"] {
+        assert!(told.stdout.contains(part), "{part}: {told:?}");
+    }
+    bob.ok(&["recv"]).unwrap();
+    assert_eq!(bob.ok(&["matter", "ls"]).unwrap()[0]["title"], "Lease");
+}
+
+#[test]
+fn adding_somebody_who_is_in_says_so() {
+    let firm = Firm::found().unwrap();
+    let bob = firm.bring("bob", "Bob Jones", "client").unwrap();
+    firm.matter("Lease", &[&bob]).unwrap();
+    let again = firm.attorney.run(&["matter", "add", "Lease", "bob"]).unwrap();
+    assert_eq!((again.code, again.stdout.as_str()), (Some(0), "bob is in this matter already.\n"));
+    let again = firm.attorney.ok(&["matter", "add", "Lease", "bob"]).unwrap();
+    assert_eq!((again[0]["state"].as_str(), again[0]["already"].as_bool()), (Some("done"), Some(true)));
+}
+
+#[test]
+fn two_matters_of_one_title_are_told_apart_and_status_names_the_firms_key() {
+    let firm = Firm::found().unwrap();
+    let ada = &firm.attorney;
+    let ids: Vec<String> = (0..2)
+        .map(|_| ada.ok(&["matter", "new", "Lease"]).unwrap()[0]["matter"].as_str().unwrap().to_owned())
+        .collect();
+    for id in &ids {
+        ada.ok(&["send", id, "hello"]).unwrap();
+    }
+    let shown = ada.run(&["recv", "--after", "0"]).unwrap().stdout;
+    for id in &ids {
+        assert!(shown.contains(&format!("Lease ({})", &id[..6])), "{shown}");
+    }
+    let status = ada.run(&["status"]).unwrap().stdout;
+    let fingerprint = ada.ok(&["status"]).unwrap()[0]["organisation"].as_str().unwrap().to_owned();
+    assert!(status.contains(&format!("firm's key {fingerprint}")), "{status}");
+}

@@ -1,0 +1,179 @@
+//! What a person sees, and what a script, when something went wrong: disputes, copies, removals that nobody has confirmed, old keys.
+//!
+//! Where it takes a hostile member or a long time to come about, what a device would then remember is put into its vault.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Stdio;
+
+use privity_client::vault::Vault;
+use privity_protocol::cbor;
+use privity_protocol::device::state::{Batch, MatterRow, Snapshot as _, Table};
+use privity_protocol::ids::{PersonId, Timestamp};
+use privity_tests::{Firm, Person, Ran};
+use serde_json::Value;
+
+/// Changes what a device remembers of its only matter.
+fn remember(person: &Person, change: impl FnOnce(&mut MatterRow)) {
+    let passphrase = fs::read_to_string(&person.passphrase).unwrap();
+    let mut vault = Vault::open(&person.home, passphrase.trim_end().as_bytes()).unwrap();
+    let (key, row) = vault.rows(Table::Matter, None).unwrap().pop().unwrap();
+    let mut row: MatterRow = cbor::decode(&row, "matter").unwrap();
+    change(&mut row);
+    let mut batch = Batch::default();
+    batch.put(Table::Matter, None, &key, &row);
+    vault.apply(batch).unwrap();
+}
+
+fn person_id(person: &Person) -> PersonId {
+    person.ok(&["status"]).unwrap()[0]["person"].as_str().unwrap().parse().unwrap()
+}
+
+fn types(records: &[Value]) -> Vec<&str> {
+    records.iter().filter_map(|record| record["type"].as_str()).collect()
+}
+
+/// A chat with these lines typed into it, without a terminal.
+fn chat(person: &Person, lines: &str) -> Ran {
+    let mut command = person.command(&["chat", "Lease"]).unwrap();
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(lines.as_bytes()).unwrap();
+    child.wait_with_output().unwrap().into()
+}
+
+fn copy(from: &Path, to: &Path) {
+    fs::create_dir(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), to.join(entry.file_name())).unwrap();
+    }
+}
+
+#[test]
+fn a_dispute_refuses_to_send_until_the_user_says_to_go_on() {
+    let firm = Firm::found().unwrap();
+    let ada = &firm.attorney;
+    let bob = firm.bring("bob", "Bob\u{202e} Jones", "client").unwrap();
+    firm.matter("Lease", &[&bob]).unwrap();
+    let whom = person_id(&bob);
+    remember(ada, |row| row.disputed = Some(whom));
+
+    let refused = ada.run(&["send", "Lease", "hello"]).unwrap();
+    assert_eq!(refused.code, Some(5), "{refused:?}");
+    for part in ["Jones (bob, self-stated) says", "telephone", "--anyway"] {
+        assert!(refused.stderr.contains(part), "{part}: {}", refused.stderr);
+    }
+    assert!(!refused.stderr.contains('\x1b'));
+    let shown = ada.ok(&["matter", "show", "Lease"]).unwrap();
+    assert_eq!(shown[0]["disputed"]["handle"], "bob");
+    assert!(ada.run(&["matter", "ls"]).unwrap().stdout.contains("disputed"));
+    assert!(ada.texts("Lease").unwrap().is_empty());
+
+    assert_eq!(ada.ok(&["send", "Lease", "first", "--anyway"]).unwrap()[0]["state"], "stored");
+    assert_eq!(ada.ok(&["send", "Lease", "second"]).unwrap()[0]["state"], "stored");
+    assert_eq!(ada.ok(&["matter", "show", "Lease"]).unwrap()[0]["disputed"], Value::Null);
+    bob.ok(&["recv"]).unwrap();
+    let texts: Vec<String> = bob.texts("Lease").unwrap().into_iter().map(|(_, text)| text).collect();
+    assert_eq!(texts, ["first", "second"]);
+}
+
+#[test]
+fn chat_holds_what_is_typed_in_a_dispute_until_a_yes() {
+    let firm = Firm::found().unwrap();
+    let ada = &firm.attorney;
+    let bob = firm.bring("bob", "Bob Jones", "client").unwrap();
+    firm.matter("Lease", &[&bob]).unwrap();
+    let whom = person_id(&bob);
+    remember(ada, |row| row.disputed = Some(whom));
+
+    let held = chat(ada, "hello\nare you there?\n");
+    assert_eq!(held.code, Some(5), "{held:?}");
+    assert!(held.stdout.contains("Bob Jones (bob, self-stated) says") && held.stderr.contains("2 messages not sent"));
+    assert!(ada.texts("Lease").unwrap().is_empty());
+
+    let sent = chat(ada, "hello\nyes\nmore\n");
+    assert_eq!(sent.code, Some(0), "{sent:?}");
+    let texts: Vec<String> = ada.texts("Lease").unwrap().into_iter().map(|(_, text)| text).collect();
+    assert_eq!(texts, ["hello", "more"]);
+}
+
+#[test]
+fn a_removal_reads_requested_until_somebody_else_has_confirmed_it() {
+    let firm = Firm::found().unwrap();
+    let ada = &firm.attorney;
+    let bob = firm.bring("bob", "Bob Jones", "client").unwrap();
+    let eve = firm.bring("eve", "Eve Smith", "client").unwrap();
+    firm.matter("Lease", &[&bob, &eve]).unwrap();
+    bob.ok(&["recv"]).unwrap();
+    let whom = person_id(&eve).to_string();
+
+    assert_eq!(ada.ok(&["matter", "remove", "Lease", "eve"]).unwrap()[0]["state"], "requested");
+    let shown = ada.ok(&["matter", "show", "Lease"]).unwrap();
+    assert_eq!(shown[0]["requested"], serde_json::json!([whom]));
+    assert!(ada.run(&["matter", "show", "Lease"]).unwrap().stdout.contains("removal requested"));
+    assert!(!types(&ada.ok(&["read", "Lease"]).unwrap()).contains(&"removed"));
+
+    bob.ok(&["send", "Lease", "still here"]).unwrap();
+    let read = ada.ok(&["recv"]).unwrap();
+    assert!(types(&read).contains(&"removed"), "{read:?}");
+    assert_eq!(ada.ok(&["matter", "show", "Lease"]).unwrap()[0]["requested"], serde_json::json!([]));
+
+    let told = eve.run(&["recv"]).unwrap();
+    assert_eq!(told.code, Some(0), "{told:?}");
+    let shown = eve.run(&["matter", "show", "Lease"]).unwrap();
+    assert!(
+        shown.stdout.contains("You are no longer in this matter") && shown.stdout.contains("last saw it"),
+        "{shown:?}"
+    );
+}
+
+/// A copied vault once said only that something was busy, and then nothing could be sent from either copy.
+#[test]
+fn a_copy_of_a_profile_is_let_back_in_and_the_other_is_told_that_it_was_replaced() {
+    let firm = Firm::found().unwrap();
+    let ada = &firm.attorney;
+    let bob = firm.bring("bob", "Bob Jones", "client").unwrap();
+    firm.matter("Lease", &[&bob]).unwrap();
+    bob.ok(&["recv"]).unwrap();
+    let home = firm.folder().join("copy");
+    copy(&bob.home, &home);
+    let twin = Person { home, ..bob.clone() };
+    bob.ok(&["send", "Lease", "said by the one"]).unwrap();
+
+    let told = twin.run(&["recv"]).unwrap();
+    assert_eq!(told.code, Some(0), "{told:?}");
+    assert!(told.stderr.contains("copy of your profile"), "{told:?}");
+    assert_eq!(twin.ok(&["matter", "ls"]).unwrap()[0]["state"], "out_of_step");
+    let replaced = bob.run(&["send", "Lease", "am I still here?"]).unwrap();
+    assert_eq!(replaced.code, Some(5), "{replaced:?}");
+    assert!(replaced.stderr.contains("Use the other copy"), "{replaced:?}");
+
+    let kept = twin.run(&["--json", "send", "Lease", "said by the other"]).unwrap();
+    assert_eq!((kept.code, kept.objects().unwrap()[0]["state"].as_str()), (Some(7), Some("queued")), "{kept:?}");
+    for _ in 0..2 {
+        ada.ok(&["recv", "--timeout", "4"]).unwrap();
+        twin.ok(&["recv", "--timeout", "2"]).unwrap();
+    }
+    ada.ok(&["recv"]).unwrap();
+    assert!(types(&twin.ok(&["read", "Lease"]).unwrap()).contains(&"repaired"));
+    assert!(types(&ada.ok(&["read", "Lease"]).unwrap()).contains(&"let_back_in"));
+    let texts: Vec<String> = ada.texts("Lease").unwrap().into_iter().map(|(_, text)| text).collect();
+    assert_eq!(texts, ["said by the one", "said by the other"]);
+}
+
+#[test]
+fn fresh_keys_that_are_owed_go_out_with_the_next_command_and_only_once() {
+    let firm = Firm::found().unwrap();
+    let ada = &firm.attorney;
+    let bob = firm.bring("bob", "Bob Jones", "client").unwrap();
+    firm.matter("Lease", &[&bob]).unwrap();
+    let epoch = || ada.ok(&["status"]).unwrap()[0]["matters"][0]["epoch"].as_u64().unwrap();
+    let before = epoch();
+    remember(ada, |row| row.healing.at = Timestamp(1));
+    // Owed when this begins, given when it ends, read by the next.
+    ada.ok(&["recv"]).unwrap();
+    assert_eq!((epoch(), epoch()), (before + 1, before + 1));
+}
