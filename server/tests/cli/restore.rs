@@ -115,6 +115,22 @@ fn what_a_killed_relay_left_in_its_log_is_kept_too() {
     assert_eq!(invites(&backed.path("relay.db")), 1);
 }
 
+/// The folder of a killed relay, copied as a whole.
+#[test]
+fn a_backup_with_a_log_beside_it_is_restored_with_that() {
+    let backed = Backed::up();
+    let running = Running::start(&backed.folder);
+    assert!(output(&["invite", "--data", &backed.folder]).status.success());
+    running.end("-KILL");
+    let copied = backed.path("../copied.db");
+    fs::copy(backed.path("relay.db"), &copied).unwrap();
+    fs::copy(backed.path("relay.db-wal"), backed.path("../copied.db-wal")).unwrap();
+    backed.restore(&[]);
+    let arguments = ["restore", "--data", &backed.folder, "--from", copied.to_str().unwrap()];
+    assert!(output(&arguments).status.success());
+    assert_eq!(invites(&backed.path("relay.db")), 3, "what was acknowledged last is in the log");
+}
+
 #[test]
 fn without_a_file_the_database_in_place_counts_as_restored() {
     let backed = Backed::up();
