@@ -17,14 +17,14 @@ use privity_protocol::identity::{DeviceCertificate, Endorsement, Issuer, Role, S
 use privity_protocol::ids::{DeviceId, InviteId, PersonId, Timestamp};
 use privity_protocol::invite::InviteStatement;
 use privity_protocol::limits;
-use privity_protocol::matter::Seen;
+use privity_protocol::matter::{Companion, LeafCredential, MatterContext, Seen};
 use privity_protocol::suite::{Digest, Label, SecretKey};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
 
 const SCHEMA: &str = include_str!("../privity.cddl");
 const FILE: &str = "frames.json";
-const ABOUT: &str = "One frame of every kind and one content of every kind, CBOR without the length in front. `rule` is the rule in \
+const ABOUT: &str = "One frame and one content of every kind, and what MLS carries, CBOR without the length in front. `rule` is the rule in \
                      privity.cddl. Keys, signatures and names in them are noise: only the shape counts.";
 
 #[derive(PartialEq, Serialize, Deserialize)]
@@ -56,6 +56,10 @@ fn again(name: &str, bytes: &[u8]) -> Result<Vec<u8>, privity_protocol::error::M
         "admitted" => cbor::encode(&cbor::decode::<Admitted>(bytes, "x")?),
         "to-relay" => cbor::encode(&cbor::decode::<ToRelay>(bytes, "x")?),
         "from-relay" => cbor::encode(&cbor::decode::<FromRelay>(bytes, "x")?),
+        "seen" => cbor::encode(&cbor::decode::<Seen>(bytes, "x")?),
+        "matter-context" => cbor::encode(&cbor::decode::<MatterContext>(bytes, "x")?),
+        "companion" => cbor::encode(&cbor::decode::<Companion>(bytes, "x")?),
+        "leaf-credential" => cbor::encode(&cbor::decode::<LeafCredential>(bytes, "x")?),
         "content" => Content::decode(bytes)?.encode(),
         _ => return Err(privity_protocol::error::Malformed::Text("name of a sample")),
     })

@@ -14,7 +14,8 @@ use privity_protocol::frame::{
     TakenKeyPackage, ToRelay,
 };
 use privity_protocol::identity::{Identity, Name, Role, Signed};
-use privity_protocol::ids::{DeviceId, InviteId, MailboxId, MessageId, PersonId, Position, Timestamp};
+use privity_protocol::ids::{DeviceId, InviteId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
+use privity_protocol::matter::{Companion, Continues, LeafCredential, MatterContext, Participant, RULES, Seen};
 use privity_protocol::suite::{Digest, PUBLIC_KEY_LEN, PublicKey};
 
 /// The kinds of each, by number.
@@ -109,6 +110,10 @@ fn samples_of(full: bool) -> Vec<(String, Vec<u8>)> {
     for (kind, name) in (0..).zip(CONTENTS) {
         samples.push((format!("content/{name}"), source.content_of(kind).encode()));
     }
+    samples.push(("seen/authenticated data".to_owned(), cbor::encode(&source.seen())));
+    samples.push(("matter-context/matter's context".to_owned(), cbor::encode(&source.context())));
+    samples.push(("companion/companion".to_owned(), cbor::encode(&source.companion())));
+    samples.push(("leaf-credential/credential".to_owned(), cbor::encode(&source.credential())));
     samples
 }
 
@@ -247,6 +252,38 @@ impl<'a> Source<'a> {
             ready: full,
             organisation: full.then(|| self.key()),
             firm: "Smith & Partners".to_owned(),
+        }
+    }
+
+    fn seen(&mut self) -> Seen {
+        let (roster, bundle) = (self.maybe(Self::digest), self.maybe(Self::digest));
+        Seen { position: self.position(), roster, bundle, repair: self.maybe(Self::digest) }
+    }
+
+    fn context(&mut self) -> MatterContext {
+        MatterContext {
+            rules: RULES,
+            mailbox: MailboxId::new(self.array()),
+            title: self.text(),
+            orders: [0; 48],
+            people: self.list(|source| Participant {
+                person: PersonId::new(source.array()),
+                role: source.role(),
+                person_key: source.digest(),
+            }),
+            continues: self.maybe(|source| Continues { group: MatterId::new(source.array()), epoch: source.number() }),
+        }
+    }
+
+    fn companion(&mut self) -> Companion {
+        Companion { bundle: self.bundle(), seen: self.position() }
+    }
+
+    fn credential(&mut self) -> LeafCredential {
+        LeafCredential {
+            person: PersonId::new(self.array()),
+            device: DeviceId::new(self.array()),
+            certificate: self.digest(),
         }
     }
 
@@ -418,6 +455,17 @@ impl<'a> Source<'a> {
         Entry { seq: self.number(), fence: self.flag(), body, by }
     }
 
+    fn bundle(&mut self) -> Bundle {
+        Bundle {
+            identities: self.list(Self::identity),
+            names: self.list(|source| NamedPerson {
+                person: PersonId::new(source.array()),
+                name: Name { name: source.text(), salt: source.array() },
+                self_stated: source.flag(),
+            }),
+        }
+    }
+
     pub(crate) fn content(&mut self) -> Content {
         let kind = self.one_of(&CONTENTS);
         self.content_of(kind)
@@ -426,14 +474,7 @@ impl<'a> Source<'a> {
     fn content_of(&mut self, kind: u8) -> Content {
         let body = match kind {
             0 => Body::Text(self.text()),
-            1 => Body::Bundle(Bundle {
-                identities: self.list(Self::identity),
-                names: self.list(|source| NamedPerson {
-                    person: PersonId::new(source.array()),
-                    name: Name { name: source.text(), salt: source.array() },
-                    self_stated: source.flag(),
-                }),
-            }),
+            1 => Body::Bundle(self.bundle()),
             _ => Body::Unknown { kind: 1000 + u32::from(self.byte()) },
         };
         Content { id: MessageId::new(self.array()), sent_at: self.time(), body }
