@@ -143,6 +143,34 @@ fn without_a_file_the_database_in_place_counts_as_restored() {
     assert!(!backed.path("relay.db.before-restore").exists());
 }
 
+/// What another program shares with the old database would otherwise be shared with the restored one.
+#[test]
+fn a_program_that_has_the_old_database_open_keeps_the_old_one() {
+    let backed = Backed::up();
+    let other = rusqlite::Connection::open(backed.path("relay.db")).unwrap();
+    let count = || other.query_row("SELECT count(*) FROM invites", [], |row| row.get::<_, i64>(0)).unwrap();
+    assert_eq!(count(), 2);
+    backed.restore(&[]);
+    assert!(
+        !backed.names().iter().any(|name| name.ends_with("-wal") || name.ends_with("-shm")),
+        "{:?}",
+        backed.names()
+    );
+    assert_eq!((count(), invites(&backed.path("relay.db"))), (2, 1));
+}
+
+#[test]
+fn a_program_that_is_reading_the_old_database_is_waited_for_and_then_named() {
+    let backed = Backed::up();
+    let other = rusqlite::Connection::open(backed.path("relay.db")).unwrap();
+    other.execute_batch("BEGIN; SELECT count(*) FROM invites").unwrap();
+    assert!(output(&["invite", "--data", &backed.folder]).status.success());
+    fails(&["restore", "--data", &backed.folder, "--from", &backed.backup], 2, "is open in another program");
+    drop(other);
+    assert_eq!(invites(&backed.path("relay.db")), 3);
+    backed.restore(&[]);
+}
+
 #[test]
 fn restore_prints_json_on_demand() {
     let backed = Backed::up();
