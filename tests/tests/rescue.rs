@@ -12,7 +12,7 @@ use std::process::Stdio;
 use privity_client::vault::Vault;
 use privity_protocol::cbor;
 use privity_protocol::device::state::{Batch, MatterRow, Snapshot as _, Table};
-use privity_protocol::ids::{PersonId, Timestamp};
+use privity_protocol::ids::{MatterId, PersonId, Timestamp};
 use privity_tests::{Firm, Person, Ran};
 use serde_json::Value;
 
@@ -176,4 +176,34 @@ fn fresh_keys_that_are_owed_go_out_with_the_next_command_and_only_once() {
     // Owed when this begins, given when it ends, read by the next.
     ada.ok(&["recv"]).unwrap();
     assert_eq!((epoch(), epoch()), (before + 1, before + 1));
+}
+
+#[test]
+fn a_matter_left_and_joined_again_keeps_nothing_of_what_belonged_to_the_first_time() {
+    let mut firm = Firm::found().unwrap();
+    let ada = firm.attorney.clone();
+    let bob = firm.bring("bob", "Bob Jones", "client").unwrap();
+    firm.matter("Lease", &[&bob]).unwrap();
+    for text in ["one", "two", "three", "four"] {
+        ada.ok(&["send", "Lease", text]).unwrap();
+    }
+    bob.ok(&["recv"]).unwrap();
+    firm.relay.stop().unwrap();
+    assert_eq!(bob.run(&["--timeout", "1", "send", "Lease", "too late"]).unwrap().code, Some(3));
+    firm.relay.run().unwrap();
+    ada.ok(&["matter", "remove", "Lease", "bob"]).unwrap();
+    ada.ok(&["matter", "add", "Lease", "bob"]).unwrap();
+    bob.ok(&["recv", "--timeout", "2"]).unwrap();
+    assert_eq!(bob.ok(&["matter", "ls"]).unwrap()[0]["state"], "open");
+
+    let passphrase = fs::read_to_string(&bob.passphrase).unwrap();
+    let vault = Vault::open(&bob.home, passphrase.trim_end().as_bytes()).unwrap();
+    let (key, _) = vault.rows(Table::Matter, None).unwrap().pop().unwrap();
+    let matter = MatterId::from_slice(&key).unwrap();
+    let count = |table| vault.rows(table, Some(matter)).unwrap().len();
+    assert_eq!((count(Table::Group), count(Table::Outbox), count(Table::Commit)), (1, 0, 0));
+    assert_eq!(vault.rows(Table::Post, None).unwrap().len(), 0);
+    assert!(count(Table::Recent) <= 2, "{} entries are remembered, of the first time too", count(Table::Recent));
+    // What was read stays.
+    assert_eq!(bob.texts("Lease").unwrap().len(), 4);
 }

@@ -84,8 +84,13 @@ impl Run {
 
     /// A message that has not gone out: it is in the outbox, on disk.
     async fn kept(&self, session: Session, matter: MatterId, id: MessageId) -> Result<(), Error> {
-        let stage = session.device.matter(matter).map(|row| row.stage);
-        let waits = stage.filter(|stage| *stage != Stage::Opening && session.is_up()).and_then(view::stage_told);
+        let stage = session.device.matter(matter).map(|row| row.stage).filter(|_| session.is_up());
+        let waits = match stage {
+            // The relay is there, and has put it off; or there is much to read first.
+            Some(Stage::Open) => Some("The relay has not taken it yet."),
+            Some(Stage::Opening) | None => None,
+            Some(stage) => view::stage_told(stage),
+        };
         session.close().await;
         self.sent(matter, id, None)?;
         if let Some(told) = waits {
