@@ -30,7 +30,8 @@ const SEND_HELP: &str = "\
 Examples:
   privity send 'Smith v Jones' 'Good morning'
   privity send 'Smith v Jones' - < letter.txt
-Without a network the message is kept and goes out at the next contact (exit code 3).";
+Without a network the message is kept and goes out at the next contact (exit code 3). Where somebody says to have read something
+else than you, it asks; without a terminal it refuses (exit code 5) until it is told --anyway.";
 
 const RECV_HELP: &str = "\
 Examples:
