@@ -3,12 +3,12 @@
 use privity_protocol::cbor;
 use privity_protocol::content::{Body, Bundle, Content};
 use privity_protocol::envelope::{self, Class};
-use privity_protocol::frame::{Part, Post};
+use privity_protocol::frame::{Blob, Part, Post};
 use privity_protocol::identity::verify_chain;
 use privity_protocol::ids::{MailboxId, MatterId, Position};
 use privity_protocol::matter::{
     Applied, Certificates, Companion, Continues, KeyPackages, LeafCredential, Matter, MatterContext, Me, RULES, Seen,
-    key_package_owner,
+    key_package, key_package_owner,
 };
 use privity_protocol::rescue::{RepairRequest, Successor};
 use privity_protocol::suite::{Digest, Label, PublicKey, SecretKey};
@@ -207,6 +207,33 @@ fn every_recorded_commit_names_what_stands_before_it() {
     assert_eq!(hex(cbor::encode(&owner)), recording.person("Dan").credential);
 }
 
+/// Without its bundle, without its request, or with a request for another key package, a Commit is void for who judges it.
+#[test]
+fn a_recorded_commit_is_void_without_what_it_names() {
+    let recording = recording();
+    let mut follower = Follower::join(&recording);
+    let mut tried = 0;
+    for entry in recording.to_read() {
+        let (class, payload) = envelope::unwrap(&entry.envelope.0).unwrap();
+        if class == Class::Commit && (entry.what.contains("adds") || entry.what.contains("lets")) {
+            let state = follower.group.state();
+            let mut evidence = vec![Certificates::default()];
+            if let Some((_, request)) = follower.request.clone() {
+                let package = Blob(recording.joiner.key_package.0.clone());
+                evidence.push(Certificates::repair(RepairRequest { package, ..request }));
+            }
+            for certificates in evidence {
+                assert!(follower.group.apply(payload, certificates).is_err(), "{}", entry.seq);
+                follower.group = follower.reload(&state);
+                tried += 1;
+            }
+        }
+        let read = follower.read(&entry.envelope.0, &recording.mls_key(&entry.by)).unwrap();
+        follower.go_on(entry, &read);
+    }
+    assert_eq!(tried, 3);
+}
+
 /// Its head, its middle, its signature's or tag's last byte, and for sealed ones what they authenticate.
 #[test]
 fn an_altered_byte_in_any_recorded_envelope_is_refused() {
@@ -312,12 +339,7 @@ fn the_recorded_key_package_is_what_its_private_half_says() {
     assert_eq!(signature_key, joiner.mls_key.0);
     assert_eq!((reader.number(2), reader.vector()), (1, &joiner.credential.0[..]), "a basic credential");
     assert!(follows("leaf-credential", &joiner.credential.0));
-    let (versions, suites, extensions, proposals, credentials) =
-        (reader.vector(), reader.vector(), reader.vector(), reader.vector(), reader.vector());
-    assert_eq!((versions, suites, extensions), (&[0, 1][..], &[0xF0, 0xA2][..], &[0xF0, 0xA2][..]));
-    assert_eq!((proposals, credentials), (&[][..], &[0, 1][..]));
-    assert_eq!((reader.number(1), reader.number(8), reader.number(8)), (1, 0, 1 << 32), "from a key package; lifetime");
-    assert_eq!(reader.vector(), b"", "no extensions of the leaf");
+    capabilities_and_lifetime(&mut reader);
     let signed = &leaf[..leaf.len() - reader.0.len()];
     let signature = reader.vector();
     let key = recording.mls_key(&recording.joiner.name);
@@ -331,6 +353,33 @@ fn the_recorded_key_package_is_what_its_private_half_says() {
     let end = u64::to_be_bytes(1 << 32);
     let by_hand = [vector(package), vector(&init_private.0), vector(&leaf_private.0), end.to_vec()].concat();
     assert_eq!(hex(by_hand), *private);
+}
+
+/// What a leaf says of itself (RFC 9420, section 7.2), up to its signature.
+fn capabilities_and_lifetime(reader: &mut Reader<'_>) {
+    let (versions, suites, extensions, proposals, credentials) =
+        (reader.vector(), reader.vector(), reader.vector(), reader.vector(), reader.vector());
+    assert_eq!((versions, suites, extensions), (&[0, 1][..], &[0xF0, 0xA2][..], &[0xF0, 0xA2][..]));
+    assert_eq!((proposals, credentials), (&[][..], &[0, 1][..]));
+    assert_eq!((reader.number(1), reader.number(8), reader.number(8)), (1, 0, 1 << 32), "from a key package; lifetime");
+    assert_eq!(reader.vector(), b"", "no extensions of the leaf");
+}
+
+#[test]
+fn a_key_package_made_today_says_the_same_of_itself() {
+    let (me, packages) = recording().joiner();
+    for last_resort in [false, true] {
+        let (package, recorded, _) = key_package(&me, &packages, last_resort).unwrap();
+        let mut reader = Reader(&package[4..]);
+        reader.version_and_suite();
+        let (_init, _leaf, key) = (reader.vector(), reader.vector(), reader.vector());
+        assert_eq!(key, me.key.public().unwrap().as_bytes());
+        assert_eq!((reader.number(2), reader.vector()), (1, &cbor::encode(&me.credential)[..]));
+        capabilities_and_lifetime(&mut reader);
+        let _signature = reader.vector();
+        assert_eq!(reader.vector(), if last_resort { &[0, 10, 0][..] } else { &[] });
+        assert_eq!(reference("KeyPackage Reference", &package[4..]), recorded);
+    }
 }
 
 #[test]
