@@ -9,6 +9,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::fmt;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -439,7 +440,7 @@ fn client(me: &Me, packages: &KeyPackages, saved: Saved, judge: Judge) -> Result
     Ok(Client::builder()
         .key_package_repo(packages.clone())
         .group_state_storage(saved)
-        .identity_provider(Credentials)
+        .identity_provider(Credentials { path: Arc::clone(&judge.path) })
         .crypto_provider(Suite::new())
         .mls_rules(judge)
         .extension_type(ExtensionType::from(EXTENSION))
@@ -694,12 +695,17 @@ impl Matter {
     /// [`Misuse::Outdated`] if it makes rules that this version does not know; the matter must then be loaded again.
     pub fn apply(&mut self, payload: &[u8], certificates: Certificates) -> Result<Applied, Error> {
         *lock(&self.judge.certificates) = certificates;
+        self.judge.path.store(false, Ordering::Relaxed);
         let message = self.private(payload, ContentType::Commit)?;
         let before = self.members();
         let received = self.group.process_incoming_message(message).map_err(|error| judged(&error))?;
         let ReceivedMessage::Commit(commit) = received else {
             return Err(Malformed::Cbor("commit").into());
         };
+        // RFC 9420, section 12.4 lets one that only adds come without; here, each brings fresh keys.
+        if !self.judge.path.load(Ordering::Relaxed) {
+            return Err(PeerMisbehaved::Void("it has no path".to_owned()).into());
+        }
         let removed_me = match commit.effect {
             CommitEffect::NewEpoch(_) => false,
             CommitEffect::Removed { .. } => true,

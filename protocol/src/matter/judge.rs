@@ -3,6 +3,7 @@
 //! Invariant: a judgement depends on the Commit's bytes, the [`MatterContext`] before it and certificates named by hash; never on a
 //! clock, the network or a directory (so no time is ever passed to `mls-rs`).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use mls_rs::ExtensionList;
@@ -23,8 +24,11 @@ use crate::suite::PublicKey;
 use super::{Certificates, LeafCredential, MatterContext, OUTDATED, Void, lock};
 
 /// Credentials: who a leaf is, and that it never becomes another.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Credentials;
+#[derive(Debug, Clone, Default)]
+pub(super) struct Credentials {
+    /// Set when a Commit has a path: the leaf in it is held against the one before.
+    pub(super) path: Arc<AtomicBool>,
+}
 
 impl IdentityProvider for Credentials {
     type Error = Void;
@@ -54,6 +58,7 @@ impl IdentityProvider for Credentials {
     }
 
     fn valid_successor(&self, old: &SigningIdentity, new: &SigningIdentity, _: &ExtensionList) -> Result<bool, Void> {
+        self.path.store(true, Ordering::Relaxed);
         Ok(old == new)
     }
 
@@ -71,6 +76,7 @@ pub(super) fn leaf_credential(identity: &SigningIdentity) -> Result<LeafCredenti
 #[derive(Debug, Clone, Default)]
 pub(super) struct Judge {
     pub(super) certificates: Arc<Mutex<Certificates>>,
+    pub(super) path: Arc<AtomicBool>,
 }
 
 impl Judge {
