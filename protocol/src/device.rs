@@ -248,6 +248,8 @@ struct Link {
     inbox_asked: bool,
     /// An entry came before its turn, and that was told.
     gap_told: bool,
+    /// Mailboxes whose reading rests before an entry that can't be judged yet: nothing else waits for them.
+    resting: BTreeSet<MailboxId>,
     /// A Welcome that came before the statement it belongs to, and whether it was asked for again.
     held_welcome: Option<(u64, bool)>,
 }
@@ -543,7 +545,8 @@ impl Device {
         let Some(link) = self.link.as_mut() else { return };
         let waits = link.asked.values().any(|asked| !matches!(asked, Asked::Ack | Asked::Post(_)));
         let reading = link.asked.values().any(|asked| matches!(asked, Asked::Subscribe(..)));
-        let behind = link.heads.iter().any(|(mailbox, head)| read.get(mailbox).is_some_and(|seq| seq < head));
+        let heads = link.heads.iter().filter(|(mailbox, _)| !link.resting.contains(mailbox));
+        let behind = heads.into_iter().any(|(mailbox, head)| read.get(mailbox).is_some_and(|seq| seq < head));
         if link.held_welcome.is_some() && !reading && !behind {
             self.inbox_again();
             return;

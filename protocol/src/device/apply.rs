@@ -379,6 +379,9 @@ impl Device {
         let Some(room) = self.rooms.get_mut(&matter) else { return };
         let told = room.row.stage == stage;
         room.row.stage = stage;
+        if let Some(link) = self.link.as_mut() {
+            link.resting.insert(room.row.mailbox);
+        }
         if !told {
             self.record(now, matter, seq, None, now, what);
         }
