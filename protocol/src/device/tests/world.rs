@@ -733,3 +733,11 @@ impl World {
         self.nodes[index].notices.iter().filter(|notice| wanted(notice)).count()
     }
 }
+
+impl Relay {
+    /// Whose reading of a mailbox has no end.
+    pub(super) fn readers(&self, mailbox: MailboxId) -> BTreeSet<DeviceId> {
+        let open = self.mailboxes[&mailbox].grants.iter().filter(|grant| grant.until.is_none());
+        open.map(|grant| grant.device).collect()
+    }
+}
