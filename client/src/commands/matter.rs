@@ -1,7 +1,7 @@
 //! `matter new`, `add`, `remove`, `ls` and `show`.
 
 use privity_protocol::device::Notice;
-use privity_protocol::device::state::{Record, RecordBody, Stage};
+use privity_protocol::device::state::Stage;
 use privity_protocol::error::Error as ProtocolError;
 use privity_protocol::ids::{MatterId, PersonId};
 use serde_json::{Value, json};
@@ -55,7 +55,7 @@ impl Run {
         let mut waits = Vec::new();
         let mut failed: Option<ProtocolError> = None;
         while !open.is_empty() {
-            let (person, outcome) = self.until(&mut session, |notice| change_of(notice, matter, &open)).await?;
+            let (person, outcome) = self.until(&mut session, |notice| change_of(notice, matter)).await?;
             let Some(at) = open.iter().position(|(open, _)| *open == person) else { continue };
             let (_, handle) = open.remove(at);
             let already = already.contains(&person);
@@ -184,12 +184,8 @@ pub(crate) fn who(session: &Session, matter: MatterId) -> Vec<String> {
 type Change = (PersonId, Result<&'static str, ProtocolError>);
 
 /// What a notice says about a change of a matter's people.
-fn change_of(notice: &Notice, of: MatterId, open: &[(PersonId, String)]) -> Option<Result<Change, Error>> {
+fn change_of(notice: &Notice, of: MatterId) -> Option<Result<Change, Error>> {
     match notice {
-        Notice::Recorded(Record { matter, what: RecordBody::Requested { people }, .. }) if *matter == of => {
-            let asked = people.iter().find(|person| open.iter().any(|(open, _)| open == *person));
-            asked.map(|person| Ok((*person, Ok("requested"))))
-        }
         Notice::Done { matter, person, .. } if *matter == of => Some(Ok((*person, Ok("done")))),
         Notice::Waits { matter, person } if *matter == of => Some(Ok((*person, Ok("waiting")))),
         Notice::NotDone { matter, person, why } if *matter == of => Some(Ok((*person, Err(why.clone())))),
