@@ -15,6 +15,7 @@ mod bundles;
 mod commits;
 mod members;
 mod relays;
+mod repairs;
 mod roles;
 
 const ALL: [usize; 4] = [ADA, BOB, DAN, EVE];
