@@ -58,7 +58,8 @@ impl Device {
         }
         let fence_at = room.fence_at;
         let leaf = u64::from(self.group(matter).ok()?.own_leaf());
-        let at = fence_at.plus_ms(FENCE_GAP_MS.saturating_add(leaf.saturating_mul(LEAF_MS)));
+        // Where the last fence is long past, members whose week ends at the same moment still take turns.
+        let at = fence_at.plus_ms(FENCE_GAP_MS).max(now).plus_ms(leaf.saturating_mul(LEAF_MS));
         if let Some(room) = self.rooms.get_mut(&matter) {
             room.heal_from = Some(at);
         }
