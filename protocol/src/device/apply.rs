@@ -9,8 +9,8 @@
 
 use crate::content::{Body, Bundle, Content};
 use crate::device::state::{
-    Counters, Healing, Heard, HeldBundle, KnownPerson, Lost, MatterRow, OwnCommit, Purpose, RECENT, Recent, Record,
-    RecordBody, Removal, Stage, Table, Withheld,
+    Counters, Healing, Heard, HeldBundle, Intent, KnownPerson, Lost, MatterRow, OwnCommit, Purpose, RECENT, Recent,
+    Record, RecordBody, Removal, Stage, Table, Withheld,
 };
 use crate::device::{Device, Notice, Room};
 use crate::envelope::{self, Class};
@@ -736,8 +736,9 @@ impl Device {
             Stage::Removed => "you are no longer in this matter",
             _ => "this matter has stopped on this device",
         });
-        for number in std::mem::take(&mut room.intents).into_keys() {
+        for (number, Intent { person, .. }) in std::mem::take(&mut room.intents) {
             self.batch.delete(Table::Intent, Some(matter), &number.to_be_bytes());
+            self.notices.push(Notice::NotDone { matter, person, why: why.clone().into() });
         }
         for digest in std::mem::take(&mut room.commits).into_keys() {
             self.batch.delete(Table::Commit, Some(matter), digest.as_bytes());
@@ -819,6 +820,8 @@ impl Device {
 impl Room {
     pub(super) fn new(row: MatterRow, group: Matter) -> Self {
         Self {
+            // The matter begins behind a fence: whoever joins is not in more of a hurry than the members.
+            fence_at: row.since,
             row,
             state: group.state(),
             group: Some(group),
@@ -828,7 +831,6 @@ impl Room {
             recent: std::collections::BTreeMap::new(),
             not_before: Timestamp(0),
             read_first: 0,
-            fence_at: Timestamp(0),
             heal_now: false,
             heal_from: None,
         }
