@@ -740,4 +740,22 @@ impl Relay {
         let open = self.mailboxes[&mailbox].grants.iter().filter(|grant| grant.until.is_none());
         open.map(|grant| grant.device).collect()
     }
+
+    /// The entries of a mailbox, as they stand.
+    pub(super) fn entries(&self, mailbox: MailboxId) -> &[Entry] {
+        &self.mailboxes[&mailbox].entries
+    }
+
+    /// How many Posts were not accepted, or came again.
+    pub(super) fn refused(&self) -> usize {
+        self.posts - self.accepted.len()
+    }
+
+    /// Of this device there are no key packages any more, or the last-resort one alone.
+    pub(super) fn forget_packages(&mut self, device: DeviceId, all: bool) {
+        self.single_use.remove(&device);
+        if all {
+            self.last_resort.remove(&device);
+        }
+    }
 }
