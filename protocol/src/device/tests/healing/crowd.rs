@@ -16,38 +16,57 @@ fn manages(world: &World, who: usize) -> bool {
     world.nodes[who].device.profile().role.manages()
 }
 
+/// Whom each wants in or out, all at once: new people, the same people, and each other.
+const WISHES: &[(usize, usize, bool)] = &[
+    (ADA, 20, true),
+    (BOB, 20, true),
+    (CYN, 21, true),
+    (6, 22, true),
+    (8, DAN, false),
+    (10, DAN, false),
+    (12, 23, true),
+    (12, EVE, false),
+    (14, 16, false),
+    (16, 14, false),
+    (16, 24, true),
+    (18, 21, true),
+    (18, 5, false),
+    (CYN, 25, true),
+    (BOB, 12, false),
+];
+
+/// Of the twenty who were in the matter each has said one thing, those of `out` perhaps too late.
+fn texts_stand_once(world: &World, matter: MatterId, out: &[usize]) {
+    // Every text stands once, in one order; whoever left early was told that theirs was not sent.
+    let all = world.texts(ADA, matter);
+    for who in 0..20 {
+        let said = all.iter().filter(|(_, _, text)| *text == format!("text of {who}")).count();
+        let unsent = world.told(who, |notice| matches!(notice, Notice::Unsendable { .. }));
+        assert_eq!(said + unsent, 1, "device {who}");
+        assert!(said == 1 || out.contains(&who), "device {who}");
+        let own = world.texts(who, matter);
+        if out.contains(&who) { assert_eq!(own, all[..own.len()]) } else { assert_eq!(own, all, "device {who}") }
+    }
+    for who in 20..26 {
+        let own = world.texts(who, matter);
+        assert_eq!(own, all[all.len() - own.len()..], "device {who}");
+    }
+}
+
 #[test]
 fn twenty_devices_that_commit_at_once_all_get_there() {
     let mut world = crowd(26);
     let inside: Vec<usize> = (0..20).collect();
     let matter = world.matter(&inside[1..]);
     let from = fences(&world, ADA, matter).len();
-    // Whom each wants in or out: new people, the same people, and each other.
-    let wishes: Vec<(usize, usize, bool)> = vec![
-        (ADA, 20, true),
-        (BOB, 20, true),
-        (CYN, 21, true),
-        (6, 22, true),
-        (8, DAN, false),
-        (10, DAN, false),
-        (12, 23, true),
-        (12, EVE, false),
-        (14, 16, false),
-        (16, 14, false),
-        (16, 24, true),
-        (18, 21, true),
-        (18, 5, false),
-        (CYN, 25, true),
-        (BOB, 12, false),
-    ];
-    assert!(wishes.iter().all(|(by, ..)| manages(&world, *by)));
+    assert!(WISHES.iter().all(|(by, ..)| manages(&world, *by)));
     let now = world.now;
     for who in &inside {
         if !manages(&world, *who) {
             row(&mut world, *who, matter).healing.due = true;
         }
     }
-    for (by, whom, add) in &wishes {
+    for (by, whom, add) in WISHES {
         let person = world.person(*whom);
         let device = &mut world.nodes[*by].device;
         let wish = if *add { device.add(now, matter, person, "x") } else { device.remove(now, matter, person, "x") };
@@ -89,27 +108,14 @@ fn twenty_devices_that_commit_at_once_all_get_there() {
         assert!(!world.nodes[*who].device.owes_keys(world.now), "device {who}");
     }
     // Each wish was carried out and told, or told to be void with its author's place.
-    for (by, whom, add) in &wishes {
+    for (by, whom, add) in WISHES {
         let whom = world.person(*whom);
         let done = |n: &Notice| matches!(n, Notice::Done { person, add: a, .. } if *person == whom && a == add);
         let not = |n: &Notice| matches!(n, Notice::NotDone { person, .. } if *person == whom);
         let told = (world.told(*by, done), world.told(*by, not));
         assert!(told == (1, 0) || (out.contains(by) && told == (0, 1)), "{by} {add}: {told:?}");
     }
-    // Every text stands once, in one order; whoever left early was told that theirs was not sent.
-    let all = world.texts(ADA, matter);
-    for who in &inside {
-        let said = all.iter().filter(|(_, _, text)| *text == format!("text of {who}")).count();
-        let unsent = world.told(*who, |notice| matches!(notice, Notice::Unsendable { .. }));
-        assert_eq!(said + unsent, 1, "device {who}");
-        assert!(said == 1 || out.contains(who), "device {who}");
-        let own = world.texts(*who, matter);
-        if out.contains(who) { assert_eq!(own, all[..own.len()]) } else { assert_eq!(own, all, "device {who}") }
-    }
-    for who in 20..26 {
-        let own = world.texts(who, matter);
-        assert_eq!(own, all[all.len() - own.len()..], "device {who}");
-    }
+    texts_stand_once(&world, matter, &out);
     all_talk(&mut world, matter, &present);
 }
 
