@@ -20,7 +20,7 @@ use crate::cbor;
 use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{AdmittedBody, Event, Instance, PersonView, Post, Reply, Request, ToRelay};
 use crate::identity::Identity;
-use crate::ids::{InviteId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
+use crate::ids::{DeviceId, InviteId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
 use crate::limits;
 use crate::matter::{KeyPackages, LeafCredential, Matter, Me};
 use crate::suite::{self, Digest};
@@ -215,6 +215,10 @@ pub struct Device {
     inbox: Position,
     instance: Instance,
     idem: u64,
+    /// The newest idem with the hash of its parts: a copy of this vault may have used it for something else.
+    issued: Option<(u64, Digest)>,
+    /// When a device was last let back into a matter.
+    let_in: BTreeMap<(MatterId, DeviceId), Timestamp>,
     cursor: u64,
     number: u64,
     ready: bool,
@@ -294,6 +298,8 @@ impl Device {
                 None => profile.instance,
             },
             idem: count(Counters::IDEM).unwrap_or(0),
+            issued: counters.get(Counters::ISSUED).and_then(|value| cbor::decode(value, "issued").ok()),
+            let_in: BTreeMap::new(),
             cursor: count(Counters::CURSOR).unwrap_or(0),
             number: count(Counters::NUMBER).unwrap_or(0),
             ready: count(Counters::READY).unwrap_or(0) == 1,
@@ -614,6 +620,9 @@ impl Device {
         self.idem = self.idem.saturating_add(1);
         self.batch.put(Table::Counter, None, Counters::IDEM, &self.idem);
         self.batch.put(Table::Post, None, &self.idem.to_be_bytes(), &post);
+        let issued = (self.idem, Post::parts_digest(&post.parts));
+        self.batch.put(Table::Counter, None, Counters::ISSUED, &issued);
+        self.issued = Some(issued);
         self.posts.insert(self.idem, post);
     }
 

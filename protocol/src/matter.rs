@@ -120,6 +120,11 @@ impl MatterContext {
         if context.people.len() > limits::PEOPLE_MAX || context.title.len() > limits::TITLE_MAX {
             return Err(Malformed::TooLarge { what: "matter's context", limit: limits::PEOPLE_MAX }.into());
         }
+        // Written in one way alone, so that no two implementations read it differently.
+        let sorted = context.people.is_sorted_by(|one, next| one.person < next.person);
+        if !sorted || cbor::encode(&context) != extension.extension_data {
+            return Err(Malformed::Cbor("matter's context").into());
+        }
         Ok(context)
     }
 

@@ -429,6 +429,8 @@ impl Device {
             (_, fence) if stage == Stage::Removed => {
                 self.after_removal(now, matter, position, digest, (class, fence), payload)
             }
+            // Others go on in the epoch before: the Commit by which this device came back was none for them.
+            (Class::Message, false) if self.was_let_in_alone(matter, payload) => Err(Stop::OutOfStep),
             (Class::Message, false) => self.text_or_bundle(now, matter, position.seq, digest, payload),
             (Class::Commit, true) => {
                 self.commit(now, matter, position.seq, digest, payload)?;
@@ -438,8 +440,13 @@ impl Device {
                 self.request_read(now, matter, digest, payload)?;
                 Ok(None)
             }
-            _ => Err(Error::from(PeerMisbehaved::Void("a fence is a commit, and nothing else is".to_owned())).into()),
+            _ => Err(Error::from(PeerMisbehaved::Void("it stands in the wrong place: a change is a fence, and nothing else is".to_owned())).into()),
         }
+    }
+
+    fn was_let_in_alone(&self, matter: MatterId, payload: &[u8]) -> bool {
+        let Some(room) = self.rooms.get(&matter).filter(|room| room.row.unconfirmed) else { return false };
+        Seen::with_epoch(payload).is_ok_and(|(epoch, _)| epoch.saturating_add(1) == room.row.epoch)
     }
 
     pub(super) fn text_or_bundle(
@@ -531,6 +538,7 @@ impl Device {
     fn heard(&mut self, now: Timestamp, matter: MatterId, seq: u64, from: (PersonId, DeviceId), seen: &Seen) {
         let Some(room) = self.rooms.get_mut(&matter) else { return };
         room.heard(from.1, now);
+        room.row.unconfirmed = false;
         let removed = std::mem::take(&mut room.row.requested);
         let disputed = room.disputes(&seen.position);
         if disputed {
@@ -587,6 +595,7 @@ impl Device {
         if let Some(held) = answered
             && let Ok((member, _)) = self.group(matter)?.member_of(held.request.device)
         {
+            self.let_in.insert((matter, held.request.device), now);
             let what = RecordBody::LetBackIn { person: member.credential.person, device: held.request.device };
             self.record(now, matter, seq, Some(from), now, what);
         }
@@ -809,7 +818,9 @@ impl Device {
         if let Some(room) = self.rooms.get_mut(&matter) {
             if let Some(group) = &room.group {
                 room.state = group.state();
-                room.row.epoch = group.epoch();
+                if room.row.lost.is_none() || room.row.stage == Stage::Open {
+                    room.row.epoch = group.epoch();
+                }
             }
             self.batch.put_bytes(Table::Group, Some(matter), &[], room.state.clone());
         }

@@ -28,6 +28,8 @@ const ASK_MS: u64 = 2_000;
 const WELCOME_MS: u64 = 15_000;
 /// How long each further leaf waits before it answers somebody's request.
 const ANSWER_MS: u64 = 1_000;
+/// How soon the same device is let back in again: nobody keeps the others busy with it.
+const LET_IN_MS: u64 = 30_000;
 
 impl Device {
     /// This device can't follow the entry after its position: from here on it reads without applying, and asks.
@@ -37,6 +39,10 @@ impl Device {
         let (position, fence) = (room.row.position, room.row.fence);
         let lost = room.row.lost.get_or_insert_with(|| Lost::at(position, fence, now));
         (lost.request, lost.ask_at) = (None, now);
+        if std::mem::take(&mut room.row.unconfirmed) {
+            // The epoch into which this device was let was nobody's.
+            room.row.epoch = room.row.epoch.saturating_sub(1);
+        }
         let told = std::mem::replace(&mut room.row.stage, Stage::OutOfStep) == Stage::OutOfStep;
         if !told {
             self.record(now, matter, position.seq.saturating_add(1), None, now, RecordBody::OutOfStep);
@@ -73,6 +79,7 @@ impl Device {
         }
         if let Some(room) = self.rooms.get_mut(&matter) {
             room.row.lost = None;
+            room.row.unconfirmed = true;
             room.row.epoch_seq = position.seq;
             room.row.healing.at = now;
         }
@@ -118,6 +125,8 @@ impl Device {
         row.requests.retain(|held| held.request.device != request.device);
         if request.device != self.profile.device {
             let answer_at = now.plus_ms(ANSWER_MS.saturating_mul(u64::try_from(rank).unwrap_or(u64::MAX)));
+            let again_at = self.let_in.get(&(matter, request.device)).map_or(now, |at| at.plus_ms(LET_IN_MS));
+            let answer_at = answer_at.max(again_at);
             row.requests.push(HeldRequest { digest: *digest, request, answer_at });
         }
         Ok(())
@@ -252,15 +261,21 @@ impl Device {
     /// Whether what the relay has accepted was posted by another copy of this vault: proved by this vault's own MAC, over an idem that it
     /// has not issued, or has issued for something else.
     pub(super) fn is_copy(&self, accepted: &AcceptedIdem) -> bool {
-        let other = |post: &PendingPost| Post::parts_digest(&post.parts) != accepted.parts;
-        let not_ours = accepted.idem > self.idem || self.posts.get(&accepted.idem).is_some_and(other);
+        let pending = self.posts.get(&accepted.idem).map(|post| Post::parts_digest(&post.parts));
+        let newest = self.issued.filter(|(idem, _)| *idem == accepted.idem).map(|(_, parts)| parts);
+        let not_ours = accepted.idem > self.idem || pending.or(newest).is_some_and(|parts| parts != accepted.parts);
         not_ours && suite::same(self.idem_mac(accepted.idem, &accepted.parts).as_bytes(), accepted.mac.as_bytes())
     }
 
     /// This vault is a copy. It takes a new instance, forgets whatever it was about to send under keys that the other may have used, and
     /// asks to be let back into every matter.
     pub(super) fn become_copy(&mut self, now: Timestamp, accepted: &AcceptedIdem) {
+        // Counted on from there, no idem stands for two things.
         self.idem = self.idem.max(accepted.idem);
+        // What the other copy has posted is known from here on: it proves nothing further.
+        let issued = (accepted.idem, accepted.parts);
+        self.batch.put(Table::Counter, None, Counters::ISSUED, &issued);
+        self.issued = Some(issued);
         self.batch.put(Table::Counter, None, Counters::IDEM, &self.idem);
         self.instance = Instance::after(Some(self.instance));
         self.batch.put(Table::Counter, None, Counters::INSTANCE, &self.instance);
@@ -273,7 +288,9 @@ impl Device {
             let opening = self.posts.values().find(opens).cloned();
             self.forget_posts(matter);
             // Nothing of it was ever at the relay, as far as this copy knows: it is refused if the other copy has opened it.
-            opening.map(|post| self.new_post(post));
+            if let Some(post) = opening {
+                self.new_post(post);
+            }
             self.unseal(matter);
             self.drop_group(matter);
             let Some(room) = self.rooms.get_mut(&matter) else { continue };

@@ -26,6 +26,8 @@ impl Device {
             return;
         }
         self.deliver(Notice::Restored);
+        // A restored relay serves no key package twice: it has none.
+        self.set_last_resort(Timestamp(0));
         self.restored_inbox = Some(self.inbox.seq);
         self.inbox = Position::start(self.profile.inbox);
         self.batch.put(Table::Counter, None, Counters::INBOX, &self.inbox);

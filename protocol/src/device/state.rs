@@ -302,6 +302,9 @@ pub struct MatterRow {
     /// Behind which seq this device's own texts are to be sent again.
     #[n(25)]
     pub recall: Option<u64>,
+    /// Whether this device was let back in and has not heard anybody in the new epoch yet.
+    #[n(26)]
+    pub unconfirmed: bool,
 }
 
 /// An envelope of which the relay gives the hash alone.
@@ -391,6 +394,7 @@ impl MatterRow {
             continue_at: None,
             old: None,
             recall: None,
+            unconfirmed: false,
         }
     }
 }
@@ -845,6 +849,8 @@ pub struct Counters;
 impl Counters {
     /// The highest idem issued.
     pub const IDEM: &'static [u8] = b"idem";
+    /// What the highest idem issued stands for: the hash of its parts.
+    pub const ISSUED: &'static [u8] = b"issued";
     /// The newest record's cursor.
     pub const CURSOR: &'static [u8] = b"cursor";
     /// The number of the newest outbox item or intent.

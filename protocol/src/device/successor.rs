@@ -49,7 +49,8 @@ impl Device {
         }
         let leaf = self.group(matter).map_or(0, |group| u64::from(group.own_leaf()));
         if let Some(room) = self.rooms.get_mut(&matter) {
-            room.row.continue_at.get_or_insert(now.plus_ms(leaf.saturating_mul(LEAF_MS)));
+            let turn = now.plus_ms(leaf.saturating_mul(LEAF_MS));
+            room.row.continue_at = room.row.continue_at.or(Some(turn));
         }
         self.save_room(matter);
     }

@@ -3,9 +3,12 @@
 use super::world::{ADA, BOB, CYN, DAN, EVE, World};
 use super::{people, stage};
 use crate::device::Notice;
-use crate::device::state::{RecordBody, Stage, Table};
-use crate::error::{Error, PeerMisbehaved};
-use crate::ids::MatterId;
+use crate::device::state::{PendingPost, Purpose, RecordBody, Stage, Table};
+use crate::envelope::{self, Class};
+use crate::error::{Error, PeerMisbehaved, Refused};
+use crate::frame::{Blob, Part};
+use crate::ids::{MatterId, Position};
+use crate::matter::{Certificates, Change, Companion, Seen};
 
 /// What a device has recorded beside texts and people coming and going.
 fn notes(world: &World, who: usize, matter: MatterId) -> Vec<RecordBody> {
@@ -104,8 +107,10 @@ fn a_repair_is_done_once_however_many_could_do_it() {
     let mut world = World::office();
     let matter = world.matter(&[BOB, CYN, DAN, EVE]);
     let epoch = world.nodes[ADA].device.matter(matter).unwrap().epoch;
+    let before = world.relay.posts;
     lose_way(&mut world, EVE, matter);
     let_pass(&mut world, 60_000);
+    assert_eq!(world.relay.posts, before + 2, "one request, one answer");
     assert_eq!(world.nodes[BOB].device.matter(matter).unwrap().epoch, epoch + 1);
     all_can_talk(&mut world, matter, &[ADA, BOB, CYN, DAN, EVE]);
 }
@@ -129,6 +134,101 @@ fn a_request_is_answered_by_whoever_comes_online() {
     }
     assert_eq!(stage(&world, DAN, matter), Stage::Open);
     all_can_talk(&mut world, matter, &[ADA, BOB, DAN]);
+}
+
+/// The Commit that answers is read before the Welcome, with what was said behind it: all of that is read again.
+#[test]
+fn whoever_is_let_back_in_while_away_reads_what_was_said_since() {
+    let mut world = World::office();
+    let matter = world.matter(&[BOB, DAN]);
+    lose_way(&mut world, DAN, matter);
+    world.drain(DAN);
+    world.disconnect(DAN);
+    world.settle_but(DAN);
+    assert_eq!(notes(&world, BOB, matter).len(), 1, "he was let back in");
+    world.say(BOB, matter, "since");
+    world.settle_but(DAN);
+    let_pass(&mut world, 60_000);
+    assert_eq!(world.words(DAN, matter), ["since"]);
+    all_can_talk(&mut world, matter, &[ADA, BOB, DAN]);
+}
+
+/// A member lets somebody back into a group of the two alone: a Welcome, and a fence that is void for everybody else.
+#[test]
+fn a_false_answer_is_found_out_by_what_the_others_say() {
+    let mut world = World::office();
+    let matter = world.matter(&[BOB, DAN, EVE]);
+    world.disconnect(ADA);
+    world.disconnect(BOB);
+    lose_way(&mut world, DAN, matter);
+    world.run();
+    let now = world.now;
+    let eve = &mut world.nodes[EVE].device;
+    let held = eve.rooms[&matter].row.requests[0].clone();
+    let people: Vec<_> = eve.rooms[&matter].row.people.clone();
+    let position = eve.rooms[&matter].row.position;
+    let companion = Companion { bundle: eve.bundle_of(people.into_iter(), &[]), seen: position };
+    let leaf = eve.group(matter).unwrap().member_of(held.request.device).unwrap().0.leaf;
+    let change = Change {
+        add: vec![held.request.package.0.clone()],
+        remove: vec![leaf],
+        context: None,
+        companion: Some(companion),
+    };
+    let seen = Seen { repair: Some(held.digest), ..Seen::at(position) };
+    let certificates = Certificates::repair(held.request.clone());
+    let built = eve.group(matter).unwrap().build(change, &seen, certificates).unwrap();
+    let mut commit = envelope::wrap(Class::Commit, &built.commit).unwrap();
+    *commit.last_mut().unwrap() ^= 1;
+    let fence = eve.append(matter, &commit, true).unwrap();
+    let welcome = Part::Append {
+        mailbox: held.request.inbox,
+        base: Position::start(held.request.inbox),
+        fence: false,
+        envelope: Blob(envelope::wrap(Class::Welcome, &built.welcome.unwrap()).unwrap()),
+        keep_ms: 1_000_000,
+    };
+    eve.rooms.get_mut(&matter).unwrap().row.requests.clear();
+    eve.new_post(PendingPost::new(vec![fence, welcome], matter, Purpose::Roster));
+    eve.handle_time(now);
+    world.run();
+    assert_eq!(stage(&world, DAN, matter), Stage::Open, "he believes it");
+    world.settle();
+    world.say(BOB, matter, "honest");
+    let_pass(&mut world, 60_000);
+    assert_eq!(stage(&world, DAN, matter), Stage::Open);
+    let told = notes(&world, DAN, matter);
+    let back = told.iter().filter(|what| matches!(what, RecordBody::Repaired { .. })).count();
+    assert_eq!(back, 2, "{told:?}");
+    all_can_talk(&mut world, matter, &[ADA, BOB, DAN, EVE]);
+}
+
+/// What a copy is about to post may have been refused to the other under the same idem, so that nothing of it waits any more.
+#[test]
+fn another_post_under_the_newest_idem_proves_a_copy() {
+    let mut world = World::office();
+    let matter = world.matter(&[BOB]);
+    world.relay.copies = true;
+    world.disconnect(ADA);
+    let vault = world.nodes[ADA].vault.clone();
+    // The other copy's text is accepted under the next idem.
+    world.say(ADA, matter, "of the first");
+    world.settle();
+    // This one's, under the same idem, was refused for good.
+    let newest = world.relay.newest.clone();
+    world.disconnect(ADA);
+    world.nodes[ADA].vault = vault;
+    world.nodes[ADA].crash();
+    world.relay.newest.clear();
+    world.say(ADA, matter, "of the second");
+    world.relay.refuse_before_idem = Some(Refused::Full { what: "this mailbox".to_owned() });
+    world.connect(ADA);
+    world.run();
+    world.disconnect(ADA);
+    world.relay.newest = newest;
+    let_pass(&mut world, 60_000);
+    assert_eq!(world.told(ADA, |notice| *notice == Notice::Copied), 1);
+    all_can_talk(&mut world, matter, &[ADA, BOB]);
 }
 
 #[test]

@@ -88,6 +88,8 @@ pub(super) struct Relay {
     pub(super) posts: usize,
     /// The next Posts are refused with these.
     pub(super) refuse: VecDeque<Refused>,
+    /// The next Post is refused with this, whatever idem it has.
+    pub(super) refuse_before_idem: Option<Refused>,
     /// Two devices may hold one vault.
     pub(super) copies: bool,
     /// The newest instance of each device.
@@ -283,6 +285,9 @@ impl Relay {
     fn post(&mut self, device: DeviceId, post: &Post) -> Result<Vec<u64>, Refused> {
         self.posts += 1;
         let parts = Post::parts_digest(&post.parts);
+        if let Some(refused) = self.refuse_before_idem.take() {
+            return Err(refused);
+        }
         if let Some((known, mac, seqs)) = self.accepted.get(&(device, post.idem)) {
             if *known == parts {
                 return Ok(seqs.clone());
@@ -565,6 +570,19 @@ impl World {
         }
     }
 
+    /// Runs with one device away, and lets the time come that others wait for, for a minute.
+    pub(super) fn settle_but(&mut self, away: usize) {
+        let end = self.now.plus_ms(60_000);
+        loop {
+            self.run();
+            let others = (0..self.nodes.len()).filter(|index| *index != away);
+            let next = others.filter_map(|index| Some((self.nodes[index].device.deadline()?, index))).min();
+            let Some((at, index)) = next.filter(|(at, _)| *at <= end) else { return };
+            self.now = at;
+            self.nodes[index].device.handle_time(at);
+        }
+    }
+
     /// Runs until nothing happens any more.
     pub(super) fn run(&mut self) {
         for _ in 0..10_000 {
@@ -622,7 +640,7 @@ impl World {
         }
     }
 
-    fn drain(&mut self, index: usize) -> bool {
+    pub(super) fn drain(&mut self, index: usize) -> bool {
         let mut moved = false;
         let node = &mut self.nodes[index];
         while let Some(output) = node.device.poll() {
