@@ -217,8 +217,8 @@ pub struct Device {
     idem: u64,
     /// The newest idem with the hash of its parts: a copy of this vault may have used it for something else.
     issued: Option<(u64, Digest)>,
-    /// When a device was last let back into a matter.
-    let_in: BTreeMap<(MatterId, DeviceId), Timestamp>,
+    /// When a device was last let back into a matter, and how often of late.
+    let_in: BTreeMap<(MatterId, DeviceId), (Timestamp, u32)>,
     cursor: u64,
     number: u64,
     ready: bool,
@@ -384,6 +384,11 @@ impl Device {
     /// A matter.
     pub fn matter(&self, matter: MatterId) -> Option<&MatterRow> {
         self.rooms.get(&matter).map(|room| &room.row)
+    }
+
+    /// Until when the relay has put off what this device has to post in a matter, if it has.
+    pub fn put_off_until(&self, matter: MatterId) -> Option<Timestamp> {
+        self.rooms.get(&matter).map(|room| room.not_before).filter(|at| *at > self.now)
     }
 
     /// Texts of a matter that are not yet in its mailbox, oldest first.
@@ -565,6 +570,7 @@ impl Device {
         } else if link.inbox_asked && !link.caught_up && !waits && !behind {
             link.caught_up = true;
             self.settle_unknown();
+            self.seal_again_what_is_gone();
             self.deliver(Notice::CaughtUp);
         }
     }

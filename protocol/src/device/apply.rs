@@ -440,7 +440,10 @@ impl Device {
                 self.request_read(now, matter, digest, payload)?;
                 Ok(None)
             }
-            _ => Err(Error::from(PeerMisbehaved::Void("it stands in the wrong place: a change is a fence, and nothing else is".to_owned())).into()),
+            _ => Err(Error::from(PeerMisbehaved::Void(
+                "a fence is a commit or a successor, and nothing else is".to_owned(),
+            ))
+            .into()),
         }
     }
 
@@ -595,7 +598,7 @@ impl Device {
         if let Some(held) = answered
             && let Ok((member, _)) = self.group(matter)?.member_of(held.request.device)
         {
-            self.let_in.insert((matter, held.request.device), now);
+            self.count_let_in(now, matter, held.request.device);
             let what = RecordBody::LetBackIn { person: member.credential.person, device: held.request.device };
             self.record(now, matter, seq, Some(from), now, what);
         }

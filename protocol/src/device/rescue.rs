@@ -15,7 +15,7 @@ use crate::device::{Asked, Device, Notice, Room};
 use crate::envelope::{self, Class};
 use crate::error::{Error, PeerMisbehaved};
 use crate::frame::{AcceptedIdem, Blob, Instance, Post, Request};
-use crate::ids::{MatterId, MessageId, PersonId, Position, Timestamp};
+use crate::ids::{DeviceId, MatterId, MessageId, PersonId, Position, Timestamp};
 use crate::matter::{Certificates, Change, Companion, Matter, Seen, is_of_leaf, key_package};
 use crate::rescue::RepairRequest;
 use crate::suite::{self, Digest};
@@ -28,8 +28,9 @@ const ASK_MS: u64 = 2_000;
 const WELCOME_MS: u64 = 15_000;
 /// How long each further leaf waits before it answers somebody's request.
 const ANSWER_MS: u64 = 1_000;
-/// How soon the same device is let back in again: nobody keeps the others busy with it.
-const LET_IN_MS: u64 = 30_000;
+/// How often the same device is let back in at once, and how much later each further time: nobody keeps the others busy with it.
+const LET_IN_TIMES: u32 = 5;
+const LET_IN_MS: u64 = 60_000;
 
 impl Device {
     /// This device can't follow the entry after its position: from here on it reads without applying, and asks.
@@ -125,11 +126,20 @@ impl Device {
         row.requests.retain(|held| held.request.device != request.device);
         if request.device != self.profile.device {
             let answer_at = now.plus_ms(ANSWER_MS.saturating_mul(u64::try_from(rank).unwrap_or(u64::MAX)));
-            let again_at = self.let_in.get(&(matter, request.device)).map_or(now, |at| at.plus_ms(LET_IN_MS));
-            let answer_at = answer_at.max(again_at);
+            let often = self.let_in.get(&(matter, request.device)).filter(|(_, times)| *times >= LET_IN_TIMES);
+            let answer_at = often.map_or(answer_at, |(at, _)| answer_at.max(at.plus_ms(LET_IN_MS)));
             row.requests.push(HeldRequest { digest: *digest, request, answer_at });
         }
         Ok(())
+    }
+
+    /// A device was let back in.
+    pub(super) fn count_let_in(&mut self, now: Timestamp, matter: MatterId, device: DeviceId) {
+        let (at, times) = self.let_in.entry((matter, device)).or_insert((now, 0));
+        if at.plus_ms(LET_IN_MS.saturating_mul(u64::from(LET_IN_TIMES))) <= now {
+            *times = 0;
+        }
+        (*at, *times) = (now, times.saturating_add(1));
     }
 
     /// While this device is out of step itself, it counts who else asks: where nobody is left in step, nobody can repair.
@@ -303,7 +313,10 @@ impl Device {
                 Stage::Joining => room.row.lost = Some(Lost::copied(position, now)),
                 _ => {
                     room.row.lost = Some(Lost { fence, ..Lost::copied(position, now) });
-                    room.row.stage = Stage::OutOfStep;
+                    let told = std::mem::replace(&mut room.row.stage, Stage::OutOfStep) == Stage::OutOfStep;
+                    if !told {
+                        self.record(now, matter, position.seq, None, now, RecordBody::OutOfStep);
+                    }
                 }
             }
             self.save_room(matter);

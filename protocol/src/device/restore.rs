@@ -179,6 +179,19 @@ impl Device {
         self.ask_recall(matter);
     }
 
+    /// Everything that the relay has is read: what it said to have stored before this link, and does not show, it has forgotten.
+    pub(super) fn seal_again_what_is_gone(&mut self) {
+        let matters: Vec<MatterId> = self.rooms.keys().copied().collect();
+        for matter in matters {
+            let Some(room) = self.rooms.get_mut(&matter).filter(|room| room.row.stage == Stage::Open) else { continue };
+            for (number, item) in room.outbox.iter_mut().filter(|(_, item)| item.seq.is_some()) {
+                (item.digest, item.seq) = (None, None);
+                self.batch.put(Table::Outbox, Some(matter), &number.to_be_bytes(), &*item);
+                self.batch.delete(Table::Sent, Some(matter), item.id.as_bytes());
+            }
+        }
+    }
+
     /// Asks the driver for this device's own texts that the relay has forgotten.
     pub(super) fn ask_recall(&mut self, matter: MatterId) {
         let after = self.rooms.get(&matter).and_then(|room| room.row.recall);

@@ -101,10 +101,6 @@ impl Judge {
         if proposals.length() != counted || contexts.len() > 1 {
             return Err(Void("it carries a proposal that is not allowed"));
         }
-        // RFC 9420 asks for a path wherever something else stands beside an addition, or nothing does; mls-rs checks that.
-        if !adds.is_empty() && removes.is_empty() && contexts.is_empty() {
-            return Err(Void("it adds without fresh keys of its author"));
-        }
         let certificates = lock(&self.certificates);
         if let Some(request) = &certificates.repair {
             return judge_repair(request, roster, proposals, counted);

@@ -87,11 +87,12 @@ fn unhex(text: &str) -> Vec<u8> {
 /// Key, ciphertext and secret are X-Wing's to the byte, and so any implementation's.
 #[test]
 fn x_wing_agrees_with_its_published_vectors() {
-    let lines = include_str!("../../vectors/x-wing.txt").lines().filter(|line| !line.starts_with('#'));
-    let values: Vec<Vec<u8>> = lines.map(|line| unhex(line.split_once(' ').unwrap().1)).collect();
-    assert_eq!(values.len() % 5, 0);
-    for vector in values.chunks_exact(5) {
-        let [seed, eseed, pk, ct, ss] = vector else { unreachable!() };
+    let known: serde_json::Value = serde_json::from_str(include_str!("../../vectors/suite.json")).unwrap();
+    let vectors = known["x_wing"].as_array().unwrap();
+    assert_eq!(vectors.len(), 3);
+    for vector in vectors {
+        let field = |name: &str| unhex(vector[name].as_str().unwrap());
+        let [seed, eseed, pk, ct, ss] = &["seed", "randomness", "public_key", "ciphertext", "shared_secret"].map(field);
         let (secret, public) = XWing::from_seed(seed.clone().try_into().unwrap());
         assert_eq!(public.to_vec(), *pk);
         XWing.public_key_validate(&public).unwrap();

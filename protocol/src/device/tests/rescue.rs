@@ -495,6 +495,29 @@ fn a_matter_whose_commits_the_relay_has_forgotten_is_continued() {
     all_can_talk(&mut world, matter, &[ADA, BOB, DAN]);
 }
 
+/// A text that was a device's last word: stored, and never read back before the relay went back in time.
+#[test]
+fn what_the_relay_stored_and_forgot_before_its_author_read_it_is_sent_again() {
+    let mut world = World::office();
+    let matter = world.matter(&[DAN]);
+    let yesterday = world.relay.clone();
+    let id = world.say(ADA, matter, "last word");
+    let vault = loop {
+        world.turn(ADA);
+        if world.told(ADA, |notice| matches!(notice, Notice::Stored { id: told, .. } if *told == id)) > 0 {
+            break world.nodes[ADA].vault.clone();
+        }
+    };
+    assert_eq!(world.words(ADA, matter).len(), 0, "it was not read back");
+    world.restore(yesterday);
+    world.nodes[ADA].vault = vault;
+    world.nodes[ADA].crash();
+    let_pass(&mut world, 60_000);
+    world.agree(matter, &[DAN], &["last word"]);
+    assert_eq!(world.words(ADA, matter), ["last word"]);
+    assert!(world.nodes[ADA].device.pending(matter).is_empty());
+}
+
 /// A backup that nobody has declared as one looks like a fork, and stops; once it is declared, it goes on.
 #[test]
 fn a_fork_turns_out_to_be_a_backup_once_the_relay_says_so() {

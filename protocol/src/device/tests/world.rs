@@ -606,7 +606,7 @@ impl World {
         self.run();
     }
 
-    fn turn(&mut self, index: usize) -> bool {
+    pub(super) fn turn(&mut self, index: usize) -> bool {
         let mut moved = self.drain(index);
         self.events();
         let device = self.nodes[index].device.profile().device;

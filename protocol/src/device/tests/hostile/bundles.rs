@@ -93,7 +93,7 @@ fn a_device_that_its_certificate_does_not_vouch_for_is_not_added() {
     let (cyn, dan) = (identity(&world, CYN), identity(&world, DAN));
     let me = world.nodes[CYN].device.me.clone();
     let dans = LeafCredential { certificate: dan.certificates[0].digest(), ..me.credential };
-    let elsewhere = LeafCredential { device: crate::ids::DeviceId::random(), ..me.credential };
+    let elsewhere = LeafCredential { device: DeviceId::random(), ..me.credential };
     let other_key = SecretKey::generate();
     let forgeries = [
         (Me { credential: dans, ..me.clone() }, "the certificate is another person's"),

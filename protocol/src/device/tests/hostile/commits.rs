@@ -168,7 +168,7 @@ fn a_commit_without_a_path_is_void() {
     let (mut world, matter) = office();
     // Eve's second device, certified by her, which she may add to any matter that she is in.
     let profile = world.nodes[EVE].device.profile().clone();
-    let (key, device) = (SecretKey::generate(), crate::ids::DeviceId::random());
+    let (key, device) = (SecretKey::generate(), DeviceId::random());
     let mut certificate: DeviceCertificate = profile.certificate.unverified("certificate").unwrap();
     (certificate.device, certificate.mls_key) = (device, key.public().unwrap());
     let certificate =
