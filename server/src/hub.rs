@@ -4,11 +4,13 @@
 //! it then reads from the store, from where it was. An entry is encoded once, as the frame that carries it, and that frame's bytes are
 //! shared by all who listen.
 //!
+//! A device has one link: a new one closes the one before. A link that is closed asks the writer for nothing more.
+//!
 //! Invariant: nothing waits here for a slow reader; what is dropped here is in the store.
 
 use std::collections::{HashMap, VecDeque};
 use std::hash::Hash;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use privity_protocol::frame::{self, Blob, Entry, EntryBody, Event, FromRelay};
@@ -21,8 +23,6 @@ use crate::relay::Wake;
 
 /// Events that wait for one link, beside entries.
 const EVENTS_MAX: usize = 256;
-/// Links of one device at once; one more, and the oldest goes. A device needs one, and one more while it reconnects.
-const LINKS_PER_DEVICE_MAX: usize = 4;
 
 /// Something for a link.
 #[derive(Debug, Clone)]
@@ -45,7 +45,7 @@ pub(crate) enum Item {
 /// Why the relay closes a link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Closing {
-    /// Newer links of the same device have taken its place.
+    /// A newer link of the same instance has taken its place.
     Crowded,
     /// A newer instance of the device has.
     Replaced,
@@ -57,7 +57,9 @@ pub(crate) struct Outbox {
     caller: Caller,
     queue: Mutex<Queue>,
     notify: Notify,
-    closing: OnceLock<Closing>,
+    /// Tells a link that is crowded out at once, whatever it is busy with.
+    crowded: Notify,
+    closing: Mutex<Option<Closing>>,
 }
 
 #[derive(Debug, Default)]
@@ -82,12 +84,30 @@ impl Outbox {
 
     /// Why this link is to be closed, if it is.
     pub(crate) fn closing(&self) -> Option<Closing> {
-        self.closing.get().copied()
+        *lock(&self.closing)
+    }
+
+    /// Waits until a newer link has taken this one's place.
+    pub(crate) async fn crowded(&self) {
+        self.crowded.notified().await;
+    }
+
+    /// Does something if this link is not closed; it is not closed meanwhile.
+    pub(crate) fn while_open(&self, act: impl FnOnce()) -> bool {
+        let closing = lock(&self.closing);
+        let open = closing.is_none();
+        if open {
+            act();
+        }
+        open
     }
 
     fn close(&self, closing: Closing) {
         // The first reason stands.
-        let _known = self.closing.set(closing);
+        let reason = *lock(&self.closing).get_or_insert(closing);
+        if reason == Closing::Crowded {
+            self.crowded.notify_one();
+        }
         self.notify.notify_one();
     }
 
@@ -137,19 +157,43 @@ struct Links {
     by_mailbox: HashMap<MailboxId, Vec<Arc<Outbox>>>,
 }
 
+/// A link's place in the hub, until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Seat {
+    hub: Arc<Hub>,
+    outbox: Arc<Outbox>,
+}
+
+impl Seat {
+    /// A new link of a device takes its place.
+    pub(crate) fn take(hub: &Arc<Hub>, caller: Caller) -> Self {
+        Self { outbox: hub.join(caller), hub: Arc::clone(hub) }
+    }
+
+    /// What waits for the link.
+    pub(crate) fn outbox(&self) -> &Arc<Outbox> {
+        &self.outbox
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.hub.leave(&self.outbox, std::iter::empty());
+    }
+}
+
 impl Hub {
-    /// A new link of a device.
+    /// A new link of a device. The one of the same instance before it is closed; whether another instance stays, the writer decides.
     pub(crate) fn join(&self, caller: Caller) -> Arc<Outbox> {
-        let (queue, notify, closing) = (Mutex::default(), Notify::new(), OnceLock::new());
-        let outbox = Arc::new(Outbox { caller, queue, notify, closing });
+        let (queue, notify, crowded, closing) = (Mutex::default(), Notify::new(), Notify::new(), Mutex::default());
+        let outbox = Arc::new(Outbox { caller, queue, notify, crowded, closing });
         let mut links = lock(&self.links);
         links.by_person.entry(caller.person).or_default().push(Arc::clone(&outbox));
         let own = links.by_device.entry(caller.device).or_default();
-        own.push(Arc::clone(&outbox));
-        let surplus = own.len().saturating_sub(LINKS_PER_DEVICE_MAX);
-        for old in own.iter().take(surplus) {
+        for old in own.iter().filter(|old| old.caller.instance == caller.instance) {
             old.close(Closing::Crowded);
         }
+        own.push(Arc::clone(&outbox));
         outbox
     }
 
@@ -291,12 +335,24 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_link_of_a_device_makes_room() {
+    fn a_new_link_closes_the_one_before_and_what_is_closed_does_nothing_more() {
         let hub = Hub::default();
         let me = caller();
-        let links: Vec<_> = (0..=LINKS_PER_DEVICE_MAX).map(|_| hub.join(me)).collect();
-        assert_eq!(links[0].closing(), Some(Closing::Crowded));
-        assert_eq!(links[1].closing(), None);
+        let [old, other, new] = [me, caller(), me].map(|caller| hub.join(caller));
+        assert_eq!([&old, &other, &new].map(|link| link.closing()), [Some(Closing::Crowded), None, None]);
+        assert!(!old.while_open(|| panic!("it is closed")));
+        let mut done = false;
+        assert!(new.while_open(|| done = true) && done);
+    }
+
+    /// Whether it may take the place of the other is not decided yet.
+    #[test]
+    fn a_link_of_another_instance_closes_none() {
+        let hub = Hub::default();
+        let me = caller();
+        let copy = Caller { instance: Instance::after(Some(me.instance)), ..me };
+        let links = [hub.join(me), hub.join(copy)];
+        assert_eq!(links.map(|link| link.closing()), [None, None]);
     }
 
     #[test]
@@ -311,11 +367,12 @@ mod tests {
 
     #[test]
     fn nothing_is_left_of_a_link_that_left() {
-        let hub = Hub::default();
+        let hub = Arc::new(Hub::default());
         let mailbox = MailboxId::random();
         let outbox = hub.join(caller());
         hub.listen(mailbox, &outbox);
         hub.leave(&outbox, [mailbox].into_iter());
+        drop(Seat::take(&hub, caller()));
         let links = lock(&hub.links);
         assert!(links.by_person.is_empty() && links.by_device.is_empty() && links.by_mailbox.is_empty());
     }

@@ -2,7 +2,8 @@
 //!
 //! 1. An unvalidated address gets a Retry (RFC 9000, section 8.1); nothing is kept for it.
 //! 2. Within [`limits::ADMISSION_MS`] the peer has shown a good hello and is admitted, or is gone.
-//! 3. A newcomer's link ends within [`limits::NEWCOMER_MS`]; a device's is [`link`].
+//! 3. A device's link takes the place of the one before, and is shown the newest idem only when everything asked there is decided.
+//! 4. A newcomer's link ends within [`limits::NEWCOMER_MS`]; a device's is [`link`].
 //!
 //! Invariant: what a peer can make the relay hold is bounded before and after admission, and every task ends with [`serve`].
 
@@ -14,7 +15,7 @@ use privity_protocol::error::Refused;
 use privity_protocol::frame::{AcceptedIdem, AdmittedBody, FromRelay, Hello, HelloBody, Reply, Request, ToRelay};
 use privity_protocol::limits;
 use privity_protocol::link::Claimed;
-use privity_protocol::suite::SecretKey;
+use privity_protocol::suite::{PublicKey, SecretKey};
 use privity_transport::{self as transport, TransportError};
 use quinn::{Connection, Endpoint, EndpointConfig, Incoming, RecvStream, SendStream, TokioRuntime};
 use tokio::sync::{Semaphore, watch};
@@ -23,8 +24,8 @@ use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
 use crate::clock::now;
-use crate::hub::Hub;
-use crate::policy::refusal;
+use crate::hub::{Hub, Seat};
+use crate::policy::{Caller, refusal};
 use crate::relay::admission::{self, Judged};
 use crate::relay::{self, From};
 use crate::store::{OpenReader, Read, Reader, Store, StoreError};
@@ -209,21 +210,27 @@ async fn link(
             info!(%peer, %reason, "refused");
             Ok(())
         }
-        Ok(From::Newcomer(key)) => tokio::select! {
+        Ok(Guest::Newcomer(key)) => tokio::select! {
             ended = newcomer(&connection, send, receive, From::Newcomer(key), shared) => ended,
             _ = stop.wait_for(|stop| *stop) => {
                 connection.close(transport::CLOSE_GOING, b"the relay is shutting down");
                 Ok(())
             }
         },
-        Ok(From::Device(caller)) => {
+        Ok(Guest::Device(caller, seat)) => {
             place.admitted();
-            link::run(connection, send, receive, caller, shared, stop).await
+            link::run(connection, send, receive, (caller, seat), shared, stop).await
         }
     }
 }
 
-type Opened = (Connection, SendStream, RecvStream, Result<From, Refused>);
+/// Who was let in.
+enum Guest {
+    Newcomer(PublicKey),
+    Device(Caller, Seat),
+}
+
+type Opened = (Connection, SendStream, RecvStream, Result<Guest, Refused>);
 
 /// The handshake and the hello.
 async fn open(incoming: Incoming, shared: &Arc<Shared>) -> Result<Opened, TransportError> {
@@ -231,9 +238,9 @@ async fn open(incoming: Incoming, shared: &Arc<Shared>) -> Result<Opened, Transp
     let (mut send, mut receive) = connection.accept_bi().await?;
     let hello: Hello = transport::read(&mut receive, limits::HELLO_MAX).await?;
     let admission = match admit(&connection, &hello, shared).await? {
-        Ok((from, answer)) => {
+        Ok((guest, answer)) => {
             transport::write(&mut send, &answer).await?;
-            Ok(from)
+            Ok(guest)
         }
         Err(refused) => {
             transport::write(&mut send, &FromRelay::Refused(refused.clone())).await?;
@@ -251,23 +258,17 @@ async fn admit(
     connection: &Connection,
     hello: &Hello,
     shared: &Arc<Shared>,
-) -> Result<Result<(From, FromRelay), Refused>, TransportError> {
+) -> Result<Result<(Guest, FromRelay), Refused>, TransportError> {
     let claimed = match Claimed::read(transport::channel(connection)?, hello) {
         Ok(claimed) => claimed,
         Err(privity_protocol::error::Error::Refused(refused)) => return Ok(Err(refused)),
         Err(error) => return Ok(Err(Refused::not_allowed(error.to_string()))),
     };
-    let mut judged = judge(&claimed.body, shared).await;
-    if let Ok(Judged { from: From::Device(caller), admitted: false, .. }) = &judged {
-        judged = match shared.writer.admit(caller.device, caller.instance).await {
-            Reply::Refused(refused) => Err(refused),
-            // What it says about the device is read again: its key packages may be gone.
-            _ => judge(&claimed.body, shared).await,
-        };
-    }
-    let (Ok(relay_key), judged) = (shared.key.public(), judged) else { return Ok(Err(Refused::Storage)) };
-    let Judged { from, idem, key_packages, ready, organisation, admitted } = match judged {
-        Ok(judged) => judged,
+    let (Ok(relay_key), judged) = (shared.key.public(), enter(&claimed.body, shared).await) else {
+        return Ok(Err(Refused::Storage));
+    };
+    let (Judged { idem, key_packages, ready, organisation, admitted, .. }, guest) = match judged {
+        Ok(entered) => entered,
         Err(refused) => return Ok(Err(refused)),
     };
     if !admitted {
@@ -286,7 +287,26 @@ async fn admit(
         firm: shared.firm.clone(),
     };
     let admitted = claimed.admit(&answer, &shared.key);
-    Ok(admitted.map(|admitted| (from, FromRelay::Admitted(admitted))).map_err(|_| Refused::Storage))
+    Ok(admitted.map(|admitted| (guest, FromRelay::Admitted(admitted))).map_err(|_| Refused::Storage))
+}
+
+/// Who said hello; a device has taken its seat, and what is said of it is so once its link before has nothing in flight any more.
+async fn enter(hello: &HelloBody, shared: &Arc<Shared>) -> Result<(Judged, Guest), Refused> {
+    let judged = judge(hello, shared).await?;
+    let caller = match &judged.from {
+        From::Device(caller) => *caller,
+        From::Newcomer(key) => {
+            let guest = Guest::Newcomer(key.clone());
+            return Ok((judged, guest));
+        }
+    };
+    // From here on the link before enqueues nothing; behind what it has, the writer admits this one.
+    let seat = Seat::take(&shared.hub, caller);
+    match shared.writer.admit(caller.device, caller.instance).await {
+        Reply::Refused(refused) => Err(refused),
+        // What is said of the device is read again: of the time after that.
+        _ => Ok((judge(hello, shared).await?, Guest::Device(caller, seat))),
+    }
 }
 
 /// Who said hello, from what has been committed.

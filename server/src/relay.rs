@@ -1,6 +1,6 @@
 //! The relay's rules, pure: a request and the time go in, writes and a reply come out. No sockets, disk or clock.
 //!
-//! 1. [`Rules::handle`] reads what it needs and decides; a refusal has written nothing.
+//! 1. [`Rules::handle`] reads what it needs and decides; a refusal has written nothing, but that a Post came.
 //! 2. The shell applies the writes of many requests in one transaction, makes them durable, and only then sends the replies.
 //! 3. [`Wake`]s tell the shell whom to tell what.
 //! 4. Requests that [`only_reads`] change nothing: the shell may [`answer`] them from another view of the store.
@@ -135,7 +135,7 @@ impl Rules {
     /// Decides one request.
     ///
     /// # Errors
-    /// [`No`]: nothing is to be written.
+    /// [`No`]: nothing is to be written. Where a refusal is to be, it is the reply.
     pub fn handle(&mut self, store: &dyn Read, from: &From, request: &Request, now: Timestamp) -> Result<Outcome, No> {
         if only_reads(request) {
             return answer(store, from, request, now).map(Outcome::reply);
@@ -145,6 +145,7 @@ impl Rules {
                 return joining::register(store, link_key, registration, now);
             }
             (From::Newcomer(_), _) => return Err(Refused::not_allowed("register first").into()),
+            // What an instance posts that another has replaced is not noted: that one knows that it is the newer copy.
             (From::Device(caller), _) => admission::still(store, *caller)?,
         };
         match request {

@@ -188,6 +188,21 @@ pub struct IdemRow {
     pub seqs: Vec<u64>,
 }
 
+/// A Post that came, as far as a device needs it to know its own again.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct ReceivedRow {
+    /// The device's counter.
+    #[n(0)]
+    pub idem: u64,
+    /// The hash of the Post's parts.
+    #[n(1)]
+    pub parts: Digest,
+    /// The device's MAC.
+    #[n(2)]
+    pub mac: Digest,
+}
+
 /// A key package.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyPackageRow {
@@ -286,6 +301,13 @@ pub enum Write {
         /// The lowest idem to keep.
         keep_from: u64,
     },
+    /// A Post that was refused; it replaces the one noted before.
+    Received {
+        /// Whose.
+        device: DeviceId,
+        /// What.
+        row: ReceivedRow,
+    },
     /// A key package; a last-resort one replaces the one before.
     KeyPackage {
         /// Whose.
@@ -351,6 +373,8 @@ pub trait Read {
     fn idem(&self, device: DeviceId, idem: u64) -> Result<Option<IdemRow>, StoreError>;
     /// The newest remembered Post.
     fn newest_idem(&self, device: DeviceId) -> Result<Option<IdemRow>, StoreError>;
+    /// The refused Post that was noted last.
+    fn received(&self, device: DeviceId) -> Result<Option<ReceivedRow>, StoreError>;
     /// The oldest single-use key package, or the last-resort one.
     fn key_package(&self, device: DeviceId) -> Result<Option<KeyPackageRow>, StoreError>;
     /// The last-resort key package.

@@ -20,7 +20,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{error, warn};
 
 use crate::clock::now;
-use crate::hub::Hub;
+use crate::hub::{Hub, Outbox};
 use crate::policy::No;
 use crate::relay::{From, Rules, Wake};
 use crate::store::{Store, StoreError};
@@ -43,7 +43,7 @@ pub(crate) type WriterThread = JoinHandle<Result<(), StoreError>>;
 enum Ask {
     /// A frame's request.
     Request(From, Request),
-    /// A hello of an instance that is not the one admitted.
+    /// A hello of an instance of a device.
     Admit(DeviceId, Instance),
 }
 
@@ -73,34 +73,57 @@ impl Writer {
         Ok((Self { jobs, room: Arc::new(Semaphore::new(WAITING_KIB_MAX as usize)) }, thread))
     }
 
-    /// Puts a request into the writer's queue, in the order called; its durable answer comes through the receiver.
-    pub(crate) async fn enqueue(&self, from: From, request: Request) -> oneshot::Receiver<Reply> {
-        let weight_kib = weight_kib(&request);
-        self.put(Ask::Request(from, request), weight_kib).await
+    /// Puts a link's request into the writer's queue, in the order called; its durable answer comes through the receiver. None where
+    /// the link was closed before there was room for it.
+    pub(crate) async fn enqueue(
+        &self,
+        link: &Outbox,
+        from: From,
+        request: Request,
+    ) -> Option<oneshot::Receiver<Reply>> {
+        self.put(Some(link), Ask::Request(from, request)).await
     }
 
-    /// Lets an instance of a device take over, durably.
+    /// Admits an instance of a device, durably. Behind what links that are closed by now have enqueued: once this is answered, nothing
+    /// of theirs is decided any more.
     pub(crate) async fn admit(&self, device: DeviceId, instance: Instance) -> Reply {
-        let answer = self.put(Ask::Admit(device, instance), 1).await;
-        answer.await.unwrap_or(Reply::Refused(Refused::Storage))
-    }
-
-    async fn put(&self, ask: Ask, weight_kib: u32) -> oneshot::Receiver<Reply> {
-        let (reply, answer) = oneshot::channel();
-        let room = Arc::clone(&self.room).acquire_many_owned(weight_kib).await.ok();
-        // Where the writer has ended, the dropped job closes the receiver.
-        let _ended = self.jobs.send(Job { ask, reply, _room: room }).await;
-        answer
+        self.answer(Ask::Admit(device, instance)).await
     }
 
     /// Carries out a request and returns its durable answer.
     pub(crate) async fn ask(&self, from: From, request: Request) -> Reply {
-        self.enqueue(from, request).await.await.unwrap_or(Reply::Refused(Refused::Storage))
+        self.answer(Ask::Request(from, request)).await
+    }
+
+    async fn answer(&self, ask: Ask) -> Reply {
+        let storage = Reply::Refused(Refused::Storage);
+        match self.put(None, ask).await {
+            Some(answer) => answer.await.unwrap_or(storage),
+            None => storage,
+        }
+    }
+
+    async fn put(&self, link: Option<&Outbox>, ask: Ask) -> Option<oneshot::Receiver<Reply>> {
+        let (reply, answer) = oneshot::channel();
+        let room = Arc::clone(&self.room).acquire_many_owned(weight_kib(&ask)).await.ok();
+        // Where the writer has ended, the dropped sender closes the receiver.
+        let Ok(place) = self.jobs.reserve().await else { return Some(answer) };
+        let send = || place.send(Job { ask, reply, _room: room });
+        // Nothing is awaited between the look at the link and the queue: what a closed link has enqueued is in it already.
+        let sent = match link {
+            Some(link) => link.while_open(send),
+            None => {
+                send();
+                true
+            }
+        };
+        sent.then_some(answer)
     }
 }
 
 /// About how much memory a waiting request takes, in KiB; no frame has more than the queue has room for.
-fn weight_kib(request: &Request) -> u32 {
+fn weight_kib(ask: &Ask) -> u32 {
+    let Ask::Request(_, request) = ask else { return 1 };
     let bytes: usize = match request {
         Request::Post(post) => post
             .parts

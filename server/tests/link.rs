@@ -199,6 +199,50 @@ fn another(founder: &Founder) -> Founder {
     }
 }
 
+/// A client who has registered with an invite of the founder's, and their person key.
+async fn join(
+    link: &mut Link,
+    founder: &Founder,
+    handle: &str,
+) -> Result<(Founder, SecretKey), Box<dyn std::error::Error>> {
+    let (newcomer, person_key, secret) = (another(founder), SecretKey::generate(), InviteSecret::random());
+    let issuer = Issuer { person: founder.person, device: founder.device };
+    let expires = link.admitted.now.plus_ms(60_000);
+    let statement =
+        InviteStatement { invite: secret.id(), issuer, role: Role::Client, handle: None, name: None, expires };
+    let statement = Signed::make(Label::Invite, &founder.mls_key, &statement)?;
+    let filed = NewInvite { token_hash: secret.token_hash(), statement, name: None };
+    assert_eq!(link.ask(Request::Invite(filed)).await?, Reply::Done);
+    let mut joining = Link::open(&newcomer, None).await?;
+    let opened = joining.ask(Request::OpenInvite { invite: secret.id(), token: secret.token() }).await?;
+    assert!(matches!(opened, Reply::Invite(_)), "{opened:?}");
+    let registration = registration(&newcomer, &secret, &person_key, handle, Role::Client)?;
+    assert_eq!(joining.ask(Request::Register(Box::new(registration))).await?, Reply::Done);
+    Ok((newcomer, person_key))
+}
+
+/// The founder vouches for a client.
+fn endorse(
+    founder: &Founder,
+    newcomer: &Founder,
+    person_key: &SecretKey,
+    handle: &str,
+) -> Result<Request, Box<dyn std::error::Error>> {
+    let said = Endorsement {
+        person: newcomer.person,
+        person_key: person_key.public()?.digest(),
+        role: Role::Client,
+        registrar: false,
+        handle: handle.to_owned(),
+        name: Digest::of(&[b"name"]),
+        issuer: Some(Issuer { person: founder.person, device: founder.device }),
+        from: Timestamp(0),
+        until: Timestamp(u64::MAX),
+    };
+    let endorsement = Signed::make(Label::Endorsement, &founder.mls_key, &said)?;
+    Ok(Request::Endorse { person: newcomer.person, endorsement })
+}
+
 #[tokio::test]
 async fn what_was_asked_first_is_answered_first_and_seen_by_what_comes_after() -> Done {
     let (_folder, relay, founder) = founded().await?;
@@ -228,12 +272,21 @@ async fn what_was_asked_first_is_answered_first_and_seen_by_what_comes_after() -
 async fn entries_come_in_order_without_gaps_from_store_and_push() -> Done {
     let (_folder, _relay, founder) = founded().await?;
     let mut writer = Link::open(&founder, Some(founder.device)).await?;
-    let mut reader = Link::open(&founder, Some(founder.device)).await?;
     let mailbox = MailboxId::random();
     let base = Position::start(mailbox);
-    writer.ask(post(1, vec![Part::Create { mailbox }])).await?;
+    let mut links = Vec::new();
+    let mut parts = vec![Part::Create { mailbox }];
+    for handle in ["bob", "cyd"] {
+        let (newcomer, person_key) = join(&mut writer, &founder, handle).await?;
+        let endorse = endorse(&founder, &newcomer, &person_key, handle)?;
+        assert_eq!(writer.ask(endorse).await?, Reply::Done);
+        let (device, rights) = (newcomer.device, Rights::READ);
+        parts.push(Part::Grant { mailbox, device, rights, resume: false });
+        links.push(Link::open(&newcomer, Some(device)).await?);
+    }
+    let (mut reader, mut stalled) = (links.remove(0), links.remove(0));
+    writer.ask(post(1, parts)).await?;
     // Somebody who never reads holds up nobody.
-    let mut stalled = Link::open(&founder, Some(founder.device)).await?;
     stalled.send(Request::Subscribe { mailbox, after: None }).await?;
     // More than the push queue holds, so that the reader falls behind and comes back to the store.
     let body = 200_000;
@@ -278,7 +331,7 @@ async fn a_position_that_the_relay_does_not_have_is_answered_with_its_own() -> D
 async fn idle_devices_do_not_hold_up_the_end() -> Done {
     let (folder, relay, founder) = founded().await?;
     let mut links = Vec::new();
-    for device in [Some(founder.device), Some(founder.device), None] {
+    for device in [Some(founder.device), None, None] {
         links.push(Link::open(&founder, device).await?);
     }
     let at = Instant::now();
@@ -315,14 +368,82 @@ async fn a_database_that_fails_ends_the_relay_with_an_error() -> Done {
 }
 
 #[tokio::test]
-async fn a_device_has_four_links_and_the_oldest_makes_room() -> Done {
+async fn a_device_has_one_link_and_a_new_one_takes_the_place_of_the_one_before() -> Done {
     let (_folder, _relay, founder) = founded().await?;
-    let mut links = Vec::new();
-    for _ in 0..5 {
-        links.push(Link::open(&founder, Some(founder.device)).await?);
+    let mut old = Link::open(&founder, Some(founder.device)).await?;
+    for _ in 0..3 {
+        let mut new = Link::open(&founder, Some(founder.device)).await?;
+        tokio::time::timeout(Duration::from_secs(1), old.connection.closed()).await?;
+        assert!(matches!(new.ask(Request::People).await?, Reply::People { .. }));
+        old = new;
     }
-    tokio::time::timeout(Duration::from_secs(5), links[0].connection.closed()).await?;
-    assert!(matches!(links[4].ask(Request::People).await?, Reply::People { .. }));
+    Ok(())
+}
+
+/// Posts of a device in flight, one after the other, until its link is closed.
+fn flood(mut link: Link, mailbox: MailboxId, base: Position, first: u64) -> tokio::task::JoinHandle<()> {
+    tokio::spawn(async move {
+        for idem in first..first + 20_000 {
+            if link.send(post(idem, vec![append(mailbox, base, false, vec![7; 10_000])])).await.is_err() {
+                break;
+            }
+        }
+        link.connection.closed().await;
+    })
+}
+
+/// A copy that is online does not know of the other; what it is shown must be all that there is, and all that there will be.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_of_an_old_link_lands_after_the_new_one_was_shown_the_newest_idem() -> Done {
+    let (_folder, _relay, founder) = founded().await?;
+    let mut link = Link::open(&founder, Some(founder.device)).await?;
+    let mailbox = MailboxId::random();
+    let base = Position::start(mailbox);
+    link.ask(post(1, vec![Part::Create { mailbox }])).await?;
+    for round in 0..10_u64 {
+        let shown = link.admitted.idem.as_ref().map_or(1, |idem| idem.idem);
+        let posting = flood(link, mailbox, base, shown + 1);
+        tokio::time::sleep(Duration::from_millis(20 * round)).await;
+        link = Link::open(&founder, Some(founder.device)).await?;
+        let shown = link.admitted.idem.as_ref().map_or(0, |idem| idem.idem);
+        for pause_ms in [0, 20, 100] {
+            tokio::time::sleep(Duration::from_millis(pause_ms)).await;
+            let Reply::Subscribed { head, .. } = link.ask(Request::Subscribe { mailbox, after: None }).await? else {
+                return Err("subscribed".into());
+            };
+            assert_eq!(
+                head,
+                shown - 1,
+                "in round {round}, after {pause_ms} ms: each Post has one entry, but for the first"
+            );
+        }
+        tokio::time::timeout(Duration::from_secs(2), posting).await??;
+    }
+    Ok(())
+}
+
+/// Two copies of one profile: the other must see that an idem is used, even if nothing came of it.
+#[tokio::test]
+async fn a_refused_post_is_shown_to_the_next_link_and_survives_a_restart() -> Done {
+    let (folder, relay, mut founder) = founded().await?;
+    let mut link = Link::open(&founder, Some(founder.device)).await?;
+    let mailbox = MailboxId::random();
+    let start = Position::start(mailbox);
+    link.ask(post(1, vec![Part::Create { mailbox }, append(mailbox, start, true, vec![1])])).await?;
+    let stale = vec![append(mailbox, start, false, vec![2])];
+    let refused = link.ask(post(2, stale.clone())).await?;
+    assert_eq!(refused, Reply::Refused(Refused::Stale { latest: 1 }));
+    let shown = |link: &Link| link.admitted.idem.as_ref().map(|idem| (idem.idem, idem.parts, idem.mac));
+    let expected = Some((2, Post::parts_digest(&stale), Digest::of(&[b"mac"])));
+    assert_eq!(shown(&Link::open(&founder, Some(founder.device)).await?), expected);
+    let path = folder.path().to_owned();
+    let relay = tokio::task::spawn_blocking(move || relay.stop().and_then(|()| Relay::start(&path))).await??;
+    founder.address = relay.address();
+    let mut link = Link::open(&founder, Some(founder.device)).await?;
+    assert_eq!(shown(&link), expected);
+    let base = start.next(true, &Digest::of(&[&[1]]));
+    let again = link.ask(post(2, vec![append(mailbox, base, false, vec![2])])).await?;
+    assert_eq!(again, Reply::Posted { seqs: vec![2] }, "it was not accepted, so it is judged anew");
     Ok(())
 }
 
@@ -356,39 +477,15 @@ async fn a_device_that_is_removed_reads_up_to_its_removal() -> Done {
 async fn what_a_link_has_endorsed_it_no_longer_finds_among_newcomers() -> Done {
     let (_folder, _relay, founder) = founded().await?;
     let mut link = Link::open(&founder, Some(founder.device)).await?;
-    let issuer = Issuer { person: founder.person, device: founder.device };
     let mut asked = Vec::new();
     for handle in ["bob", "cyd", "dan"] {
-        let (newcomer, person_key, secret) = (another(&founder), SecretKey::generate(), InviteSecret::random());
-        let expires = link.admitted.now.plus_ms(60_000);
-        let statement =
-            InviteStatement { invite: secret.id(), issuer, role: Role::Client, handle: None, name: None, expires };
-        let statement = Signed::make(Label::Invite, &founder.mls_key, &statement)?;
-        let filed = NewInvite { token_hash: secret.token_hash(), statement, name: None };
-        assert_eq!(link.ask(Request::Invite(filed)).await?, Reply::Done);
-        let mut joining = Link::open(&newcomer, None).await?;
-        let opened = joining.ask(Request::OpenInvite { invite: secret.id(), token: secret.token() }).await?;
-        assert!(matches!(opened, Reply::Invite(_)), "{opened:?}");
-        let registration = registration(&newcomer, &secret, &person_key, handle, Role::Client)?;
-        assert_eq!(joining.ask(Request::Register(Box::new(registration))).await?, Reply::Done);
+        let (newcomer, person_key) = join(&mut link, &founder, handle).await?;
         let Reply::Newcomers { newcomers } = link.ask(Request::Newcomers).await? else {
             return Err("newcomers".into());
         };
         assert_eq!(newcomers.len(), 1);
 
-        let said = Endorsement {
-            person: newcomer.person,
-            person_key: person_key.public()?.digest(),
-            role: Role::Client,
-            registrar: false,
-            handle: handle.to_owned(),
-            name: Digest::of(&[b"name"]),
-            issuer: Some(issuer),
-            from: Timestamp(0),
-            until: Timestamp(u64::MAX),
-        };
-        let (person, endorsement) = (newcomer.person, Signed::make(Label::Endorsement, &founder.mls_key, &said)?);
-        asked.push(link.send(Request::Endorse { person, endorsement }).await?);
+        asked.push(link.send(endorse(&founder, &newcomer, &person_key, handle)?).await?);
         asked.push(link.send(Request::Newcomers).await?);
         assert_eq!(link.reply().await?, (asked[0], Reply::Done));
         assert_eq!(link.reply().await?, (asked[1], Reply::Newcomers { newcomers: Vec::new() }));
@@ -444,22 +541,21 @@ async fn a_newer_copy_takes_over_and_the_older_one_is_told() -> Done {
     let package = || Blob(vec![1; 100]);
     let publish = Request::PublishKeyPackages { single_use: vec![package(), package()], last_resort: Some(package()) };
     assert_eq!(old.ask(publish).await?, Reply::Done);
-    let (first, mut spare) = (founder.instance, Link::open(&founder, Some(founder.device)).await?);
-    assert_eq!(spare.admitted.key_packages, 2);
+    let first = founder.instance;
+    let mut old = Link::open(&founder, Some(founder.device)).await?;
+    assert_eq!(old.admitted.key_packages, 2);
 
     founder.instance = Instance::after(Some(first));
     let mut new = Link::open(&founder, Some(founder.device)).await?;
     assert_eq!(new.admitted.key_packages, 0);
     let taken = new.ask(Request::TakeKeyPackages { person: founder.person }).await?;
     assert_eq!(taken, Reply::KeyPackages { packages: Vec::new() }, "the last-resort one is gone too");
-    for link in [&mut old, &mut spare] {
-        assert_eq!(link.next().await?, FromRelay::Refused(Refused::Replaced));
-        let ended = link.connection.closed().await;
-        assert!(
-            matches!(&ended, quinn::ConnectionError::ApplicationClosed(close) if close.error_code == transport::CLOSE_REFUSED),
-            "{ended}"
-        );
-    }
+    assert_eq!(old.next().await?, FromRelay::Refused(Refused::Replaced));
+    let ended = old.connection.closed().await;
+    assert!(
+        matches!(&ended, quinn::ConnectionError::ApplicationClosed(close) if close.error_code == transport::CLOSE_REFUSED),
+        "{ended}"
+    );
     let second = founder.instance;
     tokio::task::spawn_blocking(move || relay.stop()).await??;
     let path = folder.path().to_owned();

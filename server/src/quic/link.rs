@@ -22,7 +22,7 @@ use tokio::time::timeout;
 use tracing::warn;
 
 use super::Shared;
-use crate::hub::{Closing, Item, Outbox};
+use crate::hub::{Closing, Item, Outbox, Seat};
 use crate::policy::{self, Caller, No, refusal};
 use crate::relay::{self, From, admission};
 use crate::store::{Read, StoreError};
@@ -34,7 +34,7 @@ pub(super) enum End {
     Transport(#[from] TransportError),
     #[error("the peer does not read")]
     Stalled,
-    #[error("newer links of this device took its place")]
+    #[error("a newer link of this device took its place")]
     Crowded,
     #[error("another instance of this device took its place")]
     Replaced,
@@ -52,16 +52,16 @@ enum Asked {
     Question { id: u64, request: Request },
 }
 
-/// Runs a link until it ends.
+/// Runs a link, which has its seat since before it was admitted, until it ends.
 pub(super) async fn run(
     connection: Connection,
     send: SendStream,
     receive: RecvStream,
-    caller: Caller,
+    (caller, seat): (Caller, Seat),
     shared: &Arc<Shared>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<(), End> {
-    let outbox = shared.hub.join(caller);
+    let outbox = Arc::clone(seat.outbox());
     let (line, in_line) = mpsc::channel(limits::IN_FLIGHT_MAX);
     let mut sender = Sender {
         send,
@@ -72,7 +72,8 @@ pub(super) async fn run(
         caller,
     };
     let ended = tokio::select! {
-        ended = read_requests(receive, caller, shared, line) => ended,
+        () = outbox.crowded() => Err(End::Crowded),
+        ended = read_requests(receive, caller, &outbox, shared, line) => ended,
         ended = sender.run(in_line) => ended,
         _ = stop.wait_for(|stop| *stop) => Ok(()),
     };
@@ -89,6 +90,7 @@ pub(super) async fn run(
 async fn read_requests(
     mut receive: RecvStream,
     caller: Caller,
+    outbox: &Outbox,
     shared: &Shared,
     line: mpsc::Sender<Asked>,
 ) -> Result<(), End> {
@@ -97,7 +99,11 @@ async fn read_requests(
         let asked = match request {
             Request::Subscribe { mailbox, after } => Asked::Subscribe { id, mailbox, after },
             request if relay::only_reads(&request) => Asked::Question { id, request },
-            request => Asked::Decided { id, answer: shared.writer.enqueue(From::Device(caller), request).await },
+            request => match shared.writer.enqueue(outbox, From::Device(caller), request).await {
+                Some(answer) => Asked::Decided { id, answer },
+                // Whoever closed it also sees to its end, with a last word where there is one.
+                None => return std::future::pending().await,
+            },
         };
         if line.send(asked).await.is_err() {
             return Ok(());

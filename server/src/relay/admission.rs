@@ -12,17 +12,17 @@ use privity_protocol::frame::{HelloBody, Instance, Reply};
 use privity_protocol::ids::DeviceId;
 use privity_protocol::suite::PublicKey;
 
-use super::{From, Outcome, Wake};
+use super::{From, Outcome, Wake, post};
 use crate::policy::{Caller, No};
-use crate::store::{IdemRow, Read, Write};
+use crate::store::{Read, ReceivedRow, Write};
 
 /// Who said hello, and what the relay tells them about themselves.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Judged {
     /// Who.
     pub(crate) from: From,
-    /// The newest Post accepted from the device.
-    pub(crate) idem: Option<IdemRow>,
+    /// The Post with the highest idem that came from the device, accepted or refused.
+    pub(crate) idem: Option<ReceivedRow>,
     /// Its single-use key packages that are left.
     pub(crate) key_packages: u32,
     /// Whether its person is endorsed.
@@ -51,7 +51,7 @@ pub(crate) fn judge(store: &dyn Read, hello: &HelloBody) -> Result<Judged, No> {
     };
     Ok(Judged {
         from: From::Device(Caller { device, person: row.person, instance }),
-        idem: store.newest_idem(device)?,
+        idem: post::newest_received(store, device)?,
         key_packages: store.key_packages_left(device)?,
         ready: store.person(row.person)?.is_some_and(|person| person.endorsement.is_some()),
         organisation,

@@ -3,8 +3,9 @@
 //! 1. A Post that was accepted before gets the answer it got then.
 //! 2. Each part is decided on what the parts before it would change.
 //! 3. Rosters and fence rates are judged at the end, over the whole Post.
+//! 4. Of a refused one it is noted that it came, if its idem is the highest so far: a copy of the device must learn of it.
 //!
-//! Invariant: a refused Post has written nothing; an accepted one leaves each mailbox with a contiguous seq, a true running hash, and,
+//! Invariant: a refused Post has written nothing but that note, and is judged anew when it comes again; an accepted one leaves each mailbox with a contiguous seq, a true running hash, and,
 //! where anyone is left in a matter, somebody who manages it.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -19,7 +20,7 @@ use privity_protocol::suite::Digest;
 use super::rates::Rates;
 use super::{Outcome, Wake};
 use crate::policy::{self, Caller, No};
-use crate::store::{GrantRow, IdemRow, MailboxRow, PersonRow, Read, StoreError, Waiting, Write};
+use crate::store::{GrantRow, IdemRow, MailboxRow, PersonRow, Read, ReceivedRow, StoreError, Waiting, Write};
 
 /// The largest idem: what the store can keep.
 const IDEM_LAST: u64 = i64::MAX as u64;
@@ -34,9 +35,44 @@ pub(super) fn post(
     now: Timestamp,
 ) -> Result<Outcome, No> {
     if post.idem > IDEM_LAST {
+        // Neither can it be noted; no device counts that far.
         return Err(Refused::malformed("that idem is too large").into());
     }
     let parts = Post::parts_digest(&post.parts);
+    match accept(rates, store, caller, post, parts, now) {
+        Err(No::Refused(refused)) => {
+            let mut outcome = Outcome::reply(Reply::Refused(refused));
+            let device = caller.device;
+            // Only a rising idem writes: who posts the same again costs nothing more.
+            if newest_received(store, device)?.is_none_or(|newest| newest.idem < post.idem) {
+                let row = ReceivedRow { idem: post.idem, parts, mac: post.mac };
+                outcome.writes.push(Write::Received { device, row });
+            }
+            Ok(outcome)
+        }
+        decided => decided,
+    }
+}
+
+/// The Post with the highest idem that came from a device, accepted or refused.
+pub(super) fn newest_received(store: &dyn Read, device: DeviceId) -> Result<Option<ReceivedRow>, StoreError> {
+    let accepted = store.newest_idem(device)?;
+    let accepted = accepted.map(|IdemRow { idem, parts, mac, .. }| ReceivedRow { idem, parts, mac });
+    Ok(match (accepted, store.received(device)?) {
+        // Of two with one idem it is the accepted one: that stands in the mailboxes.
+        (Some(accepted), Some(refused)) if refused.idem > accepted.idem => Some(refused),
+        (accepted, refused) => accepted.or(refused),
+    })
+}
+
+fn accept(
+    rates: &mut Rates,
+    store: &dyn Read,
+    caller: Caller,
+    post: &Post,
+    parts: Digest,
+    now: Timestamp,
+) -> Result<Outcome, No> {
     if let Some(known) = store.idem(caller.device, post.idem)? {
         if known.parts != parts || known.mac != post.mac {
             let IdemRow { idem, parts, mac, .. } = known;

@@ -145,7 +145,10 @@ impl World {
     pub(super) fn handle(&mut self, from: &From, request: &Request) -> Result<Outcome, Refused> {
         let outcome = self.rules.handle(&self.store, from, request, self.now).map_err(refused)?;
         self.write(&outcome.writes);
-        Ok(outcome)
+        match outcome.reply {
+            Some(Reply::Refused(refused)) => Err(refused),
+            _ => Ok(outcome),
+        }
     }
 
     /// A hello of this instance.

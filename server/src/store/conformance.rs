@@ -232,6 +232,29 @@ fn idems_below_the_window_are_forgotten() {
     });
 }
 
+fn received(device: DeviceId, idem: u64) -> Write {
+    let row = ReceivedRow { idem, parts: Digest::of(&[b"p"]), mac: Digest::of(&[&idem.to_be_bytes()]) };
+    Write::Received { device, row }
+}
+
+#[test]
+fn the_refused_post_noted_last_is_kept_for_each_device_and_is_no_accepted_one() {
+    on_each(|bench| {
+        let (device, other) = (DeviceId::random(), DeviceId::random());
+        assert_eq!(bench.store().received(device).unwrap(), None);
+        for one in [received(device, 3), received(other, 1), received(device, 9)] {
+            write(bench.store(), &[one]);
+        }
+        bench.reopen();
+        for (device, idem) in [(device, 9), (other, 1)] {
+            let Write::Received { row, .. } = received(device, idem) else { unreachable!() };
+            assert_eq!(bench.store().received(device).unwrap(), Some(row));
+            assert_eq!(bench.store().newest_idem(device).unwrap(), None);
+            assert_eq!(bench.store().idem(device, idem).unwrap(), None);
+        }
+    });
+}
+
 #[test]
 fn the_oldest_single_use_key_package_goes_first_and_the_last_resort_stays() {
     on_each(|bench| {
@@ -482,11 +505,12 @@ fn a_reader_sees_only_what_is_committed() {
 fn a_crash_at_any_step_loses_exactly_what_was_not_committed() {
     for step in 1.. {
         let mut store = Memory::new();
-        let mailbox = mailbox_of(&mut store, &[true]);
+        let (mailbox, device) = (mailbox_of(&mut store, &[true]), DeviceId::random());
         store.crash_at(step);
         let mut acknowledged = 1;
         let crashed = (0..3).any(|_| {
-            let writes = [append(&store, mailbox, true, 10, 1000), grant(mailbox, DeviceId::random(), 0)];
+            let (one, note) = (append(&store, mailbox, true, 10, 1000), received(device, acknowledged));
+            let writes = [one, grant(mailbox, DeviceId::random(), 0), note];
             let done = store.begin().and_then(|()| store.apply(&writes)).and_then(|()| store.commit());
             acknowledged += u64::from(done.is_ok());
             done.is_err()
@@ -495,8 +519,10 @@ fn a_crash_at_any_step_loses_exactly_what_was_not_committed() {
         let head = chain_holds(&found, mailbox);
         assert!(head == acknowledged || (crashed && head == acknowledged + 1), "at step {step}: {head}");
         assert_eq!(found.open_grants(mailbox).unwrap().len() as u64, head - 1, "all of a transaction or nothing");
+        let noted = found.received(device).unwrap().map_or(0, |row| row.idem);
+        assert_eq!(noted, head - 1, "at step {step}");
         if !crashed {
-            assert!(step > 12, "the sweep went through every step");
+            assert!(step > 15, "the sweep went through every step");
             return;
         }
     }

@@ -16,8 +16,8 @@ use privity_protocol::limits;
 use privity_protocol::suite::{self, Digest, PublicKey};
 
 use super::{
-    DeviceRow, GrantRow, IdemRow, InviteRow, KeyPackageRow, MailboxRow, OpenReader, PersonRow, Read, Reader, Store,
-    StoreError, Waiting, Write,
+    DeviceRow, GrantRow, IdemRow, InviteRow, KeyPackageRow, MailboxRow, OpenReader, PersonRow, Read, Reader,
+    ReceivedRow, Store, StoreError, Waiting, Write,
 };
 
 /// Everything that a store holds.
@@ -30,6 +30,7 @@ struct Data {
     invites: BTreeMap<InviteId, InviteRow>,
     mailboxes: BTreeMap<MailboxId, Mailbox>,
     idems: BTreeMap<(DeviceId, u64), IdemRow>,
+    received: BTreeMap<DeviceId, ReceivedRow>,
     key_packages: BTreeMap<(DeviceId, bool, u64), Vec<u8>>,
     numbers: u64,
 }
@@ -140,6 +141,9 @@ impl Data {
             Write::Idem { device, row, keep_from } => {
                 self.idems.insert((*device, row.idem), row.clone());
                 self.idems.retain(|(of, idem), _| of != device || idem >= keep_from);
+            }
+            Write::Received { device, row } => {
+                self.received.insert(*device, row.clone());
             }
             Write::KeyPackage { device, last_resort, package } => {
                 if *last_resort {
@@ -339,6 +343,10 @@ impl Read for Data {
         Ok(self.idems.range((device, 0)..=(device, u64::MAX)).next_back().map(|(_, row)| row.clone()))
     }
 
+    fn received(&self, device: DeviceId) -> Result<Option<ReceivedRow>, StoreError> {
+        Ok(self.received.get(&device).cloned())
+    }
+
     fn key_package(&self, device: DeviceId) -> Result<Option<KeyPackageRow>, StoreError> {
         let first = self.key_packages.range((device, false, 0)..=(device, true, u64::MAX)).next();
         Ok(first.map(|((_, last, number), package)| KeyPackageRow {
@@ -388,6 +396,7 @@ answer_from_data! {
     acked(mailbox: MailboxId, device: DeviceId) -> u64;
     idem(device: DeviceId, idem: u64) -> Option<IdemRow>;
     newest_idem(device: DeviceId) -> Option<IdemRow>;
+    received(device: DeviceId) -> Option<ReceivedRow>;
     key_package(device: DeviceId) -> Option<KeyPackageRow>;
     last_resort(device: DeviceId) -> Option<Vec<u8>>;
     key_packages_left(device: DeviceId) -> u32;

@@ -20,15 +20,15 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 use crate::config::private_folder;
 
 use super::{
-    DeviceRow, GrantRow, IdemRow, InviteRow, KeyPackageRow, MailboxRow, OpenReader, PersonRow, Read, Reader, Store,
-    StoreError, Waiting, Write,
+    DeviceRow, GrantRow, IdemRow, InviteRow, KeyPackageRow, MailboxRow, OpenReader, PersonRow, Read, Reader,
+    ReceivedRow, Store, StoreError, Waiting, Write,
 };
 
 /// The database's file name inside the data folder.
 pub const FILE: &str = "relay.db";
 
 /// The schema's version.
-const VERSION: i64 = 2;
+const VERSION: i64 = 3;
 /// Pages after which SQLite moves the log into the file.
 const CHECKPOINT_PAGES: i64 = 4000;
 /// The last seq that a place has bits for.
@@ -61,6 +61,7 @@ CREATE TABLE acks (mailbox INTEGER NOT NULL, device BLOB NOT NULL, upto INTEGER 
     PRIMARY KEY (mailbox, device)) STRICT, WITHOUT ROWID;
 CREATE TABLE idems (device BLOB NOT NULL, idem INTEGER NOT NULL, row BLOB NOT NULL,
     PRIMARY KEY (device, idem)) STRICT, WITHOUT ROWID;
+CREATE TABLE received (device BLOB PRIMARY KEY, row BLOB NOT NULL) STRICT;
 CREATE TABLE key_packages (number INTEGER PRIMARY KEY, device BLOB NOT NULL, last_resort INTEGER NOT NULL,
     package BLOB NOT NULL) STRICT;
 CREATE INDEX key_packages_of ON key_packages (device, last_resort, number);
@@ -289,6 +290,12 @@ impl Sqlite {
                     params![device.as_bytes(), row.idem, cbor::encode(row)],
                 )?;
                 self.run("DELETE FROM idems WHERE device = ?1 AND idem < ?2", params![device.as_bytes(), keep_from])?;
+            }
+            Write::Received { device, row } => {
+                self.run(
+                    "INSERT OR REPLACE INTO received VALUES (?1, ?2)",
+                    params![device.as_bytes(), cbor::encode(row)],
+                )?;
             }
             Write::KeyPackage { device, last_resort, package } => {
                 if *last_resort {
@@ -541,6 +548,10 @@ impl Read for Sqlite {
 
     fn newest_idem(&self, device: DeviceId) -> Result<Option<IdemRow>, StoreError> {
         self.row("SELECT row FROM idems WHERE device = ?1 ORDER BY idem DESC LIMIT 1", [device.as_bytes()], "idem")
+    }
+
+    fn received(&self, device: DeviceId) -> Result<Option<ReceivedRow>, StoreError> {
+        self.row("SELECT row FROM received WHERE device = ?1", [device.as_bytes()], "received")
     }
 
     fn key_package(&self, device: DeviceId) -> Result<Option<KeyPackageRow>, StoreError> {

@@ -1,8 +1,9 @@
 //! Which copy of a device is served.
 
-use privity_protocol::frame::{Blob, Request};
+use privity_protocol::frame::{Blob, Post, Request};
 use privity_protocol::identity::Role;
 use privity_protocol::ids::DeviceId;
+use privity_protocol::suite::Digest;
 
 use super::super::world::{Human, World};
 use super::*;
@@ -113,8 +114,17 @@ fn a_hello_learns_what_the_relay_has_of_its_device() {
     world.say(ada.caller, mailbox).unwrap();
     let known = judged(&world, &hello(&ada, Some(device), Some(ada.caller.instance))).unwrap();
     assert_eq!(known.from, From::Device(ada.caller));
-    assert_eq!(known.idem, world.store.newest_idem(device).unwrap());
+    let accepted = world.store.newest_idem(device).unwrap().unwrap();
+    assert_eq!(known.idem.as_ref().map(|row| (row.idem, row.parts)), Some((accepted.idem, accepted.parts)));
     assert_eq!((known.key_packages, known.ready, known.admitted), (1, true, true));
+    world.post_as(ada.caller, accepted.idem + 5, Vec::new()).unwrap_err();
+    let known = judged(&world, &hello(&ada, Some(device), Some(ada.caller.instance))).unwrap();
+    let refused = ReceivedRow {
+        idem: accepted.idem + 5,
+        parts: Post::parts_digest(&[]),
+        mac: Digest::of(&[&(accepted.idem + 5).to_be_bytes()]),
+    };
+    assert_eq!(known.idem, Some(refused), "received, and refused");
     let newer = copy(ada.caller, 1);
     assert!(!judged(&world, &hello(&ada, Some(device), Some(newer.instance))).unwrap().admitted, "not yet");
     world.admit(newer).unwrap();

@@ -9,6 +9,7 @@ use super::*;
 use crate::relay::From;
 use crate::store::Store;
 
+mod received;
 mod rosters;
 
 fn malformed(refused: &Refused) -> bool {
