@@ -247,7 +247,6 @@ fn what_a_restored_relay_has_forgotten_is_sent_again_and_the_author_is_told() {
 }
 
 #[test]
-#[ignore = "such a text waits as stored for ever: the device does not send it again yet"]
 fn what_the_relay_stored_and_forgot_before_its_author_read_it_back_is_sent_again() {
     assert_eq!(restored(false).1, ["before the backup", "behind the backup"]);
 }
