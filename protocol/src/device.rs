@@ -5,7 +5,7 @@
 //!    shown to the user.
 //! 3. At [`Device::deadline`] it calls [`Device::handle_time`].
 //!
-//! Reading is in `apply.rs`, writing in `post.rs`, people and key packages in `people.rs`, what is kept in `state.rs`. What goes wrong has
+//! Reading is in `apply.rs`, `commit.rs` and `inbox.rs`, writing in `post.rs`, people and key packages in `people.rs`, what is kept in `state.rs`. What goes wrong has
 //! rooms of its own: `rescue.rs` for a device out of step or copied, `restore.rs` for a relay that shows another past, `successor.rs`
 //! for a matter that nobody can save, `roster.rs` for rosters that a void Commit left behind; `heal.rs` renews keys in time.
 //!
@@ -26,8 +26,10 @@ use crate::matter::{KeyPackages, LeafCredential, Matter, Me};
 use crate::suite::{self, Digest};
 
 mod apply;
+mod commit;
 mod enrol;
 mod heal;
+mod inbox;
 mod people;
 mod post;
 mod rescue;

@@ -9,20 +9,21 @@
 
 use crate::content::{Body, Bundle, Content};
 use crate::device::state::{
-    Counters, Healing, Heard, HeldBundle, Intent, KnownPerson, Lost, MatterRow, OwnCommit, Purpose, RECENT, Recent,
-    Record, RecordBody, Removal, Stage, Table, Withheld,
+    Counters, Heard, HeldBundle, Intent, KnownPerson, MatterRow, Purpose, RECENT, Recent, Record, RecordBody, Stage,
+    Table, Withheld,
 };
 use crate::device::{Device, Notice, Room};
 use crate::envelope::{self, Class};
 use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{Entry, EntryBody, Reply, Request};
-use crate::identity::{Endorsement, Identity, verify_chain};
+use crate::identity::{Endorsement, verify_chain};
 use crate::ids::{DeviceId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
-use crate::matter::{Applied, Certificates, Matter, MatterContext, Member, Opened, Seen};
+use crate::matter::{Matter, MatterContext, Member, Opened, Seen};
 use crate::rescue::Successor;
 use crate::suite::Digest;
 
 use super::Asked;
+use super::inbox::assemble;
 
 /// Why an entry is not applied.
 #[derive(Debug)]
@@ -130,175 +131,11 @@ impl Device {
         self.ask(Asked::Ack, Request::Ack { mailbox, upto });
     }
 
-    fn inbox_subscribed(&mut self, start: Position, head: u64) {
-        let inbox = self.profile.inbox;
-        if start != self.inbox {
-            self.deliver(Notice::Problem(PeerMisbehaved::Fork { seq: self.inbox.seq }.into()));
-            return;
-        }
-        if let Some(link) = self.link.as_mut() {
-            link.heads.insert(inbox, head);
-        }
-        if self.used_welcomes == Some(u64::MAX) {
-            // Whatever stands in the inbox by now, another copy of this vault may have used.
-            self.set_used_welcomes(head);
-        }
-    }
-
-    fn inbox_entry(&mut self, now: Timestamp, entry: &Entry) {
-        let next = self.inbox.seq.saturating_add(1);
-        if entry.seq != next {
-            let held = self.link.as_ref().is_some_and(|link| link.held_welcome.is_some());
-            self.early(entry.seq > next && !held);
-            return;
-        }
-        let joined = match &entry.body {
-            EntryBody::Envelope(bytes) => match envelope::unwrap(&bytes.0) {
-                Ok((Class::Welcome, welcome)) => self.welcome(now, entry.seq, welcome),
-                Ok(_) => Ok(true),
-                Err(error) => Err(error.into()),
-            },
-            EntryBody::Expired(_) => Ok(true),
-        };
-        if joined == Ok(false) {
-            return;
-        }
-        self.inbox = self.inbox.next(entry.fence, &entry.digest());
-        self.batch.put(Table::Counter, None, Counters::INBOX, &self.inbox);
-        if let Err(error) = joined {
-            self.deliver(Notice::Problem(error));
-        }
-    }
-
     /// An entry that comes before its turn is not applied: the relay withholds what stands before it.
-    fn early(&mut self, is_early: bool) {
+    pub(super) fn early(&mut self, is_early: bool) {
         let Some(link) = self.link.as_mut().filter(|link| is_early && !link.gap_told) else { return };
         link.gap_told = true;
         self.deliver(Notice::Problem(PeerMisbehaved::Mismatch("the order in which the relay sends entries").into()));
-    }
-
-    /// Joins the matter that a Welcome leads into, if everyone in it is vouched for by the organisation. False if it has to wait.
-    pub(super) fn welcome(&mut self, now: Timestamp, seq: u64, welcome: &[u8]) -> Result<bool, Error> {
-        let (before, kept) = (self.key_packages.references(), self.key_packages.snapshot());
-        let joined = Matter::join(&self.me, &self.key_packages, welcome);
-        // It is used up, whatever comes of the Welcome.
-        let after = self.key_packages.references();
-        let by_last_resort = before == after;
-        if let Ok((group, _)) = &joined
-            && self.holds_back(seq, group)?
-        {
-            self.key_packages.reset(kept);
-            return Ok(false);
-        }
-        for reference in before.iter().filter(|reference| !after.contains(reference)) {
-            self.batch.delete(Table::KeyPackage, None, reference);
-        }
-        // Read again after a restore, it has been used; that it can't be opened now tells nothing.
-        if joined.is_err() && self.restored_inbox.is_some_and(|read| seq <= read) {
-            return Ok(true);
-        }
-        let (group, companion) = joined?;
-        let context = group.context()?;
-        let group_id = group.id()?;
-        let matter = self.matter_of(group_id, &context);
-        self.check_welcome(matter, &group, &context, &companion.bundle)?;
-        self.learn(&companion.bundle);
-        if self.rooms.get(&matter).is_some_and(|room| room.row.lost.is_some() && room.row.group == group_id) {
-            self.rejoin(now, matter, group)?;
-            return Ok(true);
-        }
-        let mut row = MatterRow::new(group_id, &context, Stage::Joining, group.epoch(), now);
-        row.old = self.old_of(matter, context.continues);
-        row.heard =
-            group.members().iter().map(|m| Heard { device: m.credential.device, at: now, told: false }).collect();
-        row.healing.due = by_last_resort;
-        if self.used_welcomes.is_some_and(|used| seq <= used) {
-            row.lost = Some(Lost::copied(row.position, now));
-        }
-        self.take_room(matter, row, group);
-        self.save_state(matter);
-        let mailbox = context.mailbox;
-        self.ask_later(Asked::Subscribe(mailbox, None), Request::Subscribe { mailbox, after: None });
-        Ok(true)
-    }
-
-    /// A Welcome into a successor whose statement was not read yet waits, once on a link, until the old mailbox is read to its end.
-    fn holds_back(&mut self, seq: u64, group: &Matter) -> Result<bool, Error> {
-        let context = group.context()?;
-        let matter = self.matter_of(group.id()?, &context);
-        let early = self.comes_before_its_statement(matter, &context);
-        let Some(link) =
-            self.link.as_mut().filter(|link| early && link.held_welcome.is_none_or(|(held, _)| held != seq))
-        else {
-            return Ok(false);
-        };
-        link.held_welcome = Some((seq, false));
-        self.read_again(matter);
-        Ok(true)
-    }
-
-    /// A Welcome leads only into a matter that is new here, in a mailbox that is no other's, and every listed person is who the
-    /// organisation's chain says, in that role, and has a leaf.
-    fn check_welcome(
-        &self,
-        matter: MatterId,
-        group: &Matter,
-        context: &MatterContext,
-        bundle: &Bundle,
-    ) -> Result<(), Error> {
-        let known = self.rooms.get(&matter).is_some_and(|room| !room.may_be_entered(group, context));
-        let taken = self.room_of(context.mailbox).is_some_and(|other| other != matter);
-        if known || taken || context.mailbox == self.profile.inbox {
-            return Err(PeerMisbehaved::Mismatch("a Welcome to a matter this device is in").into());
-        }
-        let members = group.members();
-        let own = self.profile.person;
-        if context.participant(own).is_none_or(|listed| listed.role != self.profile.role) {
-            return Err(PeerMisbehaved::Mismatch("a Welcome's list of people").into());
-        }
-        for participant in &context.people {
-            if !members.iter().any(|member| member.credential.person == participant.person) {
-                return Err(PeerMisbehaved::Mismatch("a Welcome's list of people").into());
-            }
-            if participant.person == own {
-                continue;
-            }
-            let chain = assemble(&bundle.identities, participant.person);
-            let verified = verify_chain(&chain, &self.profile.organisation)?;
-            if verified.person_key.digest() != participant.person_key {
-                return Err(PeerMisbehaved::WrongKey("a participant's key").into());
-            }
-            if verified.endorsement.role != participant.role {
-                return Err(PeerMisbehaved::Role("a participant's place").into());
-            }
-        }
-        Ok(())
-    }
-
-    /// A matter under a new group. What belonged to the old one goes; history stays, and what still waits to be sent or done where
-    /// the matter was continued.
-    pub(super) fn take_room(&mut self, matter: MatterId, row: MatterRow, group: Matter) {
-        let continued = row.group != matter;
-        let mut room = Room::new(row, group);
-        if let Some(old) = self.rooms.remove(&matter) {
-            self.forget_posts(matter);
-            for seq in old.recent.into_keys() {
-                let slot = seq.checked_rem(RECENT).unwrap_or_default();
-                self.batch.delete(Table::Recent, Some(matter), &slot.to_be_bytes());
-            }
-            for digest in old.commits.into_keys() {
-                self.batch.delete(Table::Commit, Some(matter), digest.as_bytes());
-            }
-            if continued {
-                (room.outbox, room.intents) = (old.outbox, old.intents);
-            } else {
-                for number in old.outbox.into_keys() {
-                    self.batch.delete(Table::Outbox, Some(matter), &number.to_be_bytes());
-                }
-            }
-        }
-        self.rooms.insert(matter, room);
-        self.unseal(matter);
     }
 
     fn matter_entry(&mut self, now: Timestamp, matter: MatterId, entry: &Entry) {
@@ -538,7 +375,14 @@ impl Device {
     }
 
     /// A member was heard in this epoch: that confirms what this device has removed, and shows whether both have read the same.
-    fn heard(&mut self, now: Timestamp, matter: MatterId, seq: u64, from: (PersonId, DeviceId), seen: &Seen) {
+    pub(super) fn heard(
+        &mut self,
+        now: Timestamp,
+        matter: MatterId,
+        seq: u64,
+        from: (PersonId, DeviceId),
+        seen: &Seen,
+    ) {
         let Some(room) = self.rooms.get_mut(&matter) else { return };
         room.heard(from.1, now);
         room.row.unconfirmed = false;
@@ -554,190 +398,6 @@ impl Device {
         if disputed {
             self.record(now, matter, seq, Some(from), now, RecordBody::Dispute);
         }
-    }
-
-    pub(super) fn commit(
-        &mut self,
-        now: Timestamp,
-        matter: MatterId,
-        seq: u64,
-        digest: &Digest,
-        payload: &[u8],
-    ) -> Result<(), Stop> {
-        let room = self.rooms.get(&matter).ok_or(Misuse::NoMatter)?;
-        let (bundles, requests) = (room.row.bundles.clone(), room.row.requests.clone());
-        let own: Option<OwnCommit> = room.commits.get(digest).cloned();
-        let applied = match &own {
-            Some(own) => self.group(matter)?.apply_own(&own.secrets, own.epoch)?,
-            None => {
-                let certificates = self.evidence(matter, payload)?;
-                self.group(matter)?.apply(payload, certificates)?
-            }
-        };
-        let answered = requests.iter().find(|held| Some(held.digest) == applied.seen.repair);
-        if answered.is_none()
-            && let Some(bundle) = check_bundle(&applied, &bundles)?
-        {
-            self.learn(&bundle);
-        }
-        let from = author(&applied.committer);
-        if applied.removed_me {
-            self.removed_here(now, matter, seq, &applied);
-            return Ok(());
-        }
-        if own.is_none() {
-            self.heard(now, matter, seq, from, &applied.seen);
-        }
-        let context = self.group(matter)?.context()?;
-        self.new_epoch(now, matter, seq, own.is_some());
-        if let Some(room) = self.rooms.get_mut(&matter) {
-            applied.added.iter().for_each(|member| room.heard(member.credential.device, now));
-            room.row.heard.retain(|heard| !applied.removed.iter().any(|gone| gone.credential.device == heard.device));
-        }
-        self.tell_people(now, matter, seq, Some(from), &context);
-        if let Some(held) = answered
-            && let Ok((member, _)) = self.group(matter)?.member_of(held.request.device)
-        {
-            self.count_let_in(now, matter, held.request.device);
-            let what = RecordBody::LetBackIn { person: member.credential.person, device: held.request.device };
-            self.record(now, matter, seq, Some(from), now, what);
-        }
-        self.settle_commits(matter, &context);
-        if own.is_none() && (!applied.added.is_empty() || !applied.removed.is_empty()) {
-            self.look_at_roster(matter);
-        }
-        Ok(())
-    }
-
-    /// What a Commit is judged by: the bundle or the request that it names itself, so that nobody else's can make it void.
-    fn evidence(&self, matter: MatterId, payload: &[u8]) -> Result<Certificates, Stop> {
-        let row = &self.rooms.get(&matter).ok_or(Misuse::NoMatter)?.row;
-        let seen = Seen::of_message(payload)?;
-        if let Some(named) = seen.repair {
-            let held = row.requests.iter().find(|held| held.digest == named);
-            let missing = || PeerMisbehaved::Void("the request it names does not stand before it".to_owned());
-            return Ok(Certificates::repair(held.ok_or_else(missing)?.request.clone()));
-        }
-        if row.withheld.iter().any(|withheld| Some(withheld.digest) == seen.bundle) {
-            return Err(Stop::Paused);
-        }
-        let held = row.bundles.iter().find(|held| Some(held.digest) == seen.bundle);
-        Ok(Certificates::of(held.map_or(&[][..], |held| &held.bundle.identities))?)
-    }
-
-    /// A Commit was applied: a new epoch with fresh keys.
-    fn new_epoch(&mut self, now: Timestamp, matter: MatterId, seq: u64, own: bool) {
-        let Some(room) = self.rooms.get_mut(&matter) else { return };
-        room.row.epoch_seq = seq;
-        room.row.healing.generations = 0;
-        if own {
-            room.row.healing = Healing { at: now, ..Healing::default() };
-        }
-    }
-
-    /// Records who came and who went. What this device removed itself is *requested* until another member is heard in the new epoch.
-    pub(super) fn tell_people(
-        &mut self,
-        now: Timestamp,
-        matter: MatterId,
-        seq: u64,
-        from: Option<(PersonId, DeviceId)>,
-        context: &MatterContext,
-    ) {
-        let own = from.is_some_and(|(_, device)| device == self.profile.device);
-        let Some(room) = self.rooms.get_mut(&matter) else { return };
-        let (added, removed) = room.people_changed(context);
-        room.row.requested.retain(|person| !added.contains(person));
-        if !added.is_empty() {
-            self.record(now, matter, seq, from, now, RecordBody::Added { people: added });
-        }
-        let Some(room) = self.rooms.get_mut(&matter).filter(|_| !removed.is_empty()) else { return };
-        // Alone, there is nobody whose word could be waited for.
-        let what = if own && room.row.people.len() > 1 {
-            room.row.requested.extend(&removed);
-            RecordBody::Requested { people: removed }
-        } else {
-            RecordBody::Removed { people: removed }
-        };
-        self.record(now, matter, seq, from, now, what);
-    }
-
-    /// An own Commit that nobody can apply is not built again and again: what it was for is reported.
-    fn own_commit_void(&mut self, matter: MatterId, digest: &Digest, why: &Error) {
-        let Some(commit) = self.rooms.get_mut(&matter).and_then(|room| room.commits.remove(digest)) else { return };
-        self.batch.delete(Table::Commit, Some(matter), digest.as_bytes());
-        for number in commit.intents {
-            self.not_done(matter, number, why.clone());
-        }
-        self.put_off_healing(matter);
-    }
-
-    /// A Commit of this epoch was applied: no own one of it can be any more, and intents that now hold are done.
-    pub(super) fn settle_commits(&mut self, matter: MatterId, context: &MatterContext) {
-        let Some(room) = self.rooms.get_mut(&matter) else { return };
-        for digest in std::mem::take(&mut room.commits).into_keys() {
-            self.batch.delete(Table::Commit, Some(matter), digest.as_bytes());
-        }
-        let mut done = Vec::new();
-        room.intents.retain(|number, intent| {
-            let holds = context.participant(intent.person).is_some() == intent.add;
-            if holds {
-                done.push((*number, intent.person, intent.add));
-            }
-            !holds
-        });
-        for (number, person, add) in done {
-            self.batch.delete(Table::Intent, Some(matter), &number.to_be_bytes());
-            self.materials.remove(&person);
-            self.deliver(Notice::Done { matter, person, add });
-        }
-        self.forget_posts_if(matter, |purpose| matches!(purpose, Purpose::Commit(_)));
-    }
-
-    fn removed_here(&mut self, now: Timestamp, matter: MatterId, seq: u64, applied: &Applied) {
-        let people = vec![self.profile.person];
-        self.record(now, matter, seq, Some(author(&applied.committer)), now, RecordBody::Removed { people });
-        // The old state stays for a while: the removal may turn out void.
-        self.drop_group(matter);
-        if let Some(room) = self.rooms.get_mut(&matter) {
-            room.row.removal = Some(Removal { by: applied.committer.credential.device, at: now });
-        }
-        self.close(matter, Stage::Removed);
-    }
-
-    /// Behind this device's own removal: if a member other than who removed it goes on in the old epoch, the removal was void.
-    fn after_removal(
-        &mut self,
-        now: Timestamp,
-        matter: MatterId,
-        position: Position,
-        digest: &Digest,
-        (class, fence): (Class, bool),
-        payload: &[u8],
-    ) -> Result<Option<(PersonId, MessageId)>, Stop> {
-        let by = self.rooms.get(&matter).and_then(|room| room.row.removal).map(|removal| removal.by);
-        let goes_on = match (class, fence) {
-            (Class::Message, false) => self.group(matter)?.open(payload).map(|opened| opened.sender),
-            (Class::Commit, true) => {
-                let certificates = self.evidence(matter, payload)?;
-                self.group(matter)?.apply(payload, certificates).map(|applied| applied.committer)
-            }
-            _ => return Ok(None),
-        };
-        // It was only tried: what it changed in memory is thrown away.
-        self.drop_group(matter);
-        if goes_on.is_ok_and(|member| Some(member.credential.device) != by) {
-            if let Some(room) = self.rooms.get_mut(&matter) {
-                room.row.stage = Stage::Open;
-                room.row.removal = None;
-            }
-            self.record(now, matter, position.seq, None, now, RecordBody::Reinstated);
-            if class == Class::Message {
-                return self.text_or_bundle(now, matter, position.seq, digest, payload);
-            }
-            self.commit(now, matter, position.seq, digest, payload)?;
-        }
-        Ok(None)
     }
 
     /// Ends a matter on this device: nothing more is sent there, history stays.
@@ -877,7 +537,7 @@ impl Room {
     }
 
     /// Takes over the people and title of a new epoch; returns who came and who went.
-    fn people_changed(&mut self, context: &MatterContext) -> (Vec<PersonId>, Vec<PersonId>) {
+    pub(super) fn people_changed(&mut self, context: &MatterContext) -> (Vec<PersonId>, Vec<PersonId>) {
         let after: Vec<PersonId> = context.people.iter().map(|participant| participant.person).collect();
         let before = std::mem::replace(&mut self.row.people, after);
         let added = self.row.people.iter().filter(|person| !before.contains(person)).copied().collect();
@@ -895,14 +555,14 @@ impl Room {
         repeat
     }
 
-    fn heard(&mut self, device: DeviceId, now: Timestamp) {
+    pub(super) fn heard(&mut self, device: DeviceId, now: Timestamp) {
         self.row.heard.retain(|heard| heard.device != device);
         self.row.heard.push(Heard { device, at: now, told: false });
     }
 
     /// Whether a Welcome may lead into this matter again: this device was removed; or it asked to be let back in, and this is a later epoch;
     /// or the matter goes on there.
-    fn may_be_entered(&self, group: &Matter, context: &MatterContext) -> bool {
+    pub(super) fn may_be_entered(&self, group: &Matter, context: &MatterContext) -> bool {
         let same = group.id().is_ok_and(|id| id == self.row.group) && context.mailbox == self.row.mailbox;
         let follows =
             |next: &Successor| group.id().is_ok_and(|id| id == next.successor) && context.mailbox == next.mailbox;
@@ -917,7 +577,7 @@ impl Room {
     }
 
     /// Keeps a bundle for its Commit: the newest of each device, so that nobody fills this device's memory.
-    fn hold(&mut self, bundle: HeldBundle) {
+    pub(super) fn hold(&mut self, bundle: HeldBundle) {
         self.row.bundles.retain(|held| held.device != bundle.device);
         self.row.bundles.push(bundle);
     }
@@ -946,43 +606,6 @@ fn room_at(
     rooms.get(&matter).is_some_and(|room| room.row.position.next(entry.fence, &entry.digest()) == position)
 }
 
-/// The chain from one person upwards, out of a heap of identities.
-pub(super) fn assemble(identities: &[Identity], person: PersonId) -> Vec<Identity> {
-    let mut chain: Vec<Identity> = Vec::new();
-    let mut next = Some(person);
-    while let Some(person) = next {
-        let found = identities.iter().find(|identity| identity.person == person);
-        let Some(identity) = found.filter(|_| chain.len() < crate::limits::CHAIN_MAX) else { break };
-        let said: Option<Endorsement> = identity.endorsement.unverified("endorsement").ok();
-        next = said.and_then(|said| said.issuer).map(|issuer| issuer.person);
-        chain.push(identity.clone());
-    }
-    chain
-}
-
-/// A Commit that adds needs the bundle it names, by the same device, and no other certificates.
-fn check_bundle(applied: &Applied, bundles: &[HeldBundle]) -> Result<Option<Bundle>, Error> {
-    let Seen { bundle, .. } = applied.seen;
-    if applied.added.is_empty() {
-        return Ok(None);
-    }
-    let missing = || PeerMisbehaved::Void("the bundle it names does not stand before it".to_owned());
-    let held = bundles
-        .iter()
-        .find(|held| Some(held.digest) == bundle && held.device == applied.committer.credential.device)
-        .ok_or_else(missing)?;
-    let certificates: Vec<Digest> = held
-        .bundle
-        .identities
-        .iter()
-        .flat_map(|identity| identity.certificates.iter().map(crate::identity::Signed::digest))
-        .collect();
-    if applied.added.iter().any(|member| !certificates.contains(&member.credential.certificate)) {
-        return Err(missing().into());
-    }
-    Ok(Some(held.bundle.clone()))
-}
-
-fn author(member: &Member) -> (PersonId, DeviceId) {
+pub(super) fn author(member: &Member) -> (PersonId, DeviceId) {
     (member.credential.person, member.credential.device)
 }
