@@ -140,6 +140,20 @@ fn package(world: &mut World, whom: usize) -> Vec<u8> {
     world.nodes[whom].device.new_key_package(false).unwrap().0
 }
 
+/// Another device of a person's, certified by them, and the person with the certificates of both.
+fn second_device(world: &World, whom: usize) -> (Me, Identity) {
+    let profile = world.nodes[whom].device.profile();
+    let (key, device) = (SecretKey::generate(), DeviceId::random());
+    let mut certificate: DeviceCertificate = profile.certificate.unverified("certificate").unwrap();
+    (certificate.device, certificate.mls_key) = (device, key.public().unwrap());
+    let certificate =
+        Signed::make(Label::DeviceCertificate, profile.person_key.as_ref().unwrap(), &certificate).unwrap();
+    let credential = LeafCredential { person: profile.person, device, certificate: certificate.digest() };
+    let mut identity = identity(world, whom);
+    identity.certificates.push(certificate);
+    (Me { credential, key }, identity)
+}
+
 fn voids(world: &World, who: usize, matter: MatterId) -> Vec<Record> {
     let void = |record: &Record| matches!(record.what, RecordBody::Void { .. });
     world.records(who, matter).into_iter().filter(void).collect()

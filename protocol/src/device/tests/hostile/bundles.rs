@@ -108,6 +108,20 @@ fn a_device_that_its_certificate_does_not_vouch_for_is_not_added() {
         post(&mut world, BOB, matter, vec![told, commit]);
         assert!(void(&world, matter, BOB, &OTHERS).contains("certified"), "{why}");
     }
+    // Cyn's key certifies her device as Dan's, and somebody tells it so.
+    let profile = world.nodes[CYN].device.profile();
+    let mut certificate: DeviceCertificate = profile.certificate.unverified("certificate").unwrap();
+    certificate.person = world.person(DAN);
+    let certificate =
+        Signed::make(Label::DeviceCertificate, profile.person_key.as_ref().unwrap(), &certificate).unwrap();
+    let forgery = Me { credential: LeafCredential { certificate: certificate.digest(), ..me.credential }, ..me };
+    let renamed = Identity { person: world.person(DAN), certificates: vec![certificate], ..cyn };
+    let (package, _, _) = crate::matter::key_package(&forgery, &KeyPackages::default(), false).unwrap();
+    let told = bundle(&mut world, BOB, matter, vec![renamed]);
+    let listed = participant(&world, CYN);
+    let commit = adds(&mut world, matter, Some(hash(&told)), Some(listed), Some(package));
+    post(&mut world, BOB, matter, vec![told, commit]);
+    assert!(void(&world, matter, BOB, &OTHERS).contains("certified"), "the certificate is of another person");
     goes_on(&mut world, matter, &ALL);
 }
 

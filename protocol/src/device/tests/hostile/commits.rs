@@ -166,18 +166,9 @@ fn a_commit_that_is_no_private_message_is_void() {
 #[test]
 fn a_commit_without_a_path_is_void() {
     let (mut world, matter) = office();
-    // Eve's second device, certified by her, which she may add to any matter that she is in.
-    let profile = world.nodes[EVE].device.profile().clone();
-    let (key, device) = (SecretKey::generate(), DeviceId::random());
-    let mut certificate: DeviceCertificate = profile.certificate.unverified("certificate").unwrap();
-    (certificate.device, certificate.mls_key) = (device, key.public().unwrap());
-    let certificate =
-        Signed::make(Label::DeviceCertificate, profile.person_key.as_ref().unwrap(), &certificate).unwrap();
-    let credential = LeafCredential { person: profile.person, device, certificate: certificate.digest() };
-    let mut identity = identity(&world, EVE);
-    identity.certificates.push(certificate);
+    // Eve's second device, which she may add to any matter that she is in.
+    let (me, identity) = second_device(&world, EVE);
     for no_path in [true, false] {
-        let me = Me { credential, key: key.clone() };
         let (package, _, _) = crate::matter::key_package(&me, &KeyPackages::default(), false).unwrap();
         let told = bundle(&mut world, EVE, matter, vec![identity.clone()]);
         let seen = Seen { bundle: Some(hash(&told)), ..seen(&world, EVE, matter) };

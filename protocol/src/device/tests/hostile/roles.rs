@@ -21,6 +21,16 @@ fn what_a_client_may_not_do_is_void() {
     post(&mut world, EVE, matter, vec![told, commit]);
     assert!(void(&world, matter, EVE, &OTHERS).contains("role"), "she adds somebody");
 
+    // Dan is listed, and has certified it himself.
+    let (me, identity) = second_device(&world, DAN);
+    let (package, _, _) = crate::matter::key_package(&me, &KeyPackages::default(), false).unwrap();
+    let told = bundle(&mut world, EVE, matter, vec![identity]);
+    let seen = Seen { bundle: Some(hash(&told)), ..super::seen(&world, EVE, matter) };
+    let commit = forged(&mut world, EVE, matter, &Wild { add: vec![package], ..Wild::default() }, &seen);
+    let commit = part(&world, EVE, matter, Class::Commit, &commit, true);
+    post(&mut world, EVE, matter, vec![told, commit]);
+    assert!(void(&world, matter, EVE, &OTHERS).contains("role may not add"), "she adds a device of Dan's");
+
     let dan = leaf(&mut world, DAN, matter);
     strike(&mut world, EVE, matter, &Wild { remove: vec![dan], ..Wild::default() });
     assert!(void(&world, matter, EVE, &OTHERS).contains("role may not remove"), "she removes Dan");
