@@ -34,11 +34,11 @@ fn an_addition_without_its_bundle_is_void() {
     let told = bundle(&mut world, BOB, matter, vec![identity.clone()]);
     let commit = adds_cyn(&mut world, matter, None);
     post(&mut world, BOB, matter, vec![told, commit]);
-    void(&world, matter, BOB, &OTHERS);
+    assert!(void(&world, matter, BOB, &OTHERS).contains("no certificate"));
     // It names one that was never posted.
     let commit = adds_cyn(&mut world, matter, Some(Digest::of(&[b"nothing"])));
     post(&mut world, BOB, matter, vec![commit]);
-    void(&world, matter, BOB, &OTHERS);
+    assert!(void(&world, matter, BOB, &OTHERS).contains("no certificate"));
     goes_on(&mut world, matter, &ALL);
 }
 
