@@ -312,8 +312,7 @@ impl Certificates {
 
     /// Whether a leaf is what its certificate says, under the key that the matter lists for the person.
     fn check(&self, credential: &LeafCredential, key: &[u8], context: &MatterContext) -> Result<(), Void> {
-        let (certificate, person_key) =
-            self.by_hash.get(&credential.certificate).ok_or(Void("an added device has no certificate here"))?;
+        let (certificate, person_key) = self.by_hash.get(&credential.certificate).ok_or(Void(NO_CERTIFICATE))?;
         let listed = context.participant(credential.person).ok_or(Void("an added person is not listed"))?;
         let good = certificate.person == credential.person
             && certificate.device == credential.device
@@ -327,6 +326,9 @@ impl Certificates {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 struct Void(&'static str);
+
+/// Void, unless the relay withholds the bundle that the Commit names.
+pub(crate) const NO_CERTIFICATE: &str = "an added device has no certificate here";
 
 /// Not void: this version can't tell.
 const OUTDATED: Void = Void("it needs a newer version of this program");

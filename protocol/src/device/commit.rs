@@ -6,11 +6,11 @@
 use crate::content::Bundle;
 use crate::device::apply::{Stop, author};
 use crate::device::state::{Healing, HeldBundle, OwnCommit, Purpose, RecordBody, Removal, Stage, Table};
-use crate::device::{Device, Notice};
+use crate::device::{Device, Notice, Room};
 use crate::envelope::Class;
 use crate::error::{Error, Misuse, PeerMisbehaved};
 use crate::ids::{DeviceId, MatterId, MessageId, PersonId, Position, Timestamp};
-use crate::matter::{Applied, Certificates, MatterContext, Seen};
+use crate::matter::{Applied, Certificates, MatterContext, NO_CERTIFICATE, Seen};
 use crate::suite::Digest;
 
 impl Device {
@@ -27,10 +27,7 @@ impl Device {
         let own: Option<OwnCommit> = room.commits.get(digest).cloned();
         let applied = match &own {
             Some(own) => self.group(matter)?.apply_own(&own.secrets, own.epoch)?,
-            None => {
-                let certificates = self.evidence(matter, payload)?;
-                self.group(matter)?.apply(payload, certificates)?
-            }
+            None => self.try_commit(matter, payload)??,
         };
         let answered = requests.iter().find(|held| Some(held.digest) == applied.seen.repair);
         if answered.is_none()
@@ -67,6 +64,17 @@ impl Device {
         Ok(())
     }
 
+    /// Applies somebody else's Commit. One that lacks nothing but the bundle that it names waits for it, if the relay withholds it.
+    fn try_commit(&mut self, matter: MatterId, payload: &[u8]) -> Result<Result<Applied, Error>, Stop> {
+        let certificates = self.evidence(matter, payload)?;
+        let named = Seen::of_message(payload)?.bundle;
+        let applied = self.group(matter)?.apply(payload, certificates);
+        let lacks = PeerMisbehaved::Void(NO_CERTIFICATE.to_owned()).into();
+        let withheld = |room: &Room| room.row.withheld.iter().any(|withheld| Some(withheld.digest) == named);
+        let pauses = applied.as_ref().is_err_and(|why| *why == lacks) && self.rooms.get(&matter).is_some_and(withheld);
+        if pauses { Err(Stop::Paused) } else { Ok(applied) }
+    }
+
     /// What a Commit is judged by: the bundle or the request that it names itself, so that nobody else's can make it void.
     fn evidence(&self, matter: MatterId, payload: &[u8]) -> Result<Certificates, Stop> {
         let row = &self.rooms.get(&matter).ok_or(Misuse::NoMatter)?.row;
@@ -75,9 +83,6 @@ impl Device {
             let held = row.requests.iter().find(|held| held.digest == named);
             let missing = || PeerMisbehaved::Void("the request it names does not stand before it".to_owned());
             return Ok(Certificates::repair(held.ok_or_else(missing)?.request.clone()));
-        }
-        if row.withheld.iter().any(|withheld| Some(withheld.digest) == seen.bundle) {
-            return Err(Stop::Paused);
         }
         let held = row.bundles.iter().find(|held| Some(held.digest) == seen.bundle);
         Ok(Certificates::of(held.map_or(&[][..], |held| &held.bundle.identities))?)
@@ -176,10 +181,7 @@ impl Device {
         let by = self.rooms.get(&matter).and_then(|room| room.row.removal).map(|removal| removal.by);
         let goes_on = match (class, fence) {
             (Class::Message, false) => self.group(matter)?.open(payload).map(|opened| opened.sender),
-            (Class::Commit, true) => {
-                let certificates = self.evidence(matter, payload)?;
-                self.group(matter)?.apply(payload, certificates).map(|applied| applied.committer)
-            }
+            (Class::Commit, true) => self.try_commit(matter, payload)?.map(|applied| applied.committer),
             _ => return Ok(None),
         };
         // It was only tried: what it changed in memory is thrown away.

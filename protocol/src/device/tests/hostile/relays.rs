@@ -73,6 +73,27 @@ fn a_withheld_text_pauses_nothing() {
     assert_eq!(world.records(DAN, matter).iter().filter(|record| record.what == RecordBody::Gap).count(), 1);
 }
 
+/// Nothing but a bundle is waited for: a member who named an old text as one would otherwise stop whoever comes back after it expired.
+#[test]
+fn a_commit_that_adds_nobody_waits_for_nothing_that_it_names() {
+    let (mut world, matter) = office();
+    WITHHELD.set(seq(&world, DAN, matter) + 1);
+    let dan = world.nodes[DAN].device.profile().device;
+    world.relay.shown = Some((dan, |entries| withhold(entries)));
+    let before = epoch(&world, ADA, matter);
+    let content = Content::text(MessageId::random(), world.now, "no bundle").unwrap().encode();
+    let honest = seen(&world, EVE, matter);
+    let text = world.nodes[EVE].device.sealed(matter, &content, &honest).unwrap();
+    let named = Seen { bundle: Some(hash(&text)), ..honest };
+    let good = forged(&mut world, EVE, matter, &Wild::default(), &named);
+    post(&mut world, EVE, matter, vec![text]);
+    post_commit(&mut world, EVE, matter, &good);
+    for who in [ADA, BOB, DAN] {
+        assert_eq!(stage(&world, who, matter), Stage::Open, "device {who}");
+        assert_eq!(epoch(&world, who, matter), before + 1, "device {who}");
+    }
+}
+
 #[test]
 fn a_removal_that_the_relay_claims_alone_is_not_believed() {
     let (mut world, matter) = office();
