@@ -10,6 +10,9 @@ use std::time::{Duration, Instant};
 use privity_client::bot::{Bot, Event, Message, message_id};
 use privity_client::error::Error;
 use privity_client::join::Wanted;
+use privity_client::session::{Session, Told};
+use privity_client::vault::Vault;
+use privity_protocol::device::state::RecordBody;
 use privity_server::{Relay, config::Config, setup};
 use privity_tests::{Person, binaries};
 use tempfile::TempDir;
@@ -172,6 +175,52 @@ async fn what_a_bot_sends_under_one_id_is_sent_once() {
     bot.close().await.unwrap();
     // The attorney waits for a second one in vain.
     assert_eq!(office.said(1), ["your order has come"]);
+}
+
+#[tokio::test]
+async fn a_message_that_is_worked_on_again_after_a_crash_is_answered_once() {
+    let office = Office::open();
+    office.say("question");
+    for read_back in [false, true, true] {
+        let mut bot = office.bot().await;
+        let (_, question) = message(&mut bot).await;
+        bot.answer(&question, "answer").unwrap();
+        while read_back {
+            let next = tokio::time::timeout(Duration::from_secs(3), bot.next()).await;
+            let Ok(event) = next else { break };
+            if let Event::Recorded(record) = event.unwrap()
+                && matches!(&record.what, RecordBody::Text { text, .. } if text == "answer")
+            {
+                break;
+            }
+        }
+        // A crash: nothing is acknowledged, nothing closed.
+        drop(bot);
+    }
+    office.bot().await.close().await.unwrap();
+    assert_eq!(office.said(1), ["answer"]);
+}
+
+#[tokio::test]
+async fn a_text_that_was_read_back_is_not_sent_again_under_its_id() {
+    let office = Office::open();
+    let passphrase = std::fs::read_to_string(&office.ada.passphrase).unwrap();
+    let vault = Vault::open(&office.ada.home, passphrase.trim_end().as_bytes()).unwrap();
+    let mut session = Session::open(vault).unwrap();
+    let matter = session.device.matters().next().unwrap().0;
+    let id = message_id("order 7");
+    assert_eq!(session.send(matter, id, "once").unwrap(), None);
+    let until = Instant::now() + LATE;
+    while !session.device.pending(matter).is_empty() {
+        assert_ne!(session.next(until).await.unwrap(), Told::Quiet, "not read back in time");
+    }
+    let seq = session.send(matter, id, "once").unwrap();
+    assert!(seq.is_some(), "known as sent");
+    assert_eq!(session.send(matter, id, "once").unwrap(), seq);
+    assert!(session.device.pending(matter).is_empty());
+    session.close().await;
+    office.bob.ok(&["recv"]).unwrap();
+    assert_eq!(office.bob.texts(MATTER).unwrap(), [("ada".to_owned(), "once".to_owned())]);
 }
 
 #[tokio::test]
