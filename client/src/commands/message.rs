@@ -2,11 +2,12 @@
 
 use std::io::Read as _;
 use std::pin::pin;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use privity_protocol::content::{Body, Content};
 use privity_protocol::device::Notice;
 use privity_protocol::device::state::{OutItem, Stage};
+use privity_protocol::error::Refused;
 use privity_protocol::ids::{MatterId, MessageId};
 use privity_protocol::limits;
 use serde_json::json;
@@ -51,14 +52,14 @@ impl Run {
         }
         if !reached {
             session.drain()?;
-            return self.kept(session, matter, id).await;
+            return self.kept(session, matter, id, false).await;
         }
         match stored(&mut session, matter, id, deadline).await? {
-            Some(seq) => {
+            Answer::Stored(seq) => {
                 self.done(session).await?;
                 self.sent(matter, id, Some(seq))
             }
-            None => self.kept(session, matter, id).await,
+            Answer::Waits { full } => self.kept(session, matter, id, full).await,
         }
     }
 
@@ -83,22 +84,12 @@ impl Run {
     }
 
     /// A message that has not gone out: it is in the outbox, on disk.
-    async fn kept(&self, session: Session, matter: MatterId, id: MessageId) -> Result<(), Error> {
+    async fn kept(&self, session: Session, matter: MatterId, id: MessageId, full: bool) -> Result<(), Error> {
         let stage = session.device.matter(matter).map(|row| row.stage).filter(|_| session.is_up());
-        let waits = match stage {
-            // The relay is there, and has put it off; or there is much to read first.
-            Some(Stage::Open) => Some("The relay has not taken it yet."),
-            Some(Stage::Opening) | None => None,
-            Some(stage) => view::stage_told(stage),
-        };
+        let error = not_out(stage, put_off(&session, matter), full);
         session.close().await;
         self.sent(matter, id, None)?;
-        if let Some(told) = waits {
-            return Err(Error::NotYet(format!("the message is kept, and goes out as soon as it can. {told}")));
-        }
-        Err(Error::Network(
-            "the relay can't be reached; the message is kept and goes out at the next contact".to_owned(),
-        ))
+        Err(error)
     }
 
     fn sent(&self, matter: MatterId, id: MessageId, seq: Option<u64>) -> Result<(), Error> {
@@ -213,28 +204,73 @@ impl Run {
     }
 }
 
-/// Waits until the relay has a text on disk: its seq, or none at the deadline.
-async fn stored(
-    session: &mut Session,
-    matter: MatterId,
-    id: MessageId,
-    deadline: Instant,
-) -> Result<Option<u64>, Error> {
+/// What came of a text.
+enum Answer {
+    /// The relay has it on disk.
+    Stored(u64),
+    /// It waits in the outbox.
+    Waits {
+        /// The relay said that it can't store anything.
+        full: bool,
+    },
+}
+
+/// For how long the relay has put off what waits in a matter.
+fn put_off(session: &Session, matter: MatterId) -> Option<Duration> {
+    let until = session.device.put_off_until(matter)?;
+    Some(Duration::from_millis(until.0.saturating_sub(now().0))).filter(|wait| !wait.is_zero())
+}
+
+/// Why a message is kept, by where its matter stands (none without a link) and what the relay said, with the exit code for it.
+fn not_out(stage: Option<Stage>, put_off: Option<Duration>, full: bool) -> Error {
+    match (stage, put_off) {
+        (None, _) => Error::Network(
+            "the relay can't be reached; the message is kept and goes out at the next contact".to_owned(),
+        ),
+        (Some(_), _) if full => Error::Machine(
+            "the relay could not store the message (is its disk full?); it is kept, and goes out as soon as it can"
+                .to_owned(),
+        ),
+        (Some(Stage::Opening | Stage::Open), Some(wait)) => {
+            let seconds = wait.as_millis().div_ceil(1000);
+            Error::TooFast(format!("too fast; the message is kept and goes out in {seconds} s, or at the next contact"))
+        }
+        (Some(Stage::Opening), None) => not_out(None, None, full),
+        (Some(stage), _) => {
+            // In an open matter there may be much to read first.
+            let told = view::stage_told(stage).unwrap_or("The relay has not taken it yet.");
+            Error::NotYet(format!("the message is kept, and goes out as soon as it can. {told}"))
+        }
+    }
+}
+
+/// Waits until the relay has a text on disk, or it is clear that it won't have until the deadline.
+async fn stored(session: &mut Session, matter: MatterId, id: MessageId, deadline: Instant) -> Result<Answer, Error> {
+    let mut full = false;
     loop {
         let told = session.next(deadline).await?;
         match told {
             Told::Notice(notice) => match *notice {
-                Notice::Stored { matter: m, id: i, seq } if m == matter && i == id => return Ok(Some(seq)),
+                Notice::Stored { matter: m, id: i, seq } if m == matter && i == id => return Ok(Answer::Stored(seq)),
                 Notice::Unsendable { matter: m, id: i, why } if m == matter && i == id => return Err(why.into()),
-                other => warn(&[other]),
+                other => {
+                    full |= other == Notice::Problem(Refused::Storage.into());
+                    warn(&[other]);
+                }
             },
-            Told::Quiet => return Ok(None),
+            Told::Quiet => return Ok(Answer::Waits { full }),
             _ => {}
         }
         match session.device.matter(matter).map(|row| row.stage) {
-            Some(Stage::Opening | Stage::Joining | Stage::Open) => {}
+            Some(Stage::Opening | Stage::Joining | Stage::Open) => {
+                if put_off(session, matter).is_some_and(|wait| Instant::now() + wait > deadline) {
+                    return Ok(Answer::Waits { full });
+                }
+            }
             // It is kept; waiting for others may take days.
-            Some(Stage::OutOfStep | Stage::Paused | Stage::Outdated | Stage::Moving) => return Ok(None),
+            Some(Stage::OutOfStep | Stage::Paused | Stage::Outdated | Stage::Moving) => {
+                return Ok(Answer::Waits { full });
+            }
             Some(Stage::Forked) => {
                 return Err(Error::Untrusted(
                     "the relay shows two histories of this matter: nothing is sent there. Ask your firm's IT"
@@ -274,5 +310,30 @@ pub(crate) fn pending_state(item: &OutItem) -> &'static str {
         (Some(_), _) => "refused",
         (None, Some(_)) => "stored",
         (None, None) => "queued",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_a_message_is_kept_has_an_exit_code_and_a_sentence_of_its_own() {
+        let wait = Some(Duration::from_millis(6_100));
+        let cases = [
+            (None, None, false, 3, "can't be reached"),
+            (None, wait, false, 3, "can't be reached"),
+            (Some(Stage::Open), wait, false, 6, "goes out in 7 s"),
+            (Some(Stage::Opening), wait, false, 6, "goes out in 7 s"),
+            (Some(Stage::Open), wait, true, 2, "disk full"),
+            (Some(Stage::Open), None, false, 7, "has not taken it yet"),
+            (Some(Stage::OutOfStep), wait, false, 7, "let it back in"),
+            (Some(Stage::Moving), None, false, 7, "new place"),
+        ];
+        for (stage, put_off, full, code, part) in cases {
+            let error = not_out(stage, put_off, full);
+            assert_eq!(error.exit_code(), code, "{stage:?} {put_off:?} {full}: {error}");
+            assert!(error.to_string().contains(part) && error.to_string().contains("kept"), "{error}");
+        }
     }
 }
