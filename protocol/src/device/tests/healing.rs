@@ -269,6 +269,21 @@ fn where_everybody_owes_keys_one_update_follows_the_other_and_none_is_refused() 
     all_talk(&mut world, matter, &who);
 }
 
+/// Those who were let in together owe their weekly keys at the same moment, long behind the last fence.
+#[test]
+fn members_whose_week_ends_at_the_same_moment_take_turns() {
+    let mut world = World::office();
+    let who = [ADA, BOB, CYN, DAN, EVE];
+    let matter = world.matter(&who[1..]);
+    pass(&mut world, 7 * DAY + MINUTE);
+    for index in who {
+        assert!(!world.nodes[index].device.owes_keys(world.now), "device {index}");
+        assert_eq!(made(&world, index, matter), 1 + usize::from(index == ADA), "device {index}");
+    }
+    assert_eq!(world.relay.refused(), 0, "a race");
+    all_talk(&mut world, matter, &who);
+}
+
 #[test]
 fn a_device_that_was_away_owes_keys_when_it_comes_back_even_after_a_crash() {
     let mut world = World::office();
