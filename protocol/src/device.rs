@@ -186,6 +186,8 @@ struct Room {
     read_first: u64,
     /// When the last fence was read, or the link came up.
     fence_at: Timestamp,
+    /// When the last fence was read, on any link.
+    fence_read: Timestamp,
     /// Keys that are owed are renewed now.
     heal_now: bool,
     /// When it is this device's turn to renew keys that are owed.
@@ -339,7 +341,8 @@ impl Device {
         let posting = |id: &MatterId| self.posts.values().any(|post| post.matter == *id);
         let rooms = self.rooms.iter().flat_map(|(id, room)| room.wakes(posting(id)));
         let again = self.materials.values().filter_map(|material| material.again_at);
-        rooms.chain(again).filter(|at| *at > self.now).min()
+        let rotates = Some(self.last_resort.plus_ms(limits::LAST_RESORT_MS));
+        rooms.chain(again).chain(rotates).filter(|at| *at > self.now).min()
     }
 
     /// Who this device is.
@@ -527,6 +530,7 @@ impl Device {
         }
         self.ask_what_waits();
         self.check_caught_up();
+        self.rotate_last_resort(now);
         self.notice_silence(now);
         self.pump(now);
         self.ask_what_waits();
@@ -672,6 +676,7 @@ impl Room {
             not_before: Timestamp(0),
             read_first: 0,
             fence_at: Timestamp(0),
+            fence_read: Timestamp(0),
             heal_now: false,
             heal_from: None,
         })
@@ -694,6 +699,9 @@ impl Room {
         }
         wakes.extend(self.row.lost.as_ref().filter(|_| !self.row.forgotten).map(|lost| lost.ask_at));
         wakes.extend(self.row.continue_at);
+        if self.heal_now {
+            wakes.push(self.fence_read.plus_ms(heal::FENCE_GAP_MS));
+        }
         if self.row.stage == Stage::Open {
             wakes.extend(self.row.requests.iter().map(|held| held.answer_at));
         }

@@ -505,6 +505,7 @@ impl Room {
             recent: std::collections::BTreeMap::new(),
             not_before: Timestamp(0),
             read_first: 0,
+            fence_read: Timestamp(0),
             heal_now: false,
             heal_from: None,
         }
@@ -532,8 +533,7 @@ impl Room {
         self.row.bundles.clear();
         self.row.requests.clear();
         self.row.withheld.clear();
-        self.fence_at = now;
-        self.heal_from = None;
+        (self.fence_at, self.fence_read, self.heal_from) = (now, now, None);
     }
 
     /// Takes over the people and title of a new epoch; returns who came and who went.

@@ -292,6 +292,17 @@ impl Device {
         Ok(())
     }
 
+    /// A link may stay up for weeks: the last-resort key package is replaced on it, too.
+    pub(super) fn rotate_last_resort(&mut self, now: Timestamp) {
+        let old = self.last_resort.plus_ms(limits::LAST_RESORT_MS) <= now;
+        if old && self.is_caught_up() {
+            let enough = u32::try_from(limits::KEY_PACKAGES).unwrap_or(u32::MAX);
+            if let Err(error) = self.top_up_key_packages(enough) {
+                self.deliver(Notice::Problem(error));
+            }
+        }
+    }
+
     /// Key packages are at the relay: only now does the last-resort one count.
     pub(super) fn published(&mut self, last_resort: bool, reply: Reply) {
         match reply {

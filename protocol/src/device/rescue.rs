@@ -9,7 +9,7 @@
 
 use crate::content::Content;
 use crate::device::state::{
-    Counters, HeldRequest, Lost, OutItem, OwnKeyPackage, PendingPost, Purpose, RecordBody, Stage, Table,
+    Counters, Healing, HeldRequest, Lost, OutItem, OwnKeyPackage, PendingPost, Purpose, RecordBody, Stage, Table,
 };
 use crate::device::{Asked, Device, Notice, Room};
 use crate::envelope::{self, Class};
@@ -82,7 +82,7 @@ impl Device {
             room.row.lost = None;
             room.row.unconfirmed = true;
             room.row.epoch_seq = position.seq;
-            room.row.healing.at = now;
+            room.row.healing = Healing { at: now, ..Healing::default() };
         }
         self.record(now, matter, position.seq, None, now, RecordBody::Repaired { from, upto: position.seq });
         let context = self.group(matter)?.context()?;

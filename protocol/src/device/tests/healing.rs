@@ -378,7 +378,8 @@ fn alone_in_a_matter_nothing_is_ever_owed() {
     world.run();
     pass(&mut world, 30 * DAY);
     assert!(!world.nodes[ADA].device.owes_keys(world.now));
-    assert_eq!(world.nodes[ADA].device.deadline(), None);
+    let epoch = world.nodes[ADA].device.matter(matter).unwrap().epoch;
+    assert_eq!(epoch, 0, "no Commit was made");
     let now = world.now;
     world.nodes[ADA].device.heal(now);
     world.run();

@@ -294,6 +294,26 @@ fn a_copied_vault_sends_nothing_under_old_keys_comes_back_and_the_other_copy_is_
     assert!(world.nodes[ADA].replaced && !world.nodes[ADA].is_online());
 }
 
+/// The backup was made between sealing a text and hearing that it is stored; the other copy has said it, and more.
+#[test]
+fn what_a_copy_was_about_to_say_is_said_once() {
+    let mut world = World::office();
+    let matter = world.matter(&[BOB]);
+    world.say(ADA, matter, "one");
+    let copy = world.nodes[ADA].vault.clone();
+    world.settle();
+    world.say(ADA, matter, "two");
+    world.settle();
+    world.relay.copies = true;
+    world.nodes[ADA].vault = copy;
+    world.nodes[ADA].crash();
+    let_pass(&mut world, 60_000);
+    assert_eq!(world.told(ADA, |notice| *notice == Notice::Copied), 1);
+    assert!(world.nodes[ADA].device.pending(matter).is_empty(), "nothing waits for ever");
+    assert_eq!(world.words(BOB, matter), ["one", "two"]);
+    all_can_talk(&mut world, matter, &[ADA, BOB]);
+}
+
 /// Two copies of one vault are online at once, and both post: the relay takes one idem once.
 #[test]
 fn of_two_copies_that_post_at_once_one_finds_out_from_the_refusal() {
