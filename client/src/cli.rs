@@ -26,11 +26,22 @@ Examples:
   privity matter add 'Smith v Jones' bob carol         who is not ready yet is added as soon as they are (exit code 7)
   privity matter show 'Smith v Jones'";
 
+const CONTINUE_HELP: &str = "\
+For attorneys and staff, where a matter stays out_of_step: everybody's device lost its place at once, after old backups of
+profiles, say, or the others are gone for good. A device that only missed a change is let back in by the next of them who is
+online, so wait for that first. The matter goes on in a new place on the relay, with the people it has; to them it stays one
+matter, with a note in it. What this device could not read is not brought back. Where somebody in the matter knows of a later
+change, theirs counts.
+
+Example:
+  privity matter continue 'Smith v Jones'";
+
 const SEND_HELP: &str = "\
 Examples:
   privity send 'Smith v Jones' 'Good morning'
   privity send 'Smith v Jones' - < letter.txt
-Without a network the message is kept and goes out at the next contact (exit code 3). Where somebody says to have read something
+Without a network the message is kept and goes out at the next contact (exit code 3); so it is where the relay has put it off
+beyond --timeout (exit code 6). Where somebody says to have read something
 else than you, it asks; without a terminal it refuses (exit code 5) until it is told --anyway.";
 
 const RECV_HELP: &str = "\
@@ -213,6 +224,12 @@ pub enum MatterCommand {
         matter: String,
         /// Their handle
         handle: String,
+    },
+    /// Continue a matter that is out of step and that nobody can repair
+    #[command(after_help = CONTINUE_HELP)]
+    Continue {
+        /// The matter: its title, id, or the beginning of its id
+        matter: String,
     },
     /// List your matters
     Ls,

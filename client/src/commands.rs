@@ -66,6 +66,7 @@ impl Run {
             Command::Matter(MatterCommand::New { title }) => self.matter_new(&title).await,
             Command::Matter(MatterCommand::Add { matter, handles }) => self.change(&matter, &handles, true).await,
             Command::Matter(MatterCommand::Remove { matter, handle }) => self.change(&matter, &[handle], false).await,
+            Command::Matter(MatterCommand::Continue { matter }) => self.matter_continue(&matter).await,
             Command::Matter(MatterCommand::Ls) => self.matter_ls(),
             Command::Matter(MatterCommand::Show { matter }) => self.matter_show(&matter),
             Command::Send { matter, text, id, anyway } => self.send(&matter, &text, id.as_deref(), anyway).await,

@@ -1,4 +1,4 @@
-//! `matter new`, `add`, `remove`, `ls` and `show`.
+//! `matter new`, `add`, `remove`, `continue`, `ls` and `show`.
 
 use privity_protocol::device::Notice;
 use privity_protocol::device::state::Stage;
@@ -6,9 +6,9 @@ use privity_protocol::error::Error as ProtocolError;
 use privity_protocol::ids::{MatterId, PersonId};
 use serde_json::{Value, json};
 
-use crate::commands::Run;
+use crate::commands::{Run, warn};
 use crate::error::Error;
-use crate::session::{Session, now};
+use crate::session::{Session, Told, now};
 use crate::{marks, view};
 
 impl Run {
@@ -94,6 +94,51 @@ impl Run {
         }
     }
 
+    /// Continues a matter that nobody can repair, and waits until it has gone on and whoever can be let in is.
+    pub(super) async fn matter_continue(&self, matter: &str) -> Result<(), Error> {
+        let (_held, mut session) = self.caught_up().await?;
+        let matter = view::find_matter(session.device.matters(), matter)?;
+        let stage = |session: &Session| session.device.matter(matter).map_or(Stage::Removed, |row| row.stage);
+        let before = stage(&session);
+        if session.device.profile().role.manages() && before != Stage::OutOfStep {
+            let told = view::stage_told(before).map_or_else(String::new, |told| format!(". {told}"));
+            return Err(Error::Usage(format!(
+                "this matter is not out of step: there is nothing to continue{}",
+                told.trim_end_matches('.')
+            )));
+        }
+        session.device.continue_matter(now(), matter)?;
+        let deadline = self.deadline();
+        while stage(&session) == Stage::OutOfStep {
+            match session.next(deadline).await? {
+                Told::Notice(notice) => warn(std::slice::from_ref(&*notice)),
+                Told::Quiet => break,
+                _ => {}
+            }
+        }
+        let stage = stage(&session);
+        // The others are added after a pause, in which whoever knows of a later change says so.
+        let settled = session.settle(deadline).await;
+        session.close().await;
+        warn(&settled?);
+        let state = view::stage(stage);
+        let object = json!({ "v": view::SCHEMA, "matter": matter.to_string(), "state": state });
+        self.print(&object, || match stage {
+            Stage::Open => "The matter goes on in a new place. The others are let in as they come online.".to_owned(),
+            Stage::Moving => {
+                "Somebody else has continued this matter; you are let in there as they come online.".to_owned()
+            }
+            _ => "Not continued yet.".to_owned(),
+        })?;
+        match stage {
+            Stage::Open | Stage::Moving => Ok(()),
+            Stage::OutOfStep => {
+                Err(Error::NotYet("the relay has not taken it yet; it goes on at the next contact".to_owned()))
+            }
+            other => Err(Error::Refused(view::stage_told(other).unwrap_or("the matter was not continued").to_owned())),
+        }
+    }
+
     pub(super) fn matter_ls(&self) -> Result<(), Error> {
         let (_held, session) = self.open()?;
         for (id, row) in session.device.matters() {
@@ -132,6 +177,9 @@ impl Run {
             let (title, state) = (view::plain(&row.title, false), view::stage(row.stage).replace('_', " "));
             let mut lines = vec![format!("{title}  ({id}, {state})")];
             lines.extend(view::stage_told(row.stage).map(str::to_owned));
+            if row.stage == Stage::OutOfStep && session.device.profile().role.manages() {
+                lines.push("If nobody is left who could let it back in: privity matter continue --help.".to_owned());
+            }
             if let Some(person) = row.disputed {
                 lines.push(format!(
                     "{} says to have read something else here than you: compare by telephone what both of you see.",
