@@ -133,7 +133,7 @@ pub struct AdmittedBody {
     /// The relay's clock.
     #[n(3)]
     pub now: Timestamp,
-    /// The newest idem accepted from this device, with the device's own MAC.
+    /// The newest idem that came from this device, accepted or refused, with the device's own MAC.
     #[n(4)]
     pub idem: Option<AcceptedIdem>,
     /// Single-use key packages left.
@@ -150,7 +150,7 @@ pub struct AdmittedBody {
     pub firm: String,
 }
 
-/// An accepted idem as the relay keeps it, unread.
+/// An idem that came, as the relay keeps it, unread.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct AcceptedIdem {

@@ -132,5 +132,8 @@ pub const SILENT_MS: u64 = 90 * 24 * 3600 * 1000;
 /// How long a device that was removed keeps its old keys, should the removal turn out void: 24 hours, in milliseconds.
 pub const REMOVAL_MS: u64 = 24 * 3600 * 1000;
 
+/// How long a device asks the relay for what it withholds before it asks the members to let it back in instead: ten minutes, in milliseconds.
+pub const PAUSE_MS: u64 = 10 * 60 * 1000;
+
 /// How long a last-resort key package is offered before another takes its place: a week, in milliseconds.
 pub const LAST_RESORT_MS: u64 = 7 * 24 * 3600 * 1000;

@@ -216,6 +216,7 @@ impl Device {
         let Some(room) = self.rooms.get_mut(&matter) else { return };
         let told = room.row.stage == stage;
         room.row.stage = stage;
+        room.row.paused_at = room.row.paused_at.filter(|_| told).or(Some(now));
         if let Some(link) = self.link.as_mut() {
             link.resting.insert(room.row.mailbox);
         }

@@ -230,6 +230,12 @@ impl Device {
                 return self.post_successor(matter);
             }
             Stage::OutOfStep if room.asks_back(now) => return self.ask_back(matter),
+            Stage::Paused if room.row.paused_at.is_some_and(|at| at.plus_ms(limits::PAUSE_MS) <= now) => {
+                // It may never come: a member can name as a bundle what has long expired.
+                self.lose_way(now, matter);
+                self.read_again(matter);
+                return Ok(());
+            }
             Stage::Paused => {
                 self.fetch_withheld(now, matter);
                 return Ok(());

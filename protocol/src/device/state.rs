@@ -309,6 +309,9 @@ pub struct MatterRow {
     /// Whether this device was let back in and has not heard anybody in the new epoch yet.
     #[n(26)]
     pub unconfirmed: bool,
+    /// Since when it has rested before an entry that can't be judged yet.
+    #[n(27)]
+    pub paused_at: Option<Timestamp>,
 }
 
 /// An envelope of which the relay gives the hash alone.
@@ -399,6 +402,7 @@ impl MatterRow {
             old: None,
             recall: None,
             unconfirmed: false,
+            paused_at: None,
         }
     }
 }

@@ -9,7 +9,7 @@
 //! There is no cryptography in it: a key opens what it sealed, and nobody can make what only another can make. The relay may claim
 //! what it likes, but it shows a device its newest idem: one that withholds it hides a copy. A link keeps what is sent on it in order.
 //!
-//! Four rules go further than the relay and the devices do today: `one_link`, `old_link_done`, `refused_idems_shown` and
+//! Four rules go further than one would think of first: `one_link`, `old_link_done`, `refused_idems_shown` and
 //! `same_idem_compared`. Their rows in the table show what two copies of a vault can come to without them.
 //!
 //! Invariant: every rule of the model is a field of [`Rules`], with a row in the table below that shows what it is for.

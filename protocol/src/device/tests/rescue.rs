@@ -314,6 +314,24 @@ fn what_a_copy_was_about_to_say_is_said_once() {
     all_can_talk(&mut world, matter, &[ADA, BOB]);
 }
 
+/// A text was sealed and refused as stale; the backup from before would seal another with the same key.
+#[test]
+fn a_backup_from_before_a_refused_text_is_a_copy_too() {
+    let mut world = World::office();
+    let matter = world.matter(&[BOB]);
+    let backup = world.nodes[ADA].vault.clone();
+    world.relay.copies = true;
+    world.relay.refuse.push_back(Refused::Full { what: "this mailbox".to_owned() });
+    world.say(ADA, matter, "refused");
+    world.settle();
+    world.nodes[ADA].vault = backup;
+    world.nodes[ADA].crash();
+    world.say(ADA, matter, "another");
+    let_pass(&mut world, 60_000);
+    assert_eq!(world.told(ADA, |notice| *notice == Notice::Copied), 1);
+    assert_eq!(world.words(BOB, matter), ["another"]);
+}
+
 /// Two copies of one vault are online at once, and both post: the relay takes one idem once.
 #[test]
 fn of_two_copies_that_post_at_once_one_finds_out_from_the_refusal() {

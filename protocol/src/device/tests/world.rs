@@ -285,6 +285,10 @@ impl Relay {
     fn post(&mut self, device: DeviceId, post: &Post) -> Result<Vec<u64>, Refused> {
         self.posts += 1;
         let parts = Post::parts_digest(&post.parts);
+        // What was refused counts, too: its keys are used.
+        if self.newest.get(&device).is_none_or(|newest| newest.idem < post.idem) {
+            self.newest.insert(device, AcceptedIdem { idem: post.idem, parts, mac: post.mac });
+        }
         if let Some(refused) = self.refuse_before_idem.take() {
             return Err(refused);
         }
@@ -314,9 +318,6 @@ impl Relay {
             }
         }
         self.accepted.insert((device, post.idem), (parts, post.mac, seqs.clone()));
-        if self.newest.get(&device).is_none_or(|newest| newest.idem < post.idem) {
-            self.newest.insert(device, AcceptedIdem { idem: post.idem, parts, mac: post.mac });
-        }
         Ok(seqs)
     }
 

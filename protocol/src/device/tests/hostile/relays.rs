@@ -57,6 +57,31 @@ fn a_withheld_bundle_pauses_the_matter_until_it_is_shown() {
     goes_on(&mut world, matter, &ALL);
 }
 
+/// What is withheld may never come: after a while the members let the device back in behind it.
+#[test]
+fn a_bundle_that_never_comes_does_not_stop_a_device_for_ever() {
+    let (mut world, matter) = office();
+    WITHHELD.set(seq(&world, DAN, matter) + 1);
+    let dan = world.nodes[DAN].device.profile().device;
+    world.relay.shown = Some((dan, |entries| withhold(entries)));
+    world.add(ADA, matter, CYN);
+    world.run();
+    assert_eq!(stage(&world, DAN, matter), Stage::Paused);
+    let end = world.now.plus_ms(limits::PAUSE_MS + 60_000);
+    while world.now < end && stage(&world, DAN, matter) != Stage::Open {
+        let next = (0..world.nodes.len()).filter_map(|i| Some((world.nodes[i].device.deadline()?, i))).min();
+        world.wait(next.unwrap().1);
+    }
+    assert_eq!(stage(&world, DAN, matter), Stage::Open);
+    let back = |record: &&Record| matches!(record.what, RecordBody::Repaired { .. });
+    assert_eq!(world.records(DAN, matter).iter().filter(back).count(), 1);
+    for who in [ADA, BOB, EVE, CYN, DAN] {
+        world.say(who, matter, "on we go");
+        world.run();
+        assert_eq!(world.words(DAN, matter).last().map(String::as_str), Some("on we go"));
+    }
+}
+
 /// A text that is withheld is a gap, whatever Commit comes behind it.
 #[test]
 fn a_withheld_text_pauses_nothing() {
