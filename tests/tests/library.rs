@@ -185,9 +185,8 @@ async fn a_message_that_is_worked_on_again_after_a_crash_is_answered_once() {
         let mut bot = office.bot().await;
         let (_, question) = message(&mut bot).await;
         bot.answer(&question, "answer").unwrap();
-        while read_back {
-            let next = tokio::time::timeout(Duration::from_secs(3), bot.next()).await;
-            let Ok(event) = next else { break };
+        let until = Instant::now() + Duration::from_secs(if read_back { 3 } else { 0 });
+        while let Ok(event) = tokio::time::timeout_at(until.into(), bot.next()).await {
             if let Event::Recorded(record) = event.unwrap()
                 && matches!(&record.what, RecordBody::Text { text, .. } if text == "answer")
             {
