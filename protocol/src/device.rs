@@ -563,8 +563,12 @@ impl Device {
         let waits = link.asked.values().any(|asked| !matches!(asked, Asked::Ack | Asked::Post(_)));
         let reading = link.asked.values().any(|asked| matches!(asked, Asked::Subscribe(..)));
         let heads = link.heads.iter().filter(|(mailbox, _)| !link.resting.contains(mailbox));
-        let behind = heads.into_iter().any(|(mailbox, head)| read.get(mailbox).is_some_and(|seq| seq < head));
-        if link.held_welcome.is_some() && !reading && !behind {
+        let unread = heads.filter(|(mailbox, head)| read.get(*mailbox).is_some_and(|seq| seq < *head));
+        let unread: Vec<MailboxId> = unread.map(|(mailbox, _)| *mailbox).collect();
+        let behind = !unread.is_empty();
+        // A Welcome that was held back is what the inbox stops at: it is read again once all else is read.
+        let held = link.held_welcome.is_some_and(|(_, again)| !again);
+        if held && !reading && unread.iter().all(|mailbox| *mailbox == self.profile.inbox) {
             self.inbox_again();
             return;
         }

@@ -334,7 +334,6 @@ fn an_attorney_continues_a_matter_that_nobody_can_repair_and_a_client_does_not()
 }
 
 #[test]
-#[ignore = "a copy that first connects behind the Welcome into the successor never catches up yet"]
 fn a_copy_that_first_connects_after_its_matter_was_continued_is_let_in_and_talks() {
     let (firm, bob) = both_out_of_step();
     let ada = &firm.attorney;

@@ -312,6 +312,9 @@ pub struct MatterRow {
     /// Since when it has rested before an entry that can't be judged yet.
     #[n(27)]
     pub paused_at: Option<Timestamp>,
+    /// The mailbox in which this very vault would continue the matter, once its statement is read.
+    #[n(28)]
+    pub continues_in: Option<MailboxId>,
 }
 
 /// An envelope of which the relay gives the hash alone.
@@ -403,6 +406,7 @@ impl MatterRow {
             recall: None,
             unconfirmed: false,
             paused_at: None,
+            continues_in: None,
         }
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! Invariant: it stays one matter to its people, and nobody comes back who was removed in an epoch that the counting statement knows.
 
-use crate::device::state::{Intent, MatterRow, Old, PendingPost, Purpose, RecordBody, Stage, Table};
+use crate::device::state::{Intent, Lost, MatterRow, Old, PendingPost, Purpose, RecordBody, Stage, Table};
 use crate::device::{Asked, Device};
 use crate::envelope::{self, Class};
 use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
@@ -74,6 +74,10 @@ impl Device {
             envelope: Blob(envelope),
             keep_ms: limits::ENVELOPE_LIFETIME_MS,
         };
+        if let Some(room) = self.rooms.get_mut(&matter) {
+            room.row.continues_in = Some(statement.mailbox);
+        }
+        self.save_room(matter);
         let parts = vec![Part::Create { mailbox: statement.mailbox }, append];
         self.new_post(PendingPost::new(parts, matter, Purpose::Successor));
         Ok(())
@@ -123,8 +127,9 @@ impl Device {
     ) -> Result<(), Error> {
         self.forget_posts(matter);
         self.unseal(matter);
-        let own = from.1 == self.profile.device;
-        let group = if own { Some(self.successor_group(matter, said)?) } else { None };
+        let here = self.rooms.get(&matter).and_then(|room| room.row.continues_in) == Some(said.mailbox);
+        let copied = from.1 == self.profile.device && !here;
+        let group = if here { Some(self.successor_group(matter, said)?) } else { None };
         self.record(now, matter, position.seq, Some(from), now, RecordBody::Continued);
         let Some(room) = self.rooms.get_mut(&matter) else { return Ok(()) };
         for digest in std::mem::take(&mut room.commits).into_keys() {
@@ -143,6 +148,9 @@ impl Device {
         };
         let Some((group, context)) = group else {
             self.save_room(matter);
+            if copied {
+                return self.follow_the_other_copy(now, matter, said, old);
+            }
             self.inbox_again();
             return Ok(());
         };
@@ -160,6 +168,24 @@ impl Device {
             let handle = self.people.get(&person).map(|known| known.handle.clone()).unwrap_or_default();
             self.put_intent(matter, Intent { person, handle, add: true, told: true, taken_over: true });
         }
+        Ok(())
+    }
+
+    /// Another copy of this vault has continued the matter: nobody will let this device in, for it is in already. It asks there.
+    fn follow_the_other_copy(
+        &mut self,
+        now: Timestamp,
+        matter: MatterId,
+        said: &Successor,
+        old: Old,
+    ) -> Result<(), Error> {
+        let context = MatterContext { mailbox: said.mailbox, ..self.group(matter)?.context()? };
+        let Some(group) = self.rooms.get_mut(&matter).and_then(|room| room.group.take()) else { return Ok(()) };
+        let row = MatterRow::new(said.successor, &context, Stage::OutOfStep, 0, now);
+        let lost = Some(Lost::copied(row.position, now));
+        self.take_room(matter, MatterRow { old: Some(old), lost, ..row }, group);
+        self.save_state(matter);
+        self.read_again(matter);
         Ok(())
     }
 

@@ -394,6 +394,27 @@ fn when_nobody_is_in_step_an_attorney_continues_the_matter() {
     all_can_talk(&mut world, matter, &[ADA, DAN]);
 }
 
+/// The copy that continued the matter is gone; the one that comes back finds its own statement, and no Welcome.
+#[test]
+fn a_backup_of_whoever_continued_a_matter_is_let_into_it() {
+    let mut world = World::office();
+    let matter = world.matter(&[BOB, DAN]);
+    let backup = world.nodes[ADA].vault.clone();
+    world.relay.copies = true;
+    lose_way(&mut world, ADA, matter);
+    let now = world.now;
+    world.disconnect(BOB);
+    world.nodes[ADA].device.continue_matter(now, matter).unwrap();
+    let_pass(&mut world, 60_000);
+    world.say(ADA, matter, "in the new place");
+    world.settle();
+    world.nodes[ADA].vault = backup;
+    world.nodes[ADA].crash();
+    let_pass(&mut world, 120_000);
+    assert_eq!(stage(&world, ADA, matter), Stage::Open, "{:?}", notes(&world, ADA, matter));
+    all_can_talk(&mut world, matter, &[ADA, BOB, DAN]);
+}
+
 #[test]
 fn two_attorneys_who_continue_a_matter_at_once_end_in_one() {
     let mut world = World::office();
