@@ -18,7 +18,7 @@ use zeroize::Zeroizing;
 
 use crate::cbor;
 use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
-use crate::frame::{AdmittedBody, Event, Instance, PersonView, Post, Reply, Request, ToRelay};
+use crate::frame::{AdmittedBody, Blob, Event, Instance, PersonView, Post, Reply, Request, ToRelay};
 use crate::identity::Identity;
 use crate::ids::{DeviceId, InviteId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
 use crate::limits;
@@ -228,6 +228,8 @@ pub struct Device {
     ready: bool,
     /// When the last-resort key package was published.
     last_resort: Timestamp,
+    /// The references of those that are kept, the newest last.
+    last_resorts: Vec<Blob>,
     /// The relay's incarnation, once it was met.
     incarnation: Option<[u8; 16]>,
     /// Up to which seq Welcomes in the inbox may have been used by another copy of this vault.
@@ -308,6 +310,10 @@ impl Device {
             number: count(Counters::NUMBER).unwrap_or(0),
             ready: count(Counters::READY).unwrap_or(0) == 1,
             last_resort: Timestamp(count(Counters::LAST_RESORT).unwrap_or(0)),
+            last_resorts: match counters.get(Counters::LAST_RESORTS) {
+                Some(value) => cbor::decode(value, "last resorts").map_err(|_| Misuse::State("last resorts"))?,
+                None => Vec::new(),
+            },
             incarnation: counters
                 .get(Counters::INCARNATION)
                 .and_then(|value| cbor::decode::<ByteArray<16>>(value, "incarnation").ok())
@@ -433,6 +439,7 @@ impl Device {
             self.become_ready();
         }
         let mut reading: Vec<(MailboxId, Option<Position>)> = Vec::new();
+        self.mend_times(now);
         for room in self.rooms.values_mut().filter(|room| room.reads(now)) {
             // Where the mailbox ends, the subscription tells.
             (room.fence_at, room.heal_from, room.read_first) = (now, None, 0);
@@ -519,6 +526,36 @@ impl Device {
         }
     }
 
+    /// A clock that was ahead once must not make anything wait for it for ever.
+    fn mend_times(&mut self, now: Timestamp) {
+        let mut old: Vec<MatterId> = Vec::new();
+        for (matter, room) in &mut self.rooms {
+            let row = &mut room.row;
+            let ahead = |at: Timestamp| at > now.plus_ms(limits::WAIT_MAX_MS) && at != Timestamp(u64::MAX);
+            row.healing.at = row.healing.at.min(now);
+            row.heard.iter_mut().for_each(|heard| heard.at = heard.at.min(now));
+            row.continue_at = row.continue_at.map(|at| if ahead(at) { now } else { at });
+            row.paused_at = row.paused_at.map(|at| at.min(now));
+            row.requests.iter_mut().filter(|held| ahead(held.answer_at)).for_each(|held| held.answer_at = now);
+            if let Some(lost) = row.lost.as_mut().filter(|lost| ahead(lost.ask_at)) {
+                lost.ask_at = now;
+            }
+            if row.stage == Stage::Removed && row.removal.is_some() && !room.reads(now) {
+                old.push(*matter);
+            }
+        }
+        for matter in old {
+            // Its removal stands: the old keys go.
+            self.drop_group(matter);
+            if let Some(room) = self.rooms.get_mut(&matter) {
+                room.row.removal = None;
+                room.state = Zeroizing::default();
+            }
+            self.batch.delete(Table::Group, Some(matter), &[]);
+            self.save_room(matter);
+        }
+    }
+
     /// Everything that follows from what has just happened.
     fn settle(&mut self, now: Timestamp) {
         self.now = now;
@@ -581,6 +618,7 @@ impl Device {
             link.caught_up = true;
             self.settle_unknown();
             self.seal_again_what_is_gone();
+            self.look_at_rosters_that_are_due();
             self.deliver(Notice::CaughtUp);
         }
     }

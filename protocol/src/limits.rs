@@ -135,5 +135,23 @@ pub const REMOVAL_MS: u64 = 24 * 3600 * 1000;
 /// How long a device asks the relay for what it withholds before it asks the members to let it back in instead: ten minutes, in milliseconds.
 pub const PAUSE_MS: u64 = 10 * 60 * 1000;
 
+/// Refused Commits of one epoch that a device keeps the secrets of, should one have been accepted nevertheless.
+pub const REFUSED_COMMITS: usize = 8;
+
+/// Envelopes read since the last fence that the relay gives the hash of alone, and that a device remembers: one may be a bundle.
+pub const WITHHELD_MAX: usize = 64;
+
+/// Nothing that a device has put off waits longer than this, whatever its clock once said: a day and an hour, in milliseconds.
+pub const WAIT_MAX_MS: u64 = 25 * 3600 * 1000;
+
+/// How long a device waits to be let into a successor before one that may continues the matter anew: 15 minutes, in milliseconds.
+pub const MOVING_MS: u64 = 15 * 60 * 1000;
+
+/// Messages of the mailbox before that are remembered where a matter was continued: a repeat is dropped.
+pub const KNOWN_MAX: usize = 256;
+
+/// Last-resort key packages of which a device keeps the private halves: the newest, and those that a Welcome may be on its way to.
+pub const LAST_RESORTS: usize = 3;
+
 /// How long a last-resort key package is offered before another takes its place: a week, in milliseconds.
 pub const LAST_RESORT_MS: u64 = 7 * 24 * 3600 * 1000;

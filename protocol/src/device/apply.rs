@@ -18,6 +18,7 @@ use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{Entry, EntryBody, Reply, Request};
 use crate::identity::{Endorsement, verify_chain};
 use crate::ids::{DeviceId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
+use crate::limits;
 use crate::matter::{Matter, MatterContext, Member, Opened, Seen};
 use crate::rescue::Successor;
 use crate::suite::Digest;
@@ -142,7 +143,8 @@ impl Device {
         let Some(room) = self.rooms.get(&matter).filter(|room| room.reads(now)) else { return };
         let next = room.row.position.seq.saturating_add(1);
         if entry.seq != next {
-            self.early(entry.seq > next);
+            let rests = self.link.as_ref().is_some_and(|link| link.resting.contains(&room.row.mailbox));
+            self.early(entry.seq > next && !rests);
             if entry.seq < next {
                 self.shown_again(now, matter, entry);
             }
@@ -190,6 +192,9 @@ impl Device {
         let Some(room) = self.rooms.get_mut(&matter).filter(|_| here) else { return };
         if matches!(room.row.stage, Stage::Paused | Stage::Outdated) {
             room.row.stage = Stage::Open;
+            if let Some(link) = self.link.as_mut() {
+                link.resting.remove(&room.row.mailbox);
+            }
         }
         room.row.position = position;
         if entry.fence {
@@ -246,6 +251,9 @@ impl Device {
                 // A Commit that was never read: what this device would say next, nobody could open.
                 return Err(Stop::OutOfStep);
             }
+            if room.row.withheld.len() >= limits::WITHHELD_MAX {
+                room.row.withheld.remove(0);
+            }
             room.row.withheld.push(Withheld { digest: *digest, before: room.row.position });
             self.record(now, matter, entry.seq, None, now, RecordBody::Gap);
             return Ok(None);
@@ -267,12 +275,12 @@ impl Device {
             (_, fence) if stage == Stage::Removed => {
                 self.after_removal(now, matter, position, digest, (class, fence), payload)
             }
-            // Others go on in the epoch before: the Commit by which this device came back was none for them.
-            (Class::Message, false) if self.was_let_in_alone(matter, payload) => Err(Stop::OutOfStep),
-            (Class::Message, false) => self.text_or_bundle(now, matter, position.seq, digest, payload),
+            (Class::Message, false) => self
+                .text_or_bundle(now, matter, position.seq, digest, payload)
+                .map_err(|stop| self.doubt(matter, payload, stop)),
             (Class::Commit, true) => {
-                self.commit(now, matter, position.seq, digest, payload)?;
-                Ok(None)
+                let done = self.commit(now, matter, position.seq, digest, payload);
+                done.map_err(|stop| self.doubt(matter, payload, stop)).map(|()| None)
             }
             (Class::Repair, false) => {
                 self.request_read(now, matter, digest, payload)?;
@@ -285,9 +293,15 @@ impl Device {
         }
     }
 
-    fn was_let_in_alone(&self, matter: MatterId, payload: &[u8]) -> bool {
-        let Some(room) = self.rooms.get(&matter).filter(|room| room.row.unconfirmed) else { return false };
-        Seen::with_epoch(payload).is_ok_and(|(epoch, _)| epoch.saturating_add(1) == room.row.epoch)
+    /// What does not open for a device that was let back in, and has not heard anybody since, may be the others going on without it:
+    /// the group into which it was let may be nobody's.
+    fn doubt(&self, matter: MatterId, payload: &[u8], stop: Stop) -> Stop {
+        let unheard = self.rooms.get(&matter).filter(|room| room.row.unconfirmed).map(|room| room.row.epoch);
+        let theirs = Seen::with_epoch(payload).ok().map(|(epoch, _)| epoch);
+        match (stop, unheard, theirs) {
+            (Stop::Void(_), Some(own), Some(epoch)) if epoch.saturating_add(1) >= own => Stop::OutOfStep,
+            (stop, ..) => stop,
+        }
     }
 
     pub(super) fn text_or_bundle(
@@ -542,7 +556,12 @@ impl Room {
         let after: Vec<PersonId> = context.people.iter().map(|participant| participant.person).collect();
         let before = std::mem::replace(&mut self.row.people, after);
         let added = self.row.people.iter().filter(|person| !before.contains(person)).copied().collect();
-        let removed = before.iter().filter(|person| !self.row.people.contains(person)).copied().collect();
+        let removed: Vec<PersonId> =
+            before.iter().filter(|person| !self.row.people.contains(person)).copied().collect();
+        if let Some(old) = &mut self.row.old {
+            // Whoever was removed since has no say in the mailbox before, either.
+            old.people.retain(|person| !removed.contains(person));
+        }
         self.row.title.clone_from(&context.title);
         self.row.epoch = self.group.as_ref().map_or(self.row.epoch, Matter::epoch);
         (added, removed)
@@ -569,8 +588,11 @@ impl Room {
             |next: &Successor| group.id().is_ok_and(|id| id == next.successor) && context.mailbox == next.mailbox;
         match self.row.stage {
             // Whoever continues the matter from before this device's removal does not know of it.
+            // A Welcome from before the removal may come again.
             Stage::Removed => {
-                context.continues.is_none_or(|from| from.group != self.row.group || from.epoch > self.row.epoch)
+                let newer = group.id().is_ok_and(|id| id != self.row.group) || group.epoch() > self.row.epoch;
+                newer
+                    && context.continues.is_none_or(|from| from.group != self.row.group || from.epoch > self.row.epoch)
             }
             Stage::Moving => self.row.successor.as_ref().is_some_and(follows),
             _ => same && self.row.lost.is_some() && group.epoch() > self.row.epoch,

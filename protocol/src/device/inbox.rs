@@ -11,6 +11,7 @@ use crate::error::{Error, PeerMisbehaved};
 use crate::frame::{Entry, EntryBody, Request};
 use crate::identity::{Endorsement, Identity, verify_chain};
 use crate::ids::{MatterId, PersonId, Position, Timestamp};
+use crate::limits;
 use crate::matter::{Matter, MatterContext};
 
 impl Device {
@@ -86,6 +87,10 @@ impl Device {
         }
         let mut row = MatterRow::new(group_id, &context, Stage::Joining, group.epoch(), now);
         row.old = self.old_of(matter, context.continues);
+        if let Some(old) = &mut row.old {
+            // Whoever was left out has no say in the mailbox before, either.
+            old.people.retain(|person| context.participant(*person).is_some());
+        }
         row.heard =
             group.members().iter().map(|m| Heard { device: m.credential.device, at: now, told: false }).collect();
         row.healing.due = by_last_resort;
@@ -159,7 +164,7 @@ impl Device {
         let mut room = Room::new(row, group);
         if let Some(old) = self.rooms.remove(&matter) {
             self.forget_posts(matter);
-            for seq in old.recent.into_keys() {
+            for seq in old.recent.keys() {
                 let slot = seq.checked_rem(RECENT).unwrap_or_default();
                 self.batch.delete(Table::Recent, Some(matter), &slot.to_be_bytes());
             }
@@ -167,6 +172,10 @@ impl Device {
                 self.batch.delete(Table::Commit, Some(matter), digest.as_bytes());
             }
             if continued {
+                // What was read in the mailbox before may be sent again into this one.
+                let read = old.recent.values().rev().filter_map(|recent| recent.message);
+                room.row.known = old.row.known.iter().copied().chain(read).take(limits::KNOWN_MAX).collect();
+                room.row.since_cursor = self.cursor;
                 (room.outbox, room.intents) = (old.outbox, old.intents);
             } else {
                 for number in old.outbox.into_keys() {
@@ -185,7 +194,7 @@ pub(super) fn assemble(identities: &[Identity], person: PersonId) -> Vec<Identit
     let mut next = Some(person);
     while let Some(person) = next {
         let found = identities.iter().find(|identity| identity.person == person);
-        let Some(identity) = found.filter(|_| chain.len() < crate::limits::CHAIN_MAX) else { break };
+        let Some(identity) = found.filter(|_| chain.len() < limits::CHAIN_MAX) else { break };
         let said: Option<Endorsement> = identity.endorsement.unverified("endorsement").ok();
         next = said.and_then(|said| said.issuer).map(|issuer| issuer.person);
         chain.push(identity.clone());

@@ -321,6 +321,20 @@ impl Device {
     pub(super) fn new_key_package(&mut self, last_resort: bool) -> Result<Blob, Error> {
         let (message, reference, secret) = key_package(&self.me, &self.key_packages, last_resort)?;
         self.batch.put_bytes(Table::KeyPackage, None, &reference, secret);
+        if last_resort {
+            self.keep_newest(reference);
+        }
         Ok(Blob(message))
+    }
+
+    /// Of last-resort key packages the newest few are kept: a Welcome may be on its way to the one before.
+    fn keep_newest(&mut self, reference: Vec<u8>) {
+        self.last_resorts.push(Blob(reference));
+        while self.last_resorts.len() > limits::LAST_RESORTS {
+            let oldest = self.last_resorts.remove(0);
+            self.key_packages.forget(&oldest.0);
+            self.batch.delete(Table::KeyPackage, None, &oldest.0);
+        }
+        self.batch.put(Table::Counter, None, Counters::LAST_RESORTS, &self.last_resorts);
     }
 }

@@ -226,7 +226,7 @@ impl Device {
     fn post_next(&mut self, now: Timestamp, matter: MatterId) -> Result<(), Error> {
         let Some(room) = self.rooms.get(&matter) else { return Ok(()) };
         match room.row.stage {
-            Stage::OutOfStep | Stage::Open if room.row.continue_at.is_some_and(|at| at <= now) => {
+            Stage::OutOfStep | Stage::Open | Stage::Moving if room.row.continue_at.is_some_and(|at| at <= now) => {
                 return self.post_successor(matter);
             }
             Stage::OutOfStep if room.asks_back(now) => return self.ask_back(matter),
@@ -304,11 +304,38 @@ impl Device {
             }
             Purpose::Commit(digest) => {
                 self.materials.clear();
-                self.drop_commit(matter, &digest);
+                self.keep_commit(matter, &digest);
             }
             Purpose::Repair(digest) => self.request_refused(self.now, matter, digest, true),
             Purpose::Successor | Purpose::Roster => {}
         }
+    }
+
+    /// A refused Commit is kept by its hash until one of its epoch is applied, should the relay have taken it nevertheless: the newest
+    /// few. Returns what it was to do.
+    fn keep_commit(&mut self, matter: MatterId, digest: &Digest) -> Vec<u64> {
+        let Some(room) = self.rooms.get_mut(&matter) else { return Vec::new() };
+        let Some(own) = room.commits.get_mut(digest) else { return Vec::new() };
+        own.stale.clear();
+        let intents = std::mem::take(&mut own.intents);
+        self.batch.put(Table::Commit, Some(matter), digest.as_bytes(), &*own);
+        let refused: Vec<Digest> = room
+            .commits
+            .iter()
+            .filter(|(other, own)| *other != digest && own.refused)
+            .map(|(other, _)| *other)
+            .collect();
+        if let Some(own) = room.commits.get_mut(digest) {
+            own.refused = true;
+            self.batch.put(Table::Commit, Some(matter), digest.as_bytes(), &*own);
+        }
+        if refused.len() >= limits::REFUSED_COMMITS
+            && let Some(oldest) = refused.first()
+        {
+            room.commits.remove(oldest);
+            self.batch.delete(Table::Commit, Some(matter), oldest.as_bytes());
+        }
+        intents
     }
 
     fn drop_commit(&mut self, matter: MatterId, digest: &Digest) -> Vec<u64> {
@@ -515,6 +542,7 @@ impl Device {
             bundle: wanted.bundle,
             repair: wanted.repair.map(|(digest, _)| digest),
             stale: Vec::new(),
+            refused: false,
         };
         self.batch.put(Table::Commit, Some(matter), digest.as_bytes(), &own);
         if let Some(room) = self.rooms.get_mut(&matter) {
@@ -653,7 +681,12 @@ impl Device {
                 // Key packages are used once, even by a Commit that was refused.
                 self.materials.clear();
                 self.put_off_healing(matter);
-                for number in self.drop_commit(matter, &digest) {
+                let intents = self.keep_commit(matter, &digest);
+                if let Some(room) = self.rooms.get_mut(&matter).filter(|_| intents.is_empty()) {
+                    // It was for fresh keys, or for somebody else: nothing was wanted that could be reported and be done with.
+                    room.not_before = now.plus_ms(AGAIN_MS);
+                }
+                for number in intents {
                     self.not_done(matter, number, refused.clone().into());
                 }
             }

@@ -249,7 +249,7 @@ impl Device {
         let held = room.row.requests.get(due).cloned();
         let Some(HeldRequest { digest, request, .. }) = held else { return Ok(false) };
         if let Some(held) = room.row.requests.get_mut(due) {
-            held.answer_at = Timestamp(u64::MAX);
+            held.answer_at = now.plus_ms(LET_IN_MS);
         }
         let row = room.row.clone();
         let group = self.group(matter)?;

@@ -7,8 +7,10 @@
 //!
 //! Invariant: what was read once is never applied twice, and no forgotten Commit is ever built upon.
 
+use std::collections::BTreeMap;
+
 use crate::content::{Body, Content};
-use crate::device::state::{Counters, Lost, Record, RecordBody, Snapshot, Stage, Table, load};
+use crate::device::state::{Counters, Lost, Purpose, Record, RecordBody, Snapshot, Stage, Table, load};
 use crate::device::{Device, Notice, Output};
 use crate::error::{Error, PeerMisbehaved};
 use crate::frame::{Entry, EntryBody};
@@ -40,7 +42,15 @@ impl Device {
             }
             if row.stage == Stage::Forked {
                 // What looked like a fork was the backup, before anybody said so.
-                row.stage = Stage::Open;
+                row.stage = match (&row.removal, &row.successor, &row.lost) {
+                    (Some(_), ..) => Stage::Removed,
+                    (_, Some(_), _) => Stage::Moving,
+                    (.., Some(_)) => Stage::OutOfStep,
+                    _ => Stage::Open,
+                };
+            }
+            if let Some(lost) = &mut row.lost {
+                (lost.request, lost.ask_at) = (None, Timestamp(0));
             }
             row.before.get_or_insert(row.position);
             row.position = Position::start(row.mailbox);
@@ -165,6 +175,16 @@ impl Device {
             let slot = recent.position.seq.checked_rem(super::state::RECENT).unwrap_or_default();
             self.batch.delete(Table::Recent, Some(matter), &slot.to_be_bytes());
         }
+        room.row.bundles.clear();
+        room.row.requests.clear();
+        room.row.withheld.clear();
+        if let Some(lost) = room.row.lost.as_mut().filter(|lost| lost.position.seq > last.seq) {
+            (lost.position, lost.fence) = (last, room.row.fence);
+        }
+        // What was sealed names a position that is gone.
+        self.forget_posts_if(matter, |purpose| matches!(purpose, Purpose::Text(_) | Purpose::Commit(_)));
+        self.unseal(matter);
+        let Some(room) = self.rooms.get_mut(&matter) else { return };
         if room.row.epoch_seq > last.seq && room.row.stage != Stage::Removed {
             room.row.forgotten = true;
             room.row.stage = Stage::OutOfStep;
@@ -210,12 +230,19 @@ impl Device {
         let own = self.profile.device;
         let waits: Vec<MessageId> = self.pending(matter).iter().map(|item| item.id).collect();
         let mut again: u64 = 0;
-        let mut seqs: std::collections::BTreeMap<MessageId, (u64, Content)> = std::collections::BTreeMap::new();
+        let mut seqs: BTreeMap<MessageId, (u64, Content)> = BTreeMap::new();
+        let since = self.rooms.get(&matter).map_or(0, |room| room.row.since_cursor);
+        let stands: BTreeMap<Vec<u8>, u64> = load(vault, Table::Sent, Some(matter), "seq")?.into_iter().collect();
         for (_, record) in load::<Record>(vault, Table::Record, Some(matter), "record")? {
+            if record.cursor <= since {
+                // It was said in the mailbox that this one continues.
+                continue;
+            }
             if let (RecordBody::Text { id, text }, Some(device)) = (record.what, record.device)
                 && device == own
             {
-                seqs.insert(id, (record.seq, Content { id, sent_at: record.at, body: Body::Text(text) }));
+                let seq = stands.get(&id.as_bytes()[..]).copied().unwrap_or(record.seq);
+                seqs.insert(id, (seq, Content { id, sent_at: record.at, body: Body::Text(text) }));
             }
         }
         let mut lost: Vec<(u64, Content)> = seqs.into_values().filter(|(seq, _)| *seq > after).collect();

@@ -14,12 +14,22 @@ use crate::ids::MatterId;
 impl Device {
     /// Asks for a matter's roster, if this device could correct it.
     pub(super) fn look_at_roster(&mut self, matter: MatterId) {
+        if let Some(room) = self.rooms.get_mut(&matter).filter(|_| self.profile.role.manages()) {
+            room.row.roster_due = true;
+        }
         let Some(row) = self.rooms.get(&matter).map(|room| &room.row) else { return };
-        let mailbox = row.mailbox;
         let asked = self.later.iter().any(|(asked, _)| *asked == Asked::Roster(matter));
         if self.profile.role.manages() && row.stage == Stage::Open && !asked {
+            let mailbox = row.mailbox;
             self.ask_later(Asked::Roster(matter), Request::Roster { mailbox });
         }
+    }
+
+    /// What was not looked at, for a link broke or a fence came, is looked at now.
+    pub(super) fn look_at_rosters_that_are_due(&mut self) {
+        let due = self.rooms.iter().filter(|(_, room)| room.row.roster_due);
+        let matters: Vec<MatterId> = due.map(|(matter, _)| *matter).collect();
+        matters.into_iter().for_each(|matter| self.look_at_roster(matter));
     }
 
     /// Gives back what members should have, and takes what others should not.
@@ -30,6 +40,10 @@ impl Device {
         if fence != row.fence || row.stage != Stage::Open || row.lost.is_some() {
             return;
         }
+        if let Some(room) = self.rooms.get_mut(&matter) {
+            room.row.roster_due = false;
+        }
+        self.save_room(matter);
         let Ok(group) = self.group(matter) else { return };
         let (Ok(context), members) = (group.context(), group.members()) else { return };
         let mut parts = Vec::new();

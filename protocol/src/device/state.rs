@@ -315,6 +315,12 @@ pub struct MatterRow {
     /// The mailbox in which this very vault would continue the matter, once its statement is read.
     #[n(28)]
     pub continues_in: Option<MailboxId>,
+    /// The newest record when this mailbox was entered: what came before was said in another.
+    #[n(29)]
+    pub since_cursor: u64,
+    /// Whether the roster is to be held against the members.
+    #[n(30)]
+    pub roster_due: bool,
 }
 
 /// An envelope of which the relay gives the hash alone.
@@ -407,6 +413,8 @@ impl MatterRow {
             unconfirmed: false,
             paused_at: None,
             continues_in: None,
+            since_cursor: 0,
+            roster_due: false,
         }
     }
 }
@@ -547,6 +555,9 @@ pub struct OwnCommit {
     /// Its Post, once the relay has refused it as stale: behind a void fence the same bytes are posted again.
     #[n(5)]
     pub stale: Vec<Part>,
+    /// Whether the relay has refused it for good, as it says.
+    #[n(6)]
+    pub refused: bool,
 }
 
 /// A text that has not been read back from the mailbox.
@@ -725,6 +736,8 @@ impl Counters {
     pub const INBOX: &'static [u8] = b"inbox";
     /// When a last-resort key package was published; it is replaced after a while.
     pub const LAST_RESORT: &'static [u8] = b"last resort";
+    /// The references of last-resort key packages that are kept, the newest last.
+    pub const LAST_RESORTS: &'static [u8] = b"last resorts";
     /// Which copy of the profile this is.
     pub const INSTANCE: &'static [u8] = b"instance";
     /// The relay's incarnation that this device's positions belong to.

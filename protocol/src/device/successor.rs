@@ -33,7 +33,7 @@ impl Device {
         if !self.profile.role.manages() {
             return Err(Refused::not_allowed("only attorneys and staff continue a matter").into());
         }
-        if room.row.stage != Stage::OutOfStep {
+        if !matches!(room.row.stage, Stage::OutOfStep | Stage::Moving) {
             return Err(Misuse::Busy("only a matter that is out of step is continued in a new place").into());
         }
         room.row.continue_at = Some(now);
@@ -61,7 +61,8 @@ impl Device {
         let statement = Successor {
             group: row.group,
             device: self.profile.device,
-            epoch: row.epoch,
+            // Whoever let nobody in is overruled.
+            epoch: row.successor.map_or(row.epoch, |first| first.epoch.saturating_add(1).max(row.epoch)),
             position: row.position,
             mailbox: MailboxId::random(),
             successor: MatterId::random(),
@@ -117,7 +118,7 @@ impl Device {
     }
 
     /// Follows the statement that counts: into a group of this device's own making, or into waiting for a Welcome.
-    fn follow(
+    pub(super) fn follow(
         &mut self,
         now: Timestamp,
         matter: MatterId,
@@ -147,6 +148,13 @@ impl Device {
             people: people.clone(),
         };
         let Some((group, context)) = group else {
+            if self.profile.role.manages() {
+                let leaf = self.group(matter).map_or(0, |group| u64::from(group.own_leaf()));
+                let turn = now.plus_ms(limits::MOVING_MS.saturating_add(leaf.saturating_mul(LEAF_MS)));
+                if let Some(room) = self.rooms.get_mut(&matter) {
+                    room.row.continue_at = Some(turn);
+                }
+            }
             self.save_room(matter);
             if copied {
                 return self.follow_the_other_copy(now, matter, said, old);
@@ -293,6 +301,7 @@ impl Device {
         let epoch = continues?.epoch;
         let here =
             Old { mailbox: row.mailbox, group: row.group, position: row.position, epoch, people: row.people.clone() };
-        Some(row.old.clone().map_or(here, |old| Old { epoch, ..old }))
+        let before = row.old.clone().filter(|old| continues.is_some_and(|from| from.group == old.group));
+        Some(before.map_or(here, |old| Old { epoch, ..old }))
     }
 }

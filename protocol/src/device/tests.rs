@@ -8,6 +8,7 @@ use crate::identity::{DeviceCertificate, Role, Signed};
 use crate::matter::{MatterContext, Participant, Seen};
 use crate::suite::{Label, SecretKey};
 
+mod corners;
 mod healing;
 mod hostile;
 mod rescue;

@@ -36,6 +36,11 @@ impl KeyPackages {
         lock(&self.0).keys().cloned().collect()
     }
 
+    /// Drops one.
+    pub(crate) fn forget(&self, reference: &[u8]) {
+        lock(&self.0).remove(reference);
+    }
+
     /// All of them, as they are; to be put back by [`Self::reset`] if using one comes to nothing.
     pub(crate) fn snapshot(&self) -> Self {
         Self(Arc::new(Mutex::new(lock(&self.0).clone())))

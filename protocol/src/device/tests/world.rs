@@ -98,6 +98,8 @@ pub(super) struct Relay {
     pub(super) incarnation: [u8; 16],
     /// After the next Post is accepted the link breaks instead of a reply.
     pub(super) lose_reply: bool,
+    /// The next accepted Post is answered with this.
+    pub(super) lie: Option<Refused>,
     /// Instead of somebody's key packages those of somebody else are served.
     pub(super) swap_packages: BTreeMap<PersonId, PersonId>,
     /// Key packages are served with their last byte changed, a byte of their signature.
@@ -662,7 +664,12 @@ impl World {
                 Output::Recall { matter, .. } => node.device.recall(self.now, matter, &node.vault).unwrap(),
                 Output::Send(frame) => {
                     let Some(wire) = node.wire.as_mut() else { continue };
-                    let reply = self.relay.handle(node.device.profile().device, &frame.request);
+                    let mut reply = self.relay.handle(node.device.profile().device, &frame.request);
+                    if matches!(reply, Reply::Posted { .. })
+                        && let Some(lie) = self.relay.lie.take()
+                    {
+                        reply = Reply::Refused(lie);
+                    }
                     if self.relay.lose_reply && matches!(reply, Reply::Posted { .. }) {
                         self.relay.lose_reply = false;
                         node.crash();

@@ -1,0 +1,538 @@
+//! Corners where two things go wrong at once: false answers, clocks, links and backups beside repairs and successors.
+
+use super::rescue::{let_pass, lose_way};
+use super::world::{ADA, BOB, CYN, DAN, EVE, World};
+use super::{people, stage};
+use crate::device::Notice;
+use crate::device::state::{PendingPost, Purpose, RecordBody, Stage};
+use crate::envelope::{self, Class};
+use crate::error::Refused;
+use crate::frame::{Blob, EntryBody, Part};
+use crate::ids::{MailboxId, MatterId, Position};
+use crate::matter::{Certificates, Change, Companion, Seen};
+use crate::rescue::Successor;
+
+fn notes(world: &World, who: usize, matter: MatterId) -> Vec<RecordBody> {
+    world.records(who, matter).into_iter().map(|r| r.what).collect()
+}
+
+/// Whoever knows the later epoch comes online after the others were invited.
+#[test]
+fn a_welcome_into_a_refused_successor_stops_nobody() {
+    let mut world = World::office();
+    let matter = world.matter(&[BOB, DAN, EVE]);
+    let now = world.now;
+    world.disconnect(BOB);
+    world.remove(ADA, matter, EVE);
+    world.run();
+    world.disconnect(ADA);
+    world.disconnect(DAN);
+    lose_way(&mut world, BOB, matter);
+    world.nodes[BOB].device.continue_matter(now, matter).unwrap();
+    world.connect(BOB);
+    for _ in 0..20 {
+        world.run();
+        if let Some(at) = world.nodes[BOB].device.deadline() {
+            world.now = at;
+            world.nodes[BOB].device.handle_time(at);
+        }
+    }
+    world.run();
+    let_pass(&mut world, 120_000);
+    for who in [ADA, BOB, DAN] {}
+    for who in [ADA, BOB, DAN] {
+        assert!(world.nodes[who].device.is_caught_up(), "device {who} stands still in all its matters");
+        assert_eq!(stage(&world, who, matter), Stage::Open, "device {who}");
+        assert_eq!(people(&world, who, matter), 3, "device {who}");
+    }
+}
+
+fn continued(world: &mut World, with: &[usize]) -> MatterId {
+    let matter = world.matter(with);
+    again(world, matter, with);
+    matter
+}
+
+fn again(world: &mut World, matter: MatterId, with: &[usize]) {
+    lose_way(world, ADA, matter);
+    for who in with {
+        lose_way(world, *who, matter);
+    }
+    let_pass(world, 120_000);
+    assert_eq!(stage(world, ADA, matter), Stage::Open);
+}
+
+/// Somebody removed from the successor speaks in the old mailbox.
+#[test]
+fn a_person_removed_from_the_successor_does_not_take_the_matter_away() {
+    let mut world = World::office();
+    let matter = continued(&mut world, &[BOB, DAN]);
+    world.remove(ADA, matter, BOB);
+    let_pass(&mut world, 10_000);
+    assert_eq!(stage(&world, BOB, matter), Stage::Removed);
+    assert_eq!(people(&world, DAN, matter), 2);
+    let old = world.nodes[ADA].device.matter(matter).unwrap().old.clone().unwrap();
+    let (mut position, mut fence) = (Position::start(old.mailbox), Position::start(old.mailbox));
+    for entry in world.relay.entries(old.mailbox) {
+        position = position.next(entry.fence, &entry.digest());
+        if entry.fence {
+            fence = position;
+        }
+    }
+    let now = world.now;
+    let bob = &mut world.nodes[BOB].device;
+    let said = Successor {
+        group: old.group,
+        device: bob.profile().device,
+        epoch: old.epoch + 1,
+        position,
+        mailbox: MailboxId::random(),
+        successor: MatterId::random(),
+    };
+    let envelope = envelope::wrap(Class::Successor, &said.sign(&bob.profile().mls_key).unwrap()).unwrap();
+    let parts = vec![
+        Part::Create { mailbox: said.mailbox },
+        Part::Append { mailbox: old.mailbox, base: fence, fence: true, envelope: Blob(envelope), keep_ms: 1_000_000 },
+    ];
+    let from = (bob.profile().person, bob.profile().device);
+    bob.follow(now, matter, position, &said, from).unwrap();
+    bob.new_post(PendingPost::new(parts, matter, Purpose::Roster));
+    bob.handle_time(now);
+    world.run();
+    world.disconnect(BOB);
+    let_pass(&mut world, 60_000);
+    world.disconnect(BOB);
+    let_pass(&mut world, 60_000);
+    world.say(DAN, matter, "for my attorney alone");
+    let_pass(&mut world, 60_000);
+    assert!(!world.words(BOB, matter).contains(&"for my attorney alone".to_owned()), "a removed person reads on");
+    assert_eq!(stage(&world, ADA, matter), Stage::Open);
+}
+
+#[test]
+fn what_is_sent_again_into_a_successor_is_shown_once() {
+    let mut world = World::office();
+    let matter = world.matter(&[BOB, DAN, EVE]);
+    let yesterday = world.relay.clone();
+    world.remove(ADA, matter, EVE);
+    world.run();
+    world.say(DAN, matter, "two");
+    world.run();
+    assert_eq!(world.words(ADA, matter), ["two"]);
+    world.restore(yesterday);
+    let_pass(&mut world, 120_000);
+    for who in [ADA, BOB, DAN] {
+        assert_eq!(world.words(who, matter), ["two"], "device {who}");
+    }
+}
+
+#[test]
+fn a_commit_that_the_relay_took_and_denied_is_applied_when_read() {
+    for lie in [Refused::Full { what: "x".to_owned() }, Refused::Unknown] {
+        let mut world = World::office();
+        let matter = world.matter(&[BOB, DAN]);
+        world.relay.lie = Some(lie.clone());
+        world.add(ADA, matter, EVE);
+        let_pass(&mut world, 60_000);
+        let epoch = |who: usize| world.nodes[who].device.matter(matter).unwrap().epoch;
+        assert_eq!(epoch(ADA), epoch(BOB), "{lie:?}");
+    }
+}
+
+#[test]
+fn a_matter_continued_twice_watches_the_mailbox_before() {
+    let mut world = World::office();
+    let matter = continued(&mut world, &[BOB, DAN]);
+    let second = world.nodes[ADA].device.matter(matter).unwrap().mailbox;
+    again(&mut world, matter, &[BOB, DAN]);
+    for who in [ADA, BOB, DAN] {
+        let old = world.nodes[who].device.matter(matter).unwrap().old.clone().unwrap();
+        assert_eq!(old.mailbox, second, "device {who}");
+    }
+}
+
+#[test]
+fn a_removed_device_is_not_in_again_after_a_fork_that_was_a_backup() {
+    let mut world = World::office();
+    let matter = world.matter(&[BOB, EVE]);
+    let yesterday = world.relay.clone();
+    world.remove(ADA, matter, EVE);
+    world.settle();
+    assert_eq!(stage(&world, EVE, matter), Stage::Removed);
+    let incarnation = world.relay.incarnation;
+    world.restore(yesterday);
+    world.relay.incarnation = incarnation;
+    world.connect(EVE);
+    world.run();
+    world.disconnect(EVE);
+    world.relay.incarnation = [9; 16];
+    let_pass(&mut world, 120_000);
+    assert_eq!(stage(&world, EVE, matter), Stage::Removed, "{:?}", notes(&world, EVE, matter));
+}
+
+#[test]
+fn a_device_out_of_step_is_so_after_a_fork_that_was_a_backup() {
+    let mut world = World::office();
+    let matter = world.matter(&[BOB, DAN]);
+    let yesterday = world.relay.clone();
+    world.disconnect(ADA);
+    world.disconnect(BOB);
+    lose_way(&mut world, DAN, matter);
+    world.run();
+    world.disconnect(DAN);
+    let incarnation = world.relay.incarnation;
+    world.restore(yesterday);
+    world.relay.incarnation = incarnation;
+    world.connect(DAN);
+    world.run();
+    world.disconnect(DAN);
+    world.relay.incarnation = [9; 16];
+    let_pass(&mut world, 3600_000);
+    let row = world.nodes[DAN].device.matter(matter).unwrap();
+    world.say(ADA, matter, "hello");
+    let_pass(&mut world, 3600_000);
+    assert_eq!(world.words(DAN, matter), ["hello"]);
+}
+
+#[test]
+fn a_clock_that_was_wrong_once_does_not_keep_a_device_out() {
+    let mut world = World::office();
+    let matter = world.matter(&[BOB, DAN]);
+    let now = world.now;
+    world.disconnect(DAN);
+    let future = now.plus_ms(10 * 365 * 24 * 3600 * 1000);
+    world.nodes[DAN].device.lose_way(future, matter);
+    world.nodes[DAN].device.handle_time(future);
+    world.drain(DAN);
+    let_pass(&mut world, 3 * 24 * 3600 * 1000);
+    assert_eq!(stage(&world, DAN, matter), Stage::Open);
+}
+
+#[test]
+fn a_clock_that_was_wrong_once_does_not_end_healing() {
+    let mut world = World::office();
+    let matter = world.matter(&[DAN]);
+    let now = world.now;
+    world.now = now.plus_ms(10 * 365 * 24 * 3600 * 1000);
+    world.add(ADA, matter, BOB);
+    world.run();
+    world.now = now.plus_ms(10_000);
+    (0..5).for_each(|who| world.disconnect(who));
+    world.settle();
+    let epoch = world.nodes[ADA].device.matter(matter).unwrap().epoch;
+    for _ in 0..30 {
+        world.say(ADA, matter, "x");
+        world.settle();
+        let end = world.now.plus_ms(24 * 3600 * 1000);
+        world.now = end;
+        for who in [ADA] {
+            world.nodes[who].device.handle_time(end);
+        }
+        world.run();
+        assert!(world.nodes[ADA].device.matter(matter).is_some());
+    }
+    let own = world.nodes[ADA].device.matter(matter).unwrap();
+    eprintln!("epoch {} -> {}; healing {:?}", epoch, own.epoch, own.healing);
+    assert!(own.healing.sent < 30, "a month of messages and no update");
+}
+
+#[test]
+fn an_old_welcome_leads_nowhere_after_a_removal() {
+    let mut world = World::office();
+    let device = world.nodes[DAN].device.profile().device;
+    world.relay.forget_packages(device, false);
+    let matter = world.matter(&[BOB, DAN]);
+    world.say(DAN, matter, "one");
+    let_pass(&mut world, 1);
+    let inbox = world.nodes[DAN].device.profile().inbox;
+    let welcome = world
+        .relay
+        .entries(inbox)
+        .iter()
+        .find_map(|e| match &e.body {
+            EntryBody::Envelope(b) => Some(b.clone()),
+            _ => None,
+        })
+        .unwrap();
+    let epoch = world.nodes[DAN].device.matter(matter).unwrap().epoch;
+    world.remove(ADA, matter, DAN);
+    let_pass(&mut world, 1);
+    assert_eq!(stage(&world, DAN, matter), Stage::Removed);
+    world.relay.shown = Some((device, |entries| entries.truncate(2)));
+    world.disconnect(DAN);
+    world.connect(DAN);
+    // The relay shows the old Welcome again (or any member appends it).
+    let now = world.now;
+    let bob = &mut world.nodes[BOB].device;
+    let part = Part::Append {
+        mailbox: inbox,
+        base: Position::start(inbox),
+        fence: false,
+        envelope: welcome,
+        keep_ms: 1_000_000,
+    };
+    bob.new_post(PendingPost::new(vec![part], matter, Purpose::Roster));
+    bob.handle_time(now);
+    world.run();
+    let row = world.nodes[DAN].device.matter(matter).unwrap();
+    eprintln!(
+        "{:?} epoch {} (was {epoch}) {:?}; joined told {}",
+        row.stage,
+        row.epoch,
+        row.healing,
+        world.told(DAN, |n| matches!(n, Notice::Joined(_)))
+    );
+    assert_eq!(row.stage, Stage::Removed);
+}
+
+#[test]
+fn a_welcome_made_in_private_does_not_keep_a_device_out() {
+    let mut world = World::office();
+    let matter = world.matter(&[BOB, DAN, EVE]);
+    world.disconnect(ADA);
+    world.disconnect(BOB);
+    // Eve has not read the request before she prepares: her honest program is kept from answering.
+    lose_way(&mut world, DAN, matter);
+    world.run();
+    let now = world.now;
+    let eve = &mut world.nodes[EVE].device;
+    let held = eve.rooms[&matter].row.requests[0].clone();
+    let people: Vec<_> = eve.rooms[&matter].row.people.clone();
+    let position = eve.rooms[&matter].row.position;
+    let companion = Companion { bundle: eve.bundle_of(people.into_iter(), &[]), seen: position };
+    let leaf = eve.group(matter).unwrap().member_of(held.request.device).unwrap().0.leaf;
+    let change = Change {
+        add: vec![held.request.package.0.clone()],
+        remove: vec![leaf],
+        context: None,
+        companion: Some(companion),
+    };
+    let seen = Seen { repair: Some(held.digest), ..Seen::at(position) };
+    let built = eve.group(matter).unwrap().build(change, &seen, Certificates::repair(held.request.clone())).unwrap();
+    let welcome = Part::Append {
+        mailbox: held.request.inbox,
+        base: Position::start(held.request.inbox),
+        fence: false,
+        envelope: Blob(envelope::wrap(Class::Welcome, &built.welcome.unwrap()).unwrap()),
+        keep_ms: 1_000_000,
+    };
+    eve.rooms.get_mut(&matter).unwrap().row.requests.clear();
+    eve.new_post(PendingPost::new(vec![welcome], matter, Purpose::Roster));
+    eve.handle_time(now);
+    world.run();
+    world.connect(ADA);
+    world.connect(BOB);
+    for _ in 0..4 {
+        world.run();
+        if let Some(at) = world.nodes[ADA].device.deadline().filter(|at| at.0 < now.0 + 5_000) {
+            world.now = at;
+            world.nodes[ADA].device.handle_time(at);
+        }
+    }
+    world.run();
+    for i in 0..10 {
+        world.say(ADA, matter, &format!("honest {i}"));
+        let_pass(&mut world, 60_000);
+    }
+    let_pass(&mut world, 3 * 24 * 3600_000);
+    world.say(ADA, matter, "honest at last");
+    let_pass(&mut world, 60_000);
+    let row = world.nodes[DAN].device.matter(matter).unwrap();
+    assert!(world.words(DAN, matter).contains(&"honest at last".to_owned()));
+}
+
+#[test]
+fn what_waits_to_be_posted_when_a_relay_is_restored_disputes_nothing() {
+    let mut world = World::office();
+    let matter = world.matter(&[BOB, DAN]);
+    let yesterday = world.relay.clone();
+    world.say(BOB, matter, "x");
+    world.settle();
+    world.relay.refuse.push_back(Refused::Slow { after_ms: 10_000 });
+    world.say(ADA, matter, "two");
+    world.run();
+    world.restore(yesterday);
+    let_pass(&mut world, 60_000);
+    for who in [ADA, BOB, DAN] {
+        assert!(!notes(&world, who, matter).contains(&RecordBody::Dispute), "device {who}");
+        let mut words = world.words(who, matter);
+        words.sort();
+        assert_eq!(words, ["two", "x"]);
+    }
+}
+
+#[test]
+fn a_refused_update_is_not_built_again_at_once() {
+    let mut world = World::office();
+    let matter = world.matter(&[DAN]);
+    world.nodes[ADA].device.rooms.get_mut(&matter).unwrap().row.healing.generations = 900;
+    for _ in 0..200 {
+        world.relay.refuse.push_back(Refused::not_allowed("no"));
+    }
+    let before = world.relay.posts;
+    world.say(ADA, matter, "x");
+    world.run();
+    assert!(world.relay.posts - before < 5, "{} Commits in no time", world.relay.posts - before);
+}
+
+#[test]
+fn a_roster_is_corrected_though_the_link_broke() {
+    let mut world = World::office();
+    let matter = world.matter(&[BOB, DAN]);
+    let mailbox = world.nodes[ADA].device.matter(matter).unwrap().mailbox;
+    let dan = world.nodes[DAN].device.profile().device;
+    let now = world.now;
+    world.disconnect(ADA);
+    let bob = &mut world.nodes[BOB].device;
+    let fence = bob.append(matter, &envelope::wrap(Class::Commit, &[1, 2, 3]).unwrap(), true).unwrap();
+    bob.new_post(PendingPost::new(vec![fence, Part::Revoke { mailbox, device: dan }], matter, Purpose::Roster));
+    bob.handle_time(now);
+    world.drain(BOB);
+    world.nodes[BOB].crash();
+    world.nodes[BOB].replaced = true;
+    world.connect(ADA);
+    let place = world.relay.entries(mailbox).len() as u64;
+    while world.nodes[ADA].device.matter(matter).unwrap().position.seq < place {
+        world.turn(ADA);
+    }
+    world.disconnect(ADA);
+    world.connect(ADA);
+    for _ in 0..200 {
+        world.turn(ADA);
+    }
+    let_pass(&mut world, 3600_000);
+    assert!(world.relay.readers(mailbox).contains(&dan));
+}
+
+#[test]
+fn what_was_said_before_a_matter_was_continued_is_not_said_again() {
+    let mut world = World::office();
+    let matter = world.matter(&[BOB, DAN]);
+    for i in 0..20 {
+        world.say(ADA, matter, &format!("t{i}"));
+        world.settle();
+    }
+    again(&mut world, matter, &[BOB, DAN]);
+    let yesterday = world.relay.clone();
+    world.say(ADA, matter, "new");
+    world.settle();
+    world.restore(yesterday);
+    let_pass(&mut world, 60_000);
+    for who in [ADA, BOB, DAN] {
+        let again = world.words(who, matter).iter().filter(|w| *w == "t19").count();
+        assert_eq!(again, 1, "device {who}: {:?}", world.words(who, matter));
+    }
+}
+
+#[test]
+fn a_statement_whose_author_is_gone_does_not_end_the_matter() {
+    let mut world = World::office();
+    let matter = world.matter(&[BOB, CYN, DAN]);
+    world.nodes[BOB].device.post_successor(matter).unwrap();
+    let now = world.now;
+    world.nodes[BOB].device.handle_time(now);
+    world.drain(BOB);
+    world.nodes[BOB].crash();
+    world.nodes[BOB].replaced = true;
+    world.run();
+    let_pass(&mut world, 14 * 24 * 3600_000);
+    for who in [ADA, CYN, DAN] {}
+    let now = world.now;
+    let_pass(&mut world, 24 * 3600_000);
+    assert_eq!(stage(&world, ADA, matter), Stage::Open);
+}
+
+/// Removed while out of step, added again.
+#[test]
+fn whoever_is_removed_while_out_of_step_comes_back_when_added() {
+    let mut world = World::office();
+    let matter = world.matter(&[BOB, DAN]);
+    world.disconnect(DAN);
+    world.nodes[DAN].device.lose_way(world.now, matter);
+    let now = world.now;
+    world.nodes[DAN].device.handle_time(now);
+    world.drain(DAN);
+    world.remove(ADA, matter, DAN);
+    world.run();
+    world.say(ADA, matter, "between");
+    world.run();
+    world.connect(DAN);
+    let_pass(&mut world, 60_000);
+    world.add(ADA, matter, DAN);
+    let_pass(&mut world, 10 * 24 * 3600_000);
+    world.say(ADA, matter, "hello again");
+    let_pass(&mut world, 60_000);
+    assert_eq!(stage(&world, DAN, matter), Stage::Open);
+    assert!(world.words(DAN, matter).contains(&"hello again".to_owned()));
+    assert!(!notes(&world, DAN, matter).iter().any(|w| matches!(w, RecordBody::Forked { .. })));
+}
+
+/// The relay did nothing wrong.
+#[test]
+fn what_stands_behind_newer_rules_accuses_nobody() {
+    use crate::matter::forge::{self, Wild};
+    let mut world = World::office();
+    let matter = world.matter(&[BOB, DAN]);
+    let now = world.now;
+    let bob = &mut world.nodes[BOB].device;
+    let mut context = bob.group(matter).unwrap().context().unwrap();
+    context.rules = 2;
+    let seen = Seen::at(bob.rooms[&matter].row.position);
+    let state = bob.group(matter).unwrap().state();
+    let commit = forge::commit(
+        &bob.me,
+        bob.rooms[&matter].row.group,
+        state,
+        &Wild { context: Some(context), ..Wild::default() },
+        &seen,
+    );
+    let fence = bob.append(matter, &envelope::wrap(Class::Commit, &commit).unwrap(), true).unwrap();
+    bob.new_post(PendingPost::new(vec![fence], matter, Purpose::Roster));
+    bob.handle_time(now);
+    world.run();
+    assert_eq!(stage(&world, DAN, matter), Stage::Outdated);
+    // Something of Bob's newer program behind it.
+    let mailbox = world.nodes[BOB].device.matter(matter).unwrap().mailbox;
+    let last = world.relay.entries(mailbox).last().unwrap().clone();
+    let (mut fence, mut position) = (Position::start(mailbox), Position::start(mailbox));
+    for entry in world.relay.entries(mailbox) {
+        position = position.next(entry.fence, &entry.digest());
+        if entry.fence {
+            fence = position;
+        }
+    }
+    let _ = last;
+    let bob = &mut world.nodes[BOB].device;
+    let part = Part::Append {
+        mailbox,
+        base: fence,
+        fence: false,
+        envelope: Blob(envelope::wrap(Class::Message, b"x").unwrap()),
+        keep_ms: 1000,
+    };
+    bob.new_post(PendingPost::new(vec![part], matter, Purpose::Roster));
+    bob.handle_time(now.plus_ms(1));
+    world.run();
+    let accused = world.told(DAN, |n| format!("{n:?}").contains("the order in which the relay"));
+    assert_eq!(accused, 0);
+}
+
+#[test]
+fn old_keys_go() {
+    use crate::device::state::Table;
+    let mut world = World::office();
+    let matter = world.matter(&[BOB, DAN]);
+    world.remove(ADA, matter, DAN);
+    world.settle();
+    let packages = |world: &World| world.nodes[DAN].vault.0.keys().filter(|k| k.0 == Table::KeyPackage).count();
+    let before = packages(&world);
+    for _ in 0..10 {
+        world.now = world.now.plus_ms(8 * 24 * 3600_000);
+        (0..5).for_each(|who| world.disconnect(who));
+        world.settle();
+    }
+    let group =
+        world.nodes[DAN].vault.0.iter().find(|(k, _)| k.0 == Table::Group && k.1 == Some(matter)).map(|(_, v)| v.len());
+    eprintln!("key packages {before} -> {}; group state 80 days after the removal: {group:?}", packages(&world));
+    assert!(packages(&world) <= before + 2 && group.is_none());
+}
