@@ -187,10 +187,10 @@ fn a_device_out_of_step_is_so_after_a_fork_that_was_a_backup() {
     world.run();
     world.disconnect(DAN);
     world.relay.incarnation = [9; 16];
-    let_pass(&mut world, 3600_000);
+    let_pass(&mut world, 3_600_000);
     let row = world.nodes[DAN].device.matter(matter).unwrap();
     world.say(ADA, matter, "hello");
-    let_pass(&mut world, 3600_000);
+    let_pass(&mut world, 3_600_000);
     assert_eq!(world.words(DAN, matter), ["hello"]);
 }
 
@@ -334,7 +334,7 @@ fn a_welcome_made_in_private_does_not_keep_a_device_out() {
         world.say(ADA, matter, &format!("honest {i}"));
         let_pass(&mut world, 60_000);
     }
-    let_pass(&mut world, 3 * 24 * 3600_000);
+    let_pass(&mut world, 3 * 24 * 3_600_000);
     world.say(ADA, matter, "honest at last");
     let_pass(&mut world, 60_000);
     let row = world.nodes[DAN].device.matter(matter).unwrap();
@@ -400,7 +400,7 @@ fn a_roster_is_corrected_though_the_link_broke() {
     for _ in 0..200 {
         world.turn(ADA);
     }
-    let_pass(&mut world, 3600_000);
+    let_pass(&mut world, 3_600_000);
     assert!(world.relay.readers(mailbox).contains(&dan));
 }
 
@@ -435,10 +435,10 @@ fn a_statement_whose_author_is_gone_does_not_end_the_matter() {
     world.nodes[BOB].crash();
     world.nodes[BOB].replaced = true;
     world.run();
-    let_pass(&mut world, 14 * 24 * 3600_000);
+    let_pass(&mut world, 14 * 24 * 3_600_000);
     for who in [ADA, CYN, DAN] {}
     let now = world.now;
-    let_pass(&mut world, 24 * 3600_000);
+    let_pass(&mut world, 24 * 3_600_000);
     assert_eq!(stage(&world, ADA, matter), Stage::Open);
 }
 
@@ -459,7 +459,7 @@ fn whoever_is_removed_while_out_of_step_comes_back_when_added() {
     world.connect(DAN);
     let_pass(&mut world, 60_000);
     world.add(ADA, matter, DAN);
-    let_pass(&mut world, 10 * 24 * 3600_000);
+    let_pass(&mut world, 10 * 24 * 3_600_000);
     world.say(ADA, matter, "hello again");
     let_pass(&mut world, 60_000);
     assert_eq!(stage(&world, DAN, matter), Stage::Open);
@@ -527,7 +527,7 @@ fn old_keys_go() {
     let packages = |world: &World| world.nodes[DAN].vault.0.keys().filter(|k| k.0 == Table::KeyPackage).count();
     let before = packages(&world);
     for _ in 0..10 {
-        world.now = world.now.plus_ms(8 * 24 * 3600_000);
+        world.now = world.now.plus_ms(8 * 24 * 3_600_000);
         (0..5).for_each(|who| world.disconnect(who));
         world.settle();
     }
