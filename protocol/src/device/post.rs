@@ -642,26 +642,34 @@ impl Device {
             }
             return;
         }
-        if let Refused::Reused { idem: reused, parts, mac } = refused {
-            let accepted = AcceptedIdem { idem: reused, parts, mac };
-            if reused == idem && self.is_copy(&accepted) {
-                self.become_copy(now, &accepted);
+        match refused {
+            Refused::Reused { idem: reused, parts, mac } => {
+                let accepted = AcceptedIdem { idem: reused, parts, mac };
+                if reused == idem && self.is_copy(&accepted) {
+                    self.become_copy(now, &accepted);
+                }
             }
-            return;
-        }
-        if refused == Refused::Unknown {
-            if let Some(post) = self.posts.get_mut(&idem) {
-                post.unknown = true;
-                self.batch.put(Table::Post, None, &idem.to_be_bytes(), &*post);
+            Refused::Unknown => {
+                if let Some(post) = self.posts.get_mut(&idem) {
+                    post.unknown = true;
+                    self.batch.put(Table::Post, None, &idem.to_be_bytes(), &*post);
+                }
+                self.reconnect = true;
             }
-            self.reconnect = true;
-            return;
+            Refused::Stale { latest } => {
+                self.drop_post(idem);
+                self.stale(now, post, latest);
+            }
+            refused => {
+                self.drop_post(idem);
+                self.refused_for_good(now, post, refused);
+            }
         }
-        self.drop_post(idem);
-        if let Refused::Stale { latest } = refused {
-            self.stale(now, post, latest);
-            return;
-        }
+    }
+
+    /// What it was for is reported, and blocks nothing.
+    fn refused_for_good(&mut self, now: Timestamp, post: &PendingPost, refused: Refused) {
+        let matter = post.matter;
         match post.purpose {
             Purpose::Open => {
                 self.rooms.remove(&matter);

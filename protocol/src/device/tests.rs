@@ -744,7 +744,7 @@ fn an_entry_that_comes_before_its_turn_is_not_applied_and_told_once() {
     let mut world = World::office();
     let matter = world.matter(&[DAN]);
     let mailbox = world.nodes[DAN].device.matter(matter).unwrap().mailbox;
-    let body = EntryBody::Envelope(crate::frame::Blob(vec![1, 1, 0]));
+    let body = EntryBody::Envelope(Blob(vec![1, 1, 0]));
     for seq in [40, 41] {
         let entries = vec![crate::frame::Entry { seq, fence: false, body: body.clone(), by: None }];
         let now = world.now;
