@@ -74,7 +74,7 @@ impl Run {
                 ("done", true) if already => format!("{handle} is in this matter already."),
                 ("done", false) if already => format!("{handle} is not in this matter."),
                 ("requested", _) => format!(
-                    "Removal of {handle} requested. It counts once somebody else in the matter has confirmed it; until then, \
+                    "Removal of {handle} requested. It counts once somebody else in the matter has written there again; until then, \
                      write nothing there that they must not read."
                 ),
                 ("done", true) => format!("Added {handle}."),
@@ -216,7 +216,7 @@ pub(crate) fn who(session: &Session, matter: MatterId) -> Vec<String> {
         .collect();
     lines.extend(row.requested.iter().map(|person| {
         let who = view::person(&session.device, *person);
-        format!("  {who}  — removal requested: it counts once somebody else in the matter has confirmed it")
+        format!("  {who}  — removal requested: it counts once somebody else in the matter has written there again")
     }));
     for intent in session.device.intents(matter) {
         let handle = view::plain(&intent.handle, false);

@@ -235,9 +235,11 @@ fn not_out(stage: Option<Stage>, put_off: Option<Duration>, full: bool) -> Error
             let seconds = wait.as_millis().div_ceil(1000);
             Error::TooFast(format!("too fast; the message is kept and goes out in {seconds} s, or at the next contact"))
         }
-        (Some(Stage::Opening), None) => not_out(None, None, full),
+        // A link may be dead for a while before that shows.
+        (Some(Stage::Opening | Stage::Open), None) => Error::Network(
+            "the relay has not answered in time; the message is kept and goes out at the next contact".to_owned(),
+        ),
         (Some(stage), _) => {
-            // In an open matter there may be much to read first.
             let told = view::stage_told(stage).unwrap_or("The relay has not taken it yet.");
             Error::NotYet(format!("the message is kept, and goes out as soon as it can. {told}"))
         }
@@ -326,7 +328,7 @@ mod tests {
             (Some(Stage::Open), wait, false, 6, "goes out in 7 s"),
             (Some(Stage::Opening), wait, false, 6, "goes out in 7 s"),
             (Some(Stage::Open), wait, true, 2, "disk full"),
-            (Some(Stage::Open), None, false, 7, "has not taken it yet"),
+            (Some(Stage::Open), None, false, 3, "has not answered in time"),
             (Some(Stage::OutOfStep), wait, false, 7, "let it back in"),
             (Some(Stage::Moving), None, false, 7, "new place"),
         ];

@@ -35,7 +35,7 @@ fn sentence(record: &Record, named: &dyn Fn(PersonId) -> String) -> String {
             format!("— {by} let a device of {whose} back in, which had missed a change. Nothing to do")
         }
         RecordBody::Requested { people: gone } => format!(
-            "— removal of {} requested. It counts once somebody else in the matter has confirmed it; until then, write nothing \
+            "— removal of {} requested. It counts once somebody else in the matter has written there again; until then, write nothing \
              here that they must not read",
             people(gone)
         ),

@@ -39,7 +39,8 @@ pub fn stage_told(stage: Stage) -> Option<&'static str> {
         }
         Stage::Outdated => "This matter follows rules of a newer version: update privity to read on and to write.",
         Stage::Moving => {
-            "The matter goes on in a new place on the relay. Nothing to do; what you write waits until you are let in there."
+            "The matter goes on in a new place on the relay. What you write waits until you are let in there; if that takes more \
+             than a day, ask your attorney whether you are still in it."
         }
         _ => {
             "The relay showed another history of this matter than before: nothing is read or sent here any more. Tell your \
