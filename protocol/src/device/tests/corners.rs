@@ -1,15 +1,14 @@
 //! Corners where two things go wrong at once: false answers, clocks, links and backups beside repairs and successors.
 
-use super::rescue::{let_pass, lose_way};
+use super::rescue::{answer_in_private, let_pass, lose_way};
 use super::world::{ADA, BOB, CYN, DAN, EVE, World};
 use super::{people, stage};
-use crate::device::Notice;
 use crate::device::state::{PendingPost, Purpose, RecordBody, Stage};
 use crate::envelope::{self, Class};
 use crate::error::Refused;
 use crate::frame::{Blob, EntryBody, Part};
 use crate::ids::{MailboxId, MatterId, Position};
-use crate::matter::{Certificates, Change, Companion, Seen};
+use crate::matter::Seen;
 use crate::rescue::Successor;
 
 fn notes(world: &World, who: usize, matter: MatterId) -> Vec<RecordBody> {
@@ -217,7 +216,6 @@ fn a_clock_that_was_wrong_once_does_not_end_healing() {
     world.now = now.plus_ms(10_000);
     (0..5).for_each(|who| world.disconnect(who));
     world.settle();
-    let epoch = world.nodes[ADA].device.matter(matter).unwrap().epoch;
     for _ in 0..30 {
         world.say(ADA, matter, "x");
         world.settle();
@@ -228,7 +226,6 @@ fn a_clock_that_was_wrong_once_does_not_end_healing() {
         assert!(world.nodes[ADA].device.matter(matter).is_some());
     }
     let own = world.nodes[ADA].device.matter(matter).unwrap();
-    eprintln!("epoch {} -> {}; healing {:?}", epoch, own.epoch, own.healing);
     assert!(own.healing.sent < 30, "a month of messages and no update");
 }
 
@@ -250,7 +247,6 @@ fn an_old_welcome_leads_nowhere_after_a_removal() {
             _ => None,
         })
         .unwrap();
-    let epoch = world.nodes[DAN].device.matter(matter).unwrap().epoch;
     world.remove(ADA, matter, DAN);
     let_pass(&mut world, 1);
     assert_eq!(stage(&world, DAN, matter), Stage::Removed);
@@ -271,13 +267,6 @@ fn an_old_welcome_leads_nowhere_after_a_removal() {
     bob.handle_time(now);
     world.run();
     let row = world.nodes[DAN].device.matter(matter).unwrap();
-    eprintln!(
-        "{:?} epoch {} (was {epoch}) {:?}; joined told {}",
-        row.stage,
-        row.epoch,
-        row.healing,
-        world.told(DAN, |n| matches!(n, Notice::Joined(_)))
-    );
     assert_eq!(row.stage, Stage::Removed);
 }
 
@@ -291,27 +280,8 @@ fn a_welcome_made_in_private_does_not_keep_a_device_out() {
     lose_way(&mut world, DAN, matter);
     world.run();
     let now = world.now;
+    let (_, welcome) = answer_in_private(&mut world, EVE, matter);
     let eve = &mut world.nodes[EVE].device;
-    let held = eve.rooms[&matter].row.requests[0].clone();
-    let people: Vec<_> = eve.rooms[&matter].row.people.clone();
-    let position = eve.rooms[&matter].row.position;
-    let companion = Companion { bundle: eve.bundle_of(people.into_iter(), &[]), seen: position };
-    let leaf = eve.group(matter).unwrap().member_of(held.request.device).unwrap().0.leaf;
-    let change = Change {
-        add: vec![held.request.package.0.clone()],
-        remove: vec![leaf],
-        context: None,
-        companion: Some(companion),
-    };
-    let seen = Seen { repair: Some(held.digest), ..Seen::at(position) };
-    let built = eve.group(matter).unwrap().build(change, &seen, Certificates::repair(held.request.clone())).unwrap();
-    let welcome = Part::Append {
-        mailbox: held.request.inbox,
-        base: Position::start(held.request.inbox),
-        fence: false,
-        envelope: Blob(envelope::wrap(Class::Welcome, &built.welcome.unwrap()).unwrap()),
-        keep_ms: 1_000_000,
-    };
     eve.rooms.get_mut(&matter).unwrap().row.requests.clear();
     eve.new_post(PendingPost::new(vec![welcome], matter, Purpose::Roster));
     eve.handle_time(now);
@@ -486,7 +456,6 @@ fn what_stands_behind_newer_rules_accuses_nobody() {
     assert_eq!(stage(&world, DAN, matter), Stage::Outdated);
     // Something of Bob's newer program behind it.
     let mailbox = world.nodes[BOB].device.matter(matter).unwrap().mailbox;
-    let last = world.relay.entries(mailbox).last().unwrap().clone();
     let (mut fence, mut position) = (Position::start(mailbox), Position::start(mailbox));
     for entry in world.relay.entries(mailbox) {
         position = position.next(entry.fence, &entry.digest());
@@ -494,7 +463,6 @@ fn what_stands_behind_newer_rules_accuses_nobody() {
             fence = position;
         }
     }
-    let _ = last;
     let bob = &mut world.nodes[BOB].device;
     let part = Part::Append {
         mailbox,
@@ -526,6 +494,5 @@ fn old_keys_go() {
     }
     let group =
         world.nodes[DAN].vault.0.iter().find(|(k, _)| k.0 == Table::Group && k.1 == Some(matter)).map(|(_, v)| v.len());
-    eprintln!("key packages {before} -> {}; group state 80 days after the removal: {group:?}", packages(&world));
     assert!(packages(&world) <= before + 2 && group.is_none());
 }

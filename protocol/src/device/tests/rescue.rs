@@ -157,6 +157,32 @@ fn whoever_is_let_back_in_while_away_reads_what_was_said_since() {
     all_can_talk(&mut world, matter, &[ADA, BOB, DAN]);
 }
 
+/// A member's answer to the one request there is, not posted: the Commit's envelope, and the part that carries its Welcome.
+pub(super) fn answer_in_private(world: &mut World, by: usize, matter: MatterId) -> (Vec<u8>, Part) {
+    let device = &mut world.nodes[by].device;
+    let row = device.rooms[&matter].row.clone();
+    let held = row.requests[0].clone();
+    let companion = Companion { bundle: device.bundle_of(row.people.into_iter(), &[]), seen: row.position };
+    let group = device.group(matter).unwrap();
+    let change = Change {
+        add: vec![held.request.package.0.clone()],
+        remove: vec![group.member_of(held.request.device).unwrap().0.leaf],
+        context: None,
+        companion: Some(companion),
+    };
+    let seen = Seen { repair: Some(held.digest), ..Seen::at(row.position) };
+    let inbox = held.request.inbox;
+    let built = group.build(change, &seen, Certificates::repair(held.request)).unwrap();
+    let welcome = Part::Append {
+        mailbox: inbox,
+        base: Position::start(inbox),
+        fence: false,
+        envelope: Blob(envelope::wrap(Class::Welcome, &built.welcome.unwrap()).unwrap()),
+        keep_ms: 1_000_000,
+    };
+    (envelope::wrap(Class::Commit, &built.commit).unwrap(), welcome)
+}
+
 /// A member lets somebody back into a group of the two alone: a Welcome, and a fence that is void for everybody else.
 #[test]
 fn a_false_answer_is_found_out_by_what_the_others_say() {
@@ -167,31 +193,10 @@ fn a_false_answer_is_found_out_by_what_the_others_say() {
     lose_way(&mut world, DAN, matter);
     world.run();
     let now = world.now;
-    let eve = &mut world.nodes[EVE].device;
-    let held = eve.rooms[&matter].row.requests[0].clone();
-    let people: Vec<_> = eve.rooms[&matter].row.people.clone();
-    let position = eve.rooms[&matter].row.position;
-    let companion = Companion { bundle: eve.bundle_of(people.into_iter(), &[]), seen: position };
-    let leaf = eve.group(matter).unwrap().member_of(held.request.device).unwrap().0.leaf;
-    let change = Change {
-        add: vec![held.request.package.0.clone()],
-        remove: vec![leaf],
-        context: None,
-        companion: Some(companion),
-    };
-    let seen = Seen { repair: Some(held.digest), ..Seen::at(position) };
-    let certificates = Certificates::repair(held.request.clone());
-    let built = eve.group(matter).unwrap().build(change, &seen, certificates).unwrap();
-    let mut commit = envelope::wrap(Class::Commit, &built.commit).unwrap();
+    let (mut commit, welcome) = answer_in_private(&mut world, EVE, matter);
     *commit.last_mut().unwrap() ^= 1;
+    let eve = &mut world.nodes[EVE].device;
     let fence = eve.append(matter, &commit, true).unwrap();
-    let welcome = Part::Append {
-        mailbox: held.request.inbox,
-        base: Position::start(held.request.inbox),
-        fence: false,
-        envelope: Blob(envelope::wrap(Class::Welcome, &built.welcome.unwrap()).unwrap()),
-        keep_ms: 1_000_000,
-    };
     eve.rooms.get_mut(&matter).unwrap().row.requests.clear();
     eve.new_post(PendingPost::new(vec![fence, welcome], matter, Purpose::Roster));
     eve.handle_time(now);
