@@ -5,7 +5,7 @@
 //!    shown to the user.
 //! 3. At [`Device::deadline`] it calls [`Device::handle_time`].
 //!
-//! Reading is in `apply.rs`, `commit.rs` and `inbox.rs`, writing in `post.rs`, people and key packages in `people.rs`, what is kept in `state.rs`. What goes wrong has
+//! Reading is in `apply.rs`, `commit.rs` and `inbox.rs`, writing in `post.rs`, what the relay answers in `reply.rs`, people and key packages in `people.rs`, what is kept in `state.rs`. What goes wrong has
 //! rooms of its own: `rescue.rs` for a device out of step or copied, `restore.rs` for a relay that shows another past, `successor.rs`
 //! for a matter that nobody can save, `roster.rs` for rosters that a void Commit left behind; `heal.rs` renews keys in time.
 //!
@@ -32,6 +32,7 @@ mod heal;
 mod inbox;
 mod people;
 mod post;
+mod reply;
 mod rescue;
 mod restore;
 mod roster;
@@ -319,7 +320,7 @@ impl Device {
                 .and_then(|value| cbor::decode::<ByteArray<16>>(value, "incarnation").ok())
                 .map(|bytes| *bytes),
             used_welcomes: count(Counters::USED_WELCOMES),
-            restored_inbox: None,
+            restored_inbox: count(Counters::RESTORED_INBOX),
             reconnect: false,
             now: Timestamp(0),
             link: None,
@@ -344,8 +345,7 @@ impl Device {
     /// When to call [`Self::handle_time`], if nothing else happens before. Never a time that this device was told has come.
     pub fn deadline(&self) -> Option<Timestamp> {
         self.link.as_ref()?;
-        let posting = |id: &MatterId| self.posts.values().any(|post| post.matter == *id);
-        let rooms = self.rooms.iter().flat_map(|(id, room)| room.wakes(posting(id)));
+        let rooms = self.rooms.values().flat_map(Room::wakes);
         let again = self.materials.values().filter_map(|material| material.again_at);
         let rotates = Some(self.last_resort.plus_ms(limits::LAST_RESORT_MS));
         rooms.chain(again).chain(rotates).filter(|at| *at > self.now).min()
@@ -452,6 +452,7 @@ impl Device {
         let matters: Vec<MatterId> = self.rooms.keys().copied().collect();
         matters.into_iter().for_each(|matter| self.ask_recall(matter));
         self.top_up_key_packages(admitted.key_packages)?;
+        self.forget_old_invites(now);
         self.ask_about_people();
         self.settle(now);
         Ok(())
@@ -734,11 +735,8 @@ impl Room {
     }
 
     /// When something of this matter comes due.
-    fn wakes(&self, posting: bool) -> Vec<Timestamp> {
-        let mut wakes = Vec::new();
-        if posting || self.wants_to_post() || self.row.stage == Stage::Paused {
-            wakes.push(self.not_before);
-        }
+    fn wakes(&self) -> Vec<Timestamp> {
+        let mut wakes = vec![self.not_before];
         wakes.extend(self.row.lost.as_ref().filter(|_| !self.row.forgotten).map(|lost| lost.ask_at));
         wakes.extend(self.row.continue_at);
         if self.heal_now {

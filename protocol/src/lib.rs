@@ -120,6 +120,7 @@ pub mod limits;
 pub mod link;
 pub mod matter;
 pub mod rescue;
+pub mod secret;
 pub mod suite;
 
 pub use device::{Device, Notice, Output};

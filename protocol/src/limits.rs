@@ -69,6 +69,9 @@ pub const TITLE_MAX: usize = 256;
 /// How long an invite is good: 72 hours, in milliseconds.
 pub const INVITE_LIFETIME_MS: u64 = 72 * 3600 * 1000;
 
+/// How long a device keeps the secret of its invite behind its expiry, for whoever used it in time: 30 days, in milliseconds.
+pub const INVITE_KEPT_MS: u64 = 30 * 24 * 3600 * 1000;
+
 /// Open invites of one person.
 pub const INVITES_OPEN_MAX: usize = 64;
 
@@ -128,6 +131,10 @@ pub const GENERATIONS_MAX: u32 = 900;
 
 /// After how long without a sign of a device those who manage the matter are told: 90 days, in milliseconds.
 pub const SILENT_MS: u64 = 90 * 24 * 3600 * 1000;
+
+/// How far a successor's statement may be ahead of the epoch that its reader knows: far beyond any matter's, and far below what could
+/// not be counted on from.
+pub const SUCCESSOR_AHEAD: u64 = 1 << 32;
 
 /// How long a device that was removed keeps its old keys, should the removal turn out void: 24 hours, in milliseconds.
 pub const REMOVAL_MS: u64 = 24 * 3600 * 1000;

@@ -15,6 +15,7 @@ use crate::identity::{
 use crate::ids::{DeviceId, MailboxId, PersonId, Timestamp};
 use crate::invite::{Claim, Invite, InviteStatement};
 use crate::limits;
+use crate::secret::Secret;
 use crate::suite::{self, Label, PublicKey, SecretKey};
 
 /// What an invite turned out to say, verified.
@@ -189,7 +190,7 @@ impl Enrolment {
             relay,
             organisation,
             organisation_key,
-            idem_key: suite::random(),
+            idem_key: Secret::new(suite::random::<32>().to_vec()),
             inbox,
             firm: firm.to_owned(),
             self_stated,

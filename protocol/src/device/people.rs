@@ -88,6 +88,13 @@ impl Device {
         self.batch.delete(Table::Invite, None, invite.as_bytes());
     }
 
+    /// Whoever used an invite in time may wait for their endorsement a good while longer; then its secret goes.
+    pub(super) fn forget_old_invites(&mut self, now: Timestamp) {
+        let old = self.invites.iter().filter(|(_, own)| own.expires.plus_ms(limits::INVITE_KEPT_MS) <= now);
+        let old: Vec<InviteId> = old.map(|(invite, _)| *invite).collect();
+        old.into_iter().for_each(|invite| self.forget_invite(invite));
+    }
+
     fn issuer(&self) -> Issuer {
         Issuer { person: self.profile.person, device: self.profile.device }
     }

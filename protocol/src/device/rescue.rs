@@ -301,7 +301,6 @@ impl Device {
             if let Some(post) = opening {
                 self.new_post(post);
             }
-            self.unseal(matter);
             self.drop_group(matter);
             let Some(room) = self.rooms.get_mut(&matter) else { continue };
             for digest in std::mem::take(&mut room.commits).into_keys() {

@@ -30,7 +30,9 @@ impl Device {
         self.deliver(Notice::Restored);
         // A restored relay serves no key package twice: it has none.
         self.set_last_resort(Timestamp(0));
-        self.restored_inbox = Some(self.inbox.seq);
+        let read = self.inbox.seq.max(self.restored_inbox.unwrap_or(0));
+        self.restored_inbox = Some(read);
+        self.batch.put(Table::Counter, None, Counters::RESTORED_INBOX, &read);
         self.inbox = Position::start(self.profile.inbox);
         self.batch.put(Table::Counter, None, Counters::INBOX, &self.inbox);
         let matters: Vec<MatterId> = self.rooms.keys().copied().collect();

@@ -16,6 +16,7 @@ use crate::ids::{DeviceId, MailboxId, MatterId, MessageId, PersonId, Position, T
 use crate::invite::InviteSecret;
 use crate::matter::MatterContext;
 use crate::rescue::{RepairRequest, Successor};
+use crate::secret::Secret;
 use crate::suite::{Digest, PublicKey, SecretKey};
 
 mod record;
@@ -173,8 +174,8 @@ pub struct Profile {
     #[n(13)]
     pub organisation_key: Option<SecretKey>,
     /// Makes the MACs that prove an idem to be this vault's.
-    #[cbor(n(14), with = "minicbor::bytes")]
-    pub idem_key: [u8; 32],
+    #[n(14)]
+    pub idem_key: Secret,
     /// Where Welcomes arrive.
     #[n(15)]
     pub inbox: MailboxId,
@@ -321,6 +322,9 @@ pub struct MatterRow {
     /// Whether the roster is to be held against the members.
     #[n(30)]
     pub roster_due: bool,
+    /// The highest epoch that somebody without a say here has claimed to continue the matter from: others may have believed it.
+    #[cbor(n(31), default)]
+    pub claimed: u64,
 }
 
 /// An envelope of which the relay gives the hash alone.
@@ -415,6 +419,7 @@ impl MatterRow {
             continues_in: None,
             since_cursor: 0,
             roster_due: false,
+            claimed: 0,
         }
     }
 }
@@ -541,8 +546,8 @@ pub struct OwnCommit {
     #[n(0)]
     pub epoch: u64,
     /// Its MLS secrets.
-    #[cbor(n(1), with = "minicbor::bytes")]
-    pub secrets: Vec<u8>,
+    #[n(1)]
+    pub secrets: Secret,
     /// The intents that it carries out.
     #[n(2)]
     pub intents: Vec<u64>,
@@ -744,6 +749,8 @@ impl Counters {
     pub const INCARNATION: &'static [u8] = b"incarnation";
     /// The seq in the inbox up to which Welcomes may have been used by another copy.
     pub const USED_WELCOMES: &'static [u8] = b"used welcomes";
+    /// The seq in the inbox up to which it was read before the relay was restored.
+    pub const RESTORED_INBOX: &'static [u8] = b"restored inbox";
     /// Whether this person is endorsed, as far as this device knows.
     pub const READY: &'static [u8] = b"ready";
     /// The cursor of the last record that `recv` or `chat` printed; the shell's.

@@ -11,7 +11,7 @@ use crate::device::{Asked, Device};
 use crate::envelope::{self, Class};
 use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{Blob, Entry, EntryBody, Part, Request};
-use crate::identity::verify_devices;
+use crate::identity::{Signed, verify_devices};
 use crate::ids::{DeviceId, MailboxId, MatterId, PersonId, Position, Timestamp};
 use crate::limits;
 use crate::matter::{Continues, Matter, MatterContext, RULES};
@@ -61,8 +61,8 @@ impl Device {
         let statement = Successor {
             group: row.group,
             device: self.profile.device,
-            // Whoever let nobody in is overruled.
-            epoch: row.successor.map_or(row.epoch, |first| first.epoch.saturating_add(1).max(row.epoch)),
+            // Whoever let nobody in, or had no say, is overruled.
+            epoch: row.overruled().map_or(row.epoch, |epoch| epoch.saturating_add(1).max(row.epoch)),
             position: row.position,
             mailbox: MailboxId::random(),
             successor: MatterId::random(),
@@ -93,6 +93,7 @@ impl Device {
         payload: &[u8],
     ) -> Result<(), Error> {
         let (claim, signed) = Successor::read(payload)?;
+        self.claimed_by_a_stranger(now, matter, &claim, &signed);
         let group = self.group(matter)?;
         let (member, key) = group.member_of(claim.device)?;
         let listed = group.context()?.participant(member.credential.person).copied();
@@ -102,7 +103,7 @@ impl Device {
         }
         let row = &self.rooms.get(&matter).ok_or(Misuse::NoMatter)?.row;
         let late = row.successor.as_ref().is_some_and(|first| first.epoch >= said.epoch);
-        if said.group != row.group || late {
+        if said.group != row.group || late || row.is_beyond(&said) {
             return Err(PeerMisbehaved::Void("another statement has continued this matter".to_owned()).into());
         }
         if said.epoch < row.epoch && row.stage != Stage::Removed {
@@ -115,6 +116,23 @@ impl Device {
         }
         let from = (member.credential.person, claim.device);
         self.follow(now, matter, position, &said, from)
+    }
+
+    /// Somebody who was removed continues the matter: whoever knows of the removal refuses that, and overrules it for those who do not.
+    fn claimed_by_a_stranger(&mut self, now: Timestamp, matter: MatterId, claim: &Successor, signed: &Signed) {
+        let here = |group: &Matter| group.member_of(claim.device).is_ok();
+        let Some((person, key)) = self.known_device(claim.device) else { return };
+        let managed = self.people.get(&person).is_some_and(|known| known.role.manages());
+        if !managed || self.group(matter).map_or(true, |group| here(group)) || Successor::verify(signed, &key).is_err()
+        {
+            return;
+        }
+        let Some(row) = self.rooms.get_mut(&matter).map(|room| &mut room.row) else { return };
+        let open = matches!(row.stage, Stage::Open | Stage::OutOfStep);
+        if open && claim.group == row.group && claim.epoch >= row.epoch && !row.is_beyond(claim) {
+            row.claimed = row.claimed.max(claim.epoch);
+            self.want_successor(now, matter);
+        }
     }
 
     /// Follows the statement that counts: into a group of this device's own making, or into waiting for a Welcome.
@@ -269,7 +287,8 @@ impl Device {
         let (person, key) = self.known_device(claim.device).ok_or(PeerMisbehaved::NotEndorsed)?;
         let said = Successor::verify(&signed, &key)?;
         let manages = self.people.get(&person).is_some_and(|known| known.role.manages());
-        if said.group != old.group || said.epoch <= old.epoch || !manages || !old.people.contains(&person) {
+        let beyond = said.epoch > old.epoch.saturating_add(limits::SUCCESSOR_AHEAD);
+        if said.group != old.group || said.epoch <= old.epoch || beyond || !manages || !old.people.contains(&person) {
             return Err(PeerMisbehaved::Void("another statement has continued this matter".to_owned()).into());
         }
         Ok((said, (person, claim.device)))
@@ -303,5 +322,18 @@ impl Device {
             Old { mailbox: row.mailbox, group: row.group, position: row.position, epoch, people: row.people.clone() };
         let before = row.old.clone().filter(|old| continues.is_some_and(|from| from.group == old.group));
         Some(before.map_or(here, |old| Old { epoch, ..old }))
+    }
+}
+
+impl MatterRow {
+    /// The highest epoch of a statement that this device's own would have to exceed.
+    fn overruled(&self) -> Option<u64> {
+        let followed = self.successor.map(|first| first.epoch);
+        followed.max(Some(self.claimed).filter(|claimed| *claimed > 0))
+    }
+
+    /// Whether a statement claims an epoch that no matter comes to.
+    fn is_beyond(&self, said: &Successor) -> bool {
+        said.epoch > self.epoch.max(self.overruled().unwrap_or(0)).saturating_add(limits::SUCCESSOR_AHEAD)
     }
 }

@@ -3,10 +3,12 @@
 use super::rescue::{answer_in_private, let_pass, lose_way};
 use super::world::{ADA, BOB, CYN, DAN, EVE, World};
 use super::{people, stage};
-use crate::device::state::{PendingPost, Purpose, RecordBody, Stage};
+use crate::device::state::{PendingPost, Purpose, RecordBody, Snapshot, Stage, Table};
+use crate::device::{NewPersonInvite, Notice};
 use crate::envelope::{self, Class};
 use crate::error::Refused;
 use crate::frame::{Blob, EntryBody, Part};
+use crate::identity::Role;
 use crate::ids::{MailboxId, MatterId, Position};
 use crate::matter::Seen;
 use crate::rescue::Successor;
@@ -60,6 +62,85 @@ fn again(world: &mut World, matter: MatterId, with: &[usize]) {
     assert_eq!(stage(world, ADA, matter), Stage::Open);
 }
 
+/// A mailbox's last position, and its last fence.
+fn end_of(world: &World, mailbox: MailboxId) -> (Position, Position) {
+    let (mut position, mut fence) = (Position::start(mailbox), Position::start(mailbox));
+    for entry in world.relay.entries(mailbox) {
+        position = position.next(entry.fence, &entry.digest());
+        if entry.fence {
+            fence = position;
+        }
+    }
+    (position, fence)
+}
+
+/// Posts a statement that continues a matter from an epoch, whatever the device itself thinks of it.
+fn claim(world: &mut World, who: usize, matter: MatterId, epoch: u64) -> MailboxId {
+    let now = world.now;
+    let row = world.nodes[who].device.matter(matter).unwrap().clone();
+    let (position, base) = end_of(world, row.mailbox);
+    let device = &mut world.nodes[who].device;
+    let (mailbox, successor) = (MailboxId::random(), MatterId::random());
+    let said = Successor { group: row.group, device: device.profile().device, epoch, position, mailbox, successor };
+    let envelope = envelope::wrap(Class::Successor, &said.sign(&device.profile().mls_key).unwrap()).unwrap();
+    let append = Part::Append { mailbox: row.mailbox, base, fence: true, envelope: Blob(envelope), keep_ms: 1_000_000 };
+    device.new_post(PendingPost::new(vec![Part::Create { mailbox }, append], matter, Purpose::Roster));
+    device.handle_time(now);
+    mailbox
+}
+
+#[test]
+fn of_two_statements_from_one_epoch_the_first_counts_for_all() {
+    let mut world = World::office();
+    let matter = world.matter(&[BOB, CYN, DAN]);
+    let epoch = world.nodes[ADA].device.matter(matter).unwrap().epoch;
+    let now = world.now;
+    lose_way(&mut world, BOB, matter);
+    world.nodes[BOB].device.continue_matter(now, matter).unwrap();
+    world.run();
+    let first = world.nodes[BOB].device.matter(matter).unwrap().mailbox;
+    let second = claim(&mut world, CYN, matter, epoch);
+    assert_ne!(first, second);
+    let_pass(&mut world, 10_000);
+    for who in [ADA, BOB, CYN, DAN] {
+        assert_eq!(stage(&world, who, matter), Stage::Open, "device {who}");
+        assert_eq!(world.nodes[who].device.matter(matter).unwrap().mailbox, first, "device {who}");
+    }
+}
+
+/// Bob was removed, the relay forgets it, and Bob claims to know better than everybody.
+#[test]
+fn somebody_removed_before_a_backup_does_not_lead_the_matter_away() {
+    for ahead in [1, 1 << 20, u64::MAX / 2] {
+        let mut world = World::office();
+        let matter = world.matter(&[BOB, DAN]);
+        let yesterday = world.relay.clone();
+        world.disconnect(BOB);
+        world.disconnect(DAN);
+        world.remove(ADA, matter, BOB);
+        world.run();
+        let epoch = world.nodes[BOB].device.matter(matter).unwrap().epoch;
+        world.restore(yesterday);
+        world.disconnect(ADA);
+        world.disconnect(DAN);
+        world.connect(BOB);
+        world.run();
+        claim(&mut world, BOB, matter, epoch.saturating_add(ahead));
+        world.run();
+        world.connect(DAN);
+        world.run();
+        let_pass(&mut world, 120_000);
+        for who in [ADA, DAN] {
+            assert_eq!(stage(&world, who, matter), Stage::Open, "device {who}, {ahead} ahead");
+            assert_eq!(people(&world, who, matter), 2, "device {who}, {ahead} ahead");
+        }
+        world.say(DAN, matter, "for my attorney alone");
+        let_pass(&mut world, 60_000);
+        assert!(world.words(ADA, matter).contains(&"for my attorney alone".to_owned()), "{ahead} ahead");
+        assert!(!world.words(BOB, matter).contains(&"for my attorney alone".to_owned()), "{ahead} ahead");
+    }
+}
+
 /// Somebody removed from the successor speaks in the old mailbox.
 #[test]
 fn a_person_removed_from_the_successor_does_not_take_the_matter_away() {
@@ -70,13 +151,7 @@ fn a_person_removed_from_the_successor_does_not_take_the_matter_away() {
     assert_eq!(stage(&world, BOB, matter), Stage::Removed);
     assert_eq!(people(&world, DAN, matter), 2);
     let old = world.nodes[ADA].device.matter(matter).unwrap().old.clone().unwrap();
-    let (mut position, mut fence) = (Position::start(old.mailbox), Position::start(old.mailbox));
-    for entry in world.relay.entries(old.mailbox) {
-        position = position.next(entry.fence, &entry.digest());
-        if entry.fence {
-            fence = position;
-        }
-    }
+    let (position, fence) = end_of(&world, old.mailbox);
     let now = world.now;
     let bob = &mut world.nodes[BOB].device;
     let said = Successor {
@@ -495,4 +570,66 @@ fn old_keys_go() {
     let group =
         world.nodes[DAN].vault.0.iter().find(|(k, _)| k.0 == Table::Group && k.1 == Some(matter)).map(|(_, v)| v.len());
     assert!(packages(&world) <= before + 2 && group.is_none());
+}
+
+#[test]
+fn what_waits_for_a_matter_that_is_refused_is_told() {
+    let mut world = World::office();
+    let now = world.now;
+    world.relay.refuse.push_back(Refused::Full { what: "this relay".to_owned() });
+    world.disconnect(ADA);
+    let matter = world.nodes[ADA].device.open_matter(now, "Smith v Jones").unwrap();
+    let id = world.say(ADA, matter, "one");
+    world.add(ADA, matter, BOB);
+    world.settle();
+    assert_eq!(world.told(ADA, |notice| matches!(notice, Notice::NotOpened(..))), 1);
+    assert_eq!(world.told(ADA, |notice| matches!(notice, Notice::Unsendable { id: of, .. } if *of == id)), 1);
+    assert_eq!(world.told(ADA, |notice| matches!(notice, Notice::NotDone { .. })), 1);
+    let left = |table| world.nodes[ADA].vault.rows(table, Some(matter)).unwrap().len();
+    assert_eq!((left(Table::Outbox), left(Table::Intent), left(Table::Group)), (0, 0, 0));
+}
+
+#[test]
+fn a_text_that_the_relay_took_and_denied_is_one_that_was_sent() {
+    let mut world = World::office();
+    let matter = world.matter(&[DAN]);
+    world.relay.lie = Some(Refused::not_allowed("posting here"));
+    world.say(ADA, matter, "one");
+    world.settle();
+    assert_eq!(world.words(ADA, matter), ["one"]);
+    assert_eq!(world.words(DAN, matter), ["one"]);
+    assert!(world.nodes[ADA].device.pending(matter).is_empty());
+    assert_eq!(world.told(ADA, |notice| matches!(notice, Notice::Stored { .. })), 1);
+    assert!(!world.records(ADA, matter).iter().any(|record| matches!(record.what, RecordBody::Void { .. })));
+}
+
+#[test]
+fn an_inbox_read_again_after_a_restore_and_a_crash_accuses_nobody() {
+    let mut world = World::office();
+    let matter = world.matter(&[DAN]);
+    let yesterday = world.relay.clone();
+    world.restore(yesterday);
+    world.connect(DAN);
+    world.drain(DAN);
+    world.nodes[DAN].crash();
+    world.settle();
+    assert_eq!(stage(&world, DAN, matter), Stage::Open);
+    assert_eq!(world.told(DAN, |notice| matches!(notice, Notice::Problem(_))), 0);
+}
+
+#[test]
+fn an_old_invites_secret_goes() {
+    let mut world = World::office();
+    let now = world.now;
+    let wanted = NewPersonInvite { role: Role::Client, handle: None, name: None };
+    world.nodes[ADA].device.invite(now, &wanted).unwrap();
+    world.settle();
+    let kept = |world: &World| world.nodes[ADA].vault.rows(Table::Invite, None).unwrap().len();
+    let before = kept(&world);
+    for (days, left) in [(32, before), (2, before - 1)] {
+        world.disconnect(ADA);
+        world.now = world.now.plus_ms(days * 24 * 3_600_000);
+        world.settle();
+        assert_eq!(kept(&world), left, "after {days} more days");
+    }
 }
