@@ -11,7 +11,7 @@ use privity_protocol::ids::{MatterId, MessageId};
 
 use crate::command::{self, Typed, Verb, Words};
 use crate::error::Error;
-use crate::view::{counted, find_titled, plain, short, titled};
+use crate::view::{Choice, counted, find_among, plain, short, titled};
 
 /// Lines of history that `/history` shows unless it is told.
 pub const HISTORY: usize = 20;
@@ -25,6 +25,8 @@ pub struct Room {
     pub id: MatterId,
     /// Its title, as it is.
     pub title: String,
+    /// The handles of everybody else in it.
+    pub people: Vec<String>,
     /// How far it has come, in a word.
     pub stage: &'static str,
     /// Who says to have read something else there, until the user says to go on.
@@ -123,12 +125,22 @@ pub struct App {
     /// What was typed in a disputed matter, until the user says to go on.
     held: Option<(MatterId, Vec<String>)>,
     down: bool,
+    /// Whether this person may open matters.
+    manages: bool,
+    /// How many messages were typed where no matter was chosen.
+    lost: usize,
 }
 
 impl App {
-    /// A chat. `echoes` says that a typed line stays on the screen, and needs not be shown once more when it was sent.
-    pub fn new(echoes: bool) -> Self {
-        Self { echoes, ..Self::default() }
+    /// A chat of somebody who `manages` matters, or does not. `echoes` says that a typed line stays on the screen, and needs not be shown
+    /// once more when it was sent.
+    pub fn new(echoes: bool, manages: bool) -> Self {
+        Self { echoes, manages, ..Self::default() }
+    }
+
+    /// How many messages were typed where no matter was chosen: nobody has them.
+    pub fn lost(&self) -> usize {
+        self.lost
     }
 
     /// The matter that messages go to.
@@ -142,22 +154,35 @@ impl App {
     }
 
     /// Begins in a matter, or in the only one there is.
-    pub fn begin(&mut self, asked: Option<MatterId>) -> Vec<Effect> {
+    ///
+    /// # Errors
+    /// [`Error::Usage`] where one must be chosen and nobody is there to be asked.
+    pub fn begin(&mut self, asked: Option<MatterId>) -> Result<Vec<Effect>, Error> {
         let only = match self.rooms.as_slice() {
             [room] => Some(room.id),
             _ => None,
         };
-        match asked.or(only) {
+        Ok(match asked.or(only) {
             Some(matter) => self.enter(matter),
-            None if self.rooms.is_empty() => {
+            None if self.rooms.is_empty() && self.manages => {
                 show("You are in no matter yet. /new TITLE opens one; or wait until somebody adds you. /help helps.")
+            }
+            None if self.rooms.is_empty() => {
+                show("You are in no matter yet. Your lawyer adds you to one; it opens here by itself. /help helps.")
+            }
+            None if !self.echoes => {
+                let choices: Vec<String> = self.choices().iter().map(Choice::shown).collect();
+                return Err(Error::Usage(format!(
+                    "which matter? Say `privity chat MATTER`, by its title or the beginning of its id: {}",
+                    choices.join("; ")
+                )));
             }
             None => {
                 let mut effects = self.matters();
                 effects.extend(show("Choose one with /switch MATTER."));
                 effects
             }
-        }
+        })
     }
 
     /// A message was put into the outbox from here.
@@ -220,7 +245,10 @@ impl App {
             Typed::Wrong(why) => show(&plain(&why, false)),
             Typed::Text(text) => match self.current.filter(|matter| self.asks(*matter)) {
                 Some(matter) => self.answered(matter, text),
-                None => self.in_matter(|matter| vec![Effect::Send(matter, text)]),
+                None => {
+                    self.lost += usize::from(self.current.is_none());
+                    self.in_matter(|matter| vec![Effect::Send(matter, text)])
+                }
             },
             Typed::Command(verb, argument) => self.command(verb, &argument),
         }
@@ -333,13 +361,22 @@ impl App {
     fn in_matter(&self, then: impl FnOnce(MatterId) -> Vec<Effect>) -> Vec<Effect> {
         match self.current {
             Some(matter) => then(matter),
-            None => show("You are in no matter: /switch MATTER chooses one, /new TITLE opens one. Nothing was sent."),
+            None if self.manages => {
+                show("You are in no matter: /switch MATTER chooses one, /new TITLE opens one. Nothing was sent.")
+            }
+            None => {
+                show("You are in no matter: /switch MATTER chooses one, and your lawyer adds you. Nothing was sent.")
+            }
         }
     }
 
     fn find(&self, asked: &str) -> Result<MatterId, Error> {
-        let titles: Vec<(MatterId, &str)> = self.rooms.iter().map(|room| (room.id, room.title.as_str())).collect();
-        find_titled(&titles, asked)
+        find_among(&self.choices(), asked, self.manages)
+    }
+
+    fn choices(&self) -> Vec<Choice<'_>> {
+        let rooms = self.rooms.iter();
+        rooms.map(|room| Choice { id: room.id, title: &room.title, people: room.people.clone() }).collect()
     }
 
     fn matters(&self) -> Vec<Effect> {
@@ -376,6 +413,11 @@ impl App {
     fn title(&self, matter: MatterId) -> String {
         let titles: Vec<(MatterId, &str)> = self.rooms.iter().map(|room| (room.id, room.title.as_str())).collect();
         titled(&titles, matter)
+    }
+
+    /// What `/switch` takes, for each matter.
+    pub fn switches(&self) -> Vec<String> {
+        self.rooms.iter().map(|room| self.typed_as(room.id)).collect()
     }
 
     /// What `/switch` takes for a matter: its title, or the beginning of its id where the title means several.
@@ -439,11 +481,12 @@ mod tests {
 
     fn room(id: [u8; 16], title: &str) -> Room {
         let (stage, waiting, disputed) = ("open", Vec::new(), None);
-        Room { id: MatterId::new(id), title: title.to_owned(), stage, disputed, unread: 0, unsent: 0, waiting }
+        let people = vec!["bob".to_owned()];
+        Room { id: MatterId::new(id), title: title.to_owned(), people, stage, disputed, unread: 0, unsent: 0, waiting }
     }
 
     fn app() -> App {
-        let mut app = App::new(true);
+        let mut app = App::new(true, true);
         app.rooms = vec![room(SMITH, "Smith v Jones"), room(DOE, "Estate of Doe")];
         app
     }
@@ -465,8 +508,33 @@ mod tests {
     #[test]
     fn nothing_is_sent_where_no_matter_was_chosen() {
         let mut app = app();
-        assert!(matches!(app.begin(None).last(), Some(Effect::Show(_))));
+        assert!(matches!(app.begin(None).unwrap().last(), Some(Effect::Show(_))));
         assert!(matches!(line(&mut app, "a secret").as_slice(), [Effect::Show(_)]));
+        assert_eq!(app.lost(), 1);
+    }
+
+    #[test]
+    fn where_nobody_can_be_asked_a_matter_must_be_named() {
+        let mut app = App { rooms: app().rooms, ..App::new(false, true) };
+        let error = app.begin(None).unwrap_err();
+        assert_eq!(error.exit_code(), 1);
+        for part in ["Smith v Jones (bob)", "Estate of Doe (bob)", &short(MatterId::new(DOE))] {
+            assert!(error.to_string().contains(part), "{error}");
+        }
+        app.rooms.pop();
+        assert_eq!(app.begin(None).unwrap(), [Effect::Enter(MatterId::new(SMITH))], "the only one");
+    }
+
+    #[test]
+    fn whoever_may_open_no_matter_is_told_to_wait_for_their_lawyer() {
+        for (manages, part) in [(true, "/new TITLE"), (false, "Your lawyer adds you")] {
+            let mut app = App::new(true, manages);
+            let told = app.begin(None).unwrap();
+            assert!(matches!(told.as_slice(), [Effect::Show(told)] if told.contains(part)), "{told:?}");
+            let told = line(&mut app, "hello");
+            let new = matches!(told.as_slice(), [Effect::Show(told)] if told.contains("/new"));
+            assert_eq!(new, manages, "{told:?}");
+        }
     }
 
     #[test]
@@ -480,7 +548,7 @@ mod tests {
     #[test]
     fn a_message_of_another_matter_is_announced_and_not_shown() {
         let mut app = app();
-        app.begin(Some(MatterId::new(SMITH)));
+        app.begin(Some(MatterId::new(SMITH))).unwrap();
         let told = app.handle(text(DOE, None));
         assert_eq!(told, show("— new in Estate of Doe: /switch Estate of Doe"));
         app.rooms[1].unread = 1;
@@ -491,7 +559,7 @@ mod tests {
     #[test]
     fn what_was_typed_here_is_not_shown_twice() {
         let mut app = app();
-        app.begin(Some(MatterId::new(SMITH)));
+        app.begin(Some(MatterId::new(SMITH))).unwrap();
         let id = MessageId::random();
         app.sent(id);
         assert_eq!(app.handle(text(SMITH, Some(id))), [Effect::ShowRecord(None, 7)]);
@@ -502,7 +570,7 @@ mod tests {
     #[test]
     fn a_lost_connection_is_told_once_and_stands_in_the_prompt() {
         let mut app = app();
-        app.begin(Some(MatterId::new(SMITH)));
+        app.begin(Some(MatterId::new(SMITH))).unwrap();
         assert_eq!(app.handle(Event::Down("gone".to_owned())).len(), 1);
         assert_eq!(app.handle(Event::Down("gone".to_owned())), []);
         app.rooms[0].unsent = 2;
@@ -513,9 +581,9 @@ mod tests {
 
     #[test]
     fn a_title_cannot_disturb_the_prompt() {
-        let mut app = App::new(true);
+        let mut app = App::new(true, true);
         app.rooms = vec![room(SMITH, "\x1b]0;x\x07\u{202e}Smith\nv Jones with a title that is much too long")];
-        app.begin(None);
+        app.begin(None).unwrap();
         assert_eq!(app.prompt(), "]0;xSmith v Jones with a title …> ");
     }
 
@@ -523,7 +591,7 @@ mod tests {
     fn a_dispute_asks_once_and_sends_what_was_typed_after_a_yes() {
         for yes in ["yes", " Y ", "/anyway"] {
             let mut app = app();
-            app.begin(Some(MatterId::new(SMITH)));
+            app.begin(Some(MatterId::new(SMITH))).unwrap();
             app.rooms[0].disputed = Some("Eve (eve)".to_owned());
             let asked = line(&mut app, "yes");
             assert!(matches!(asked.as_slice(), [Effect::Show(told)] if told.contains("Eve (eve) says")), "{asked:?}");
@@ -544,7 +612,7 @@ mod tests {
     #[test]
     fn a_no_to_a_dispute_drops_what_was_typed_and_asks_again_next_time() {
         let mut app = app();
-        app.begin(Some(MatterId::new(SMITH)));
+        app.begin(Some(MatterId::new(SMITH))).unwrap();
         app.rooms[0].disputed = Some("Eve (eve)".to_owned());
         line(&mut app, "hello");
         assert_eq!(line(&mut app, "no"), show("— nothing was sent"));
@@ -562,9 +630,9 @@ mod tests {
 
     #[test]
     fn two_matters_of_the_same_title_are_told_apart_in_the_prompt_and_in_what_to_type() {
-        let mut app = App::new(true);
+        let mut app = App::new(true, true);
         app.rooms = vec![room(SMITH, "Smith v Jones"), room(DOE, "Smith v Jones")];
-        app.begin(Some(MatterId::new(SMITH)));
+        app.begin(Some(MatterId::new(SMITH))).unwrap();
         let (smith, doe) = (short(MatterId::new(SMITH)), short(MatterId::new(DOE)));
         assert_eq!(app.prompt(), format!("Smith v Jones ({smith})> "));
         assert_eq!(app.handle(text(DOE, None)), show(&format!("— new in Smith v Jones ({doe}): /switch {doe}")));
@@ -584,8 +652,8 @@ mod tests {
 
     #[test]
     fn the_first_matter_is_entered_by_itself() {
-        let mut app = App::new(true);
-        app.begin(None);
+        let mut app = App::new(true, true);
+        app.begin(None).unwrap();
         app.rooms = vec![room(SMITH, "Smith v Jones")];
         assert_eq!(app.handle(Event::Joined(MatterId::new(SMITH))), [Effect::Enter(MatterId::new(SMITH))]);
     }

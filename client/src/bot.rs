@@ -202,7 +202,7 @@ impl Bot {
     /// # Errors
     /// [`Error::Usage`] if none or several are meant.
     pub fn matter(&self, asked: &str) -> Result<MatterId, Error> {
-        view::find_matter(self.session.device.matters(), asked)
+        view::find_matter(&self.session.device, asked)
     }
 
     /// Says something. It is on disk when this returns, and goes out while [`Self::next`] runs. With an id that was used before nothing

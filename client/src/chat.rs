@@ -39,7 +39,7 @@ pub(crate) async fn chat(run: &Run, asked: Option<&str>, joined: Option<(Held, S
         None => run.online().await?,
     };
     let terminal = Terminal::open()?;
-    let app = App::new(terminal.is_interactive());
+    let app = App::new(terminal.is_interactive(), session.device.profile().role.manages());
     let mut chat = Chat {
         app,
         terminal,
@@ -114,14 +114,14 @@ impl Chat {
     /// The first screen: what happened before, and where one is.
     fn begin(&mut self, asked: Option<&str>, before: &[Event]) -> Result<(), Error> {
         self.refresh()?;
-        let asked = asked.map(|asked| view::find_matter(self.session.device.matters(), asked)).transpose()?;
+        let asked = asked.map(|asked| view::find_matter(&self.session.device, asked)).transpose()?;
         for event in before.iter().filter(|event| matches!(event, Event::Down(_) | Event::Told(_))) {
             self.handle(event.clone())?;
         }
         if !self.session.device.is_ready() {
             self.show("You are not ready yet: whoever invited you still has to be online once.")?;
         }
-        for effect in self.app.begin(asked) {
+        for effect in self.app.begin(asked)? {
             self.carry_out(effect)?;
         }
         let waiting: Vec<String> = self.waiting();
@@ -231,8 +231,9 @@ impl Chat {
             Effect::Open(title) => match self.session.device.open_matter(now(), &title) {
                 Ok(matter) => {
                     self.refresh()?;
-                    self.show(&format!("— opened {}", view::plain(&title, false)))?;
-                    for effect in self.app.begin(Some(matter)) {
+                    let title = view::title(&self.session.device, matter);
+                    self.show(&format!("— opened {title}"))?;
+                    for effect in self.app.begin(Some(matter))? {
                         self.carry_out(effect)?;
                     }
                     Ok(())
@@ -408,6 +409,7 @@ impl Chat {
             rooms.push(Room {
                 id,
                 title: row.title.clone(),
+                people: view::handles(&self.session.device, row),
                 stage: view::stage(row.stage),
                 disputed: row.disputed.map(|person| view::person(&self.session.device, person)),
                 unread: marks::unread(&self.session, id)?,
@@ -420,7 +422,7 @@ impl Chat {
             });
         }
         self.app.rooms = rooms;
-        self.app.words.matters = self.app.rooms.iter().map(|room| view::plain(&room.title, false)).collect();
+        self.app.words.matters = self.app.switches();
         self.app.words.handles = self.people.iter().map(|person| view::plain(&person.handle, false)).collect();
         self.terminal.set(self.app.prompt(), self.app.words.clone());
         Ok(())
@@ -457,6 +459,7 @@ impl Chat {
     /// Ends the chat, and says what is left.
     async fn leave(self, run: &Run) -> Result<(), Error> {
         let (left, held, up) = (self.session.unsent(), self.app.held(), self.session.is_up());
+        let lost = if self.terminal.is_interactive() { 0 } else { self.app.lost() };
         let settled = run.done(self.session).await;
         if left > 0 {
             let left = view::counted(left, "message", "messages");
@@ -466,6 +469,10 @@ impl Chat {
             return Err(Error::Network(format!(
                 "the relay can't be reached; {left} kept here, to go out at the next contact"
             )));
+        }
+        if lost > 0 {
+            let lost = view::counted(lost, "message", "messages");
+            return Err(Error::Usage(format!("{lost} not sent: no matter was chosen")));
         }
         if held > 0 {
             let held = view::counted(held, "message", "messages");

@@ -6,6 +6,8 @@ use std::time::Duration;
 use clap::{Parser, Subcommand, ValueEnum};
 use privity_protocol::identity::Role;
 
+use crate::vault::{KDF_MEMORY_MIB_MAX, KDF_MEMORY_MIB_MIN};
+
 /// How long a command tries to reach the relay.
 pub const TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -41,8 +43,9 @@ Examples:
   privity send 'Smith v Jones' 'Good morning'
   privity send 'Smith v Jones' - < letter.txt
 Without a network the message is kept and goes out at the next contact (exit code 3); so it is where the relay has put it off
-beyond --timeout (exit code 6). Where somebody says to have read something
-else than you, it asks; without a terminal it refuses (exit code 5) until it is told --anyway.";
+beyond --timeout (exit code 6). A relay that was killed or cut off in the middle says nothing: that shows only when --timeout
+is over. Where somebody says to have read something else than you, it asks; without a terminal it refuses (exit code 5) until
+it is told --anyway.";
 
 const RECV_HELP: &str = "\
 Examples:
@@ -90,7 +93,7 @@ pub struct Cli {
     /// Print one JSON object a line
     #[arg(long, global = true)]
     pub json: bool,
-    /// How long to try to reach the relay; with recv: end after that many quiet seconds
+    /// How long to try to reach the relay [default: 20, with status 5]; with recv: end after that many quiet seconds
     #[arg(long, global = true, value_name = "SECONDS", value_parser = seconds)]
     pub timeout: Option<Duration>,
     /// What to do
@@ -115,8 +118,8 @@ pub enum Command {
         /// Your role, with a firm's first invite only
         #[arg(long, value_enum)]
         role: Option<FirstRole>,
-        /// Memory that guessing the passphrase takes, in MiB
-        #[arg(long, value_name = "MIB", default_value_t = crate::vault::KDF_MEMORY_MIB)]
+        /// Memory that guessing the passphrase takes, in MiB, 64 to 4096
+        #[arg(long, value_name = "MIB", default_value_t = crate::vault::KDF_MEMORY_MIB, value_parser = kdf_memory())]
         kdf_memory: u32,
     },
     /// Invite somebody
@@ -277,6 +280,10 @@ impl From<AnyRole> for Role {
             AnyRole::Staff => Self::Staff,
         }
     }
+}
+
+fn kdf_memory() -> clap::builder::RangedI64ValueParser<u32> {
+    clap::value_parser!(u32).range(i64::from(KDF_MEMORY_MIB_MIN)..=i64::from(KDF_MEMORY_MIB_MAX))
 }
 
 fn seconds(text: &str) -> Result<Duration, String> {

@@ -69,7 +69,7 @@ impl From<Malformed> for Error {
                 "that invite is mangled or incomplete; copy the whole line again, from privity:// on".to_owned(),
             ),
             Malformed::Text("handle") => Self::Usage(
-                "that handle won't do: 2 to 32 of a-z, 0-9, dot and dash, with a letter or digit at both ends"
+                "that handle won't do: it takes 2 to 32 of a-z, 0-9, dot and dash, with a letter or digit at both ends"
                     .to_owned(),
             ),
             Malformed::Text("title") => Self::Usage("a matter needs a title".to_owned()),

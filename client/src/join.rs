@@ -93,6 +93,9 @@ pub(crate) async fn joined(
     timeout: Duration,
 ) -> Result<(Held, Session, bool), Error> {
     let invite: Invite = read_invite(&wanted.invite)?.parse()?;
+    // What will not do is told before anything is asked, of the relay or of the person.
+    wanted.handle.as_deref().map(check_handle).transpose()?;
+    wanted.name.as_deref().map(good_name).transpose()?;
     let deadline = Instant::now() + timeout;
     let held = home.hold()?;
     if vault::is_leftover(home.folder()) {
@@ -224,9 +227,11 @@ fn settle(enrolment: &Enrolment, wanted: &mut Wanted) -> Result<(String, String,
         (Some(given), _) => given.to_owned(),
         (None, Some(handle)) => handle.clone(),
         (None, None) => {
-            let asked = ask::until("Your handle (short, of a-z, 0-9, dot and dash): ", "--handle HANDLE", |handle| {
-                check_handle(handle).map(|()| handle.to_owned()).map_err(Error::from)
-            })?;
+            let asked = ask::until(
+                "Your handle, by which others add you (2 to 32 of a-z, 0-9, dot and dash): ",
+                "--handle HANDLE",
+                |handle| check_handle(handle).map(|()| handle.to_owned()).map_err(Error::from),
+            )?;
             wanted.handle.insert(asked).clone()
         }
     };

@@ -47,44 +47,73 @@ fn is_invisible(character: char) -> bool {
 ///
 /// # Errors
 /// [`Error::Usage`] if none or several are meant.
-pub fn find_matter<'a>(
-    matters: impl Iterator<Item = (MatterId, &'a MatterRow)>,
-    asked: &str,
-) -> Result<MatterId, Error> {
-    let matters: Vec<(MatterId, &str)> = matters.map(|(id, row)| (id, row.title.as_str())).collect();
-    find_titled(&matters, asked)
+pub fn find_matter(device: &Device, asked: &str) -> Result<MatterId, Error> {
+    let choices: Vec<Choice<'_>> =
+        device.matters().map(|(id, row)| Choice { id, title: &row.title, people: handles(device, row) }).collect();
+    find_among(&choices, asked, device.profile().role.manages())
 }
 
-/// As [`find_matter`], over ids and titles.
-pub(crate) fn find_titled(matters: &[(MatterId, &str)], asked: &str) -> Result<MatterId, Error> {
+/// A matter that somebody may mean.
+#[derive(Debug, Clone)]
+pub(crate) struct Choice<'a> {
+    /// Which.
+    pub id: MatterId,
+    /// Its title, as it is.
+    pub title: &'a str,
+    /// The handles of everybody else in it.
+    pub people: Vec<String>,
+}
+
+/// As [`find_matter`], for somebody who `manages` matters, or does not.
+pub(crate) fn find_among(choices: &[Choice<'_>], asked: &str, manages: bool) -> Result<MatterId, Error> {
     let asked = asked.trim();
-    let by = |fits: &dyn Fn(&MatterId, &str) -> bool| -> Vec<MatterId> {
-        matters.iter().filter(|(id, title)| fits(id, title)).map(|(id, _)| *id).collect()
+    let by = |fits: &dyn Fn(&Choice<'_>) -> bool| -> Vec<&Choice<'_>> {
+        choices.iter().filter(|choice| fits(choice)).collect()
     };
-    let mut found = by(&|id, title| id.to_string() == asked || title == asked);
+    let mut found = by(&|choice| choice.id.to_string() == asked || choice.title == asked);
     if found.is_empty() && !asked.is_empty() {
-        found = by(&|id, _| id.to_string().starts_with(asked));
+        found = by(&|choice| choice.id.to_string().starts_with(asked));
     }
     let lower = asked.to_lowercase();
     if found.is_empty() {
-        found = by(&|_, title| title.to_lowercase() == lower);
+        found = by(&|choice| choice.title.to_lowercase() == lower);
     }
     if found.is_empty() && !asked.is_empty() {
-        found = by(&|_, title| title.to_lowercase().starts_with(&lower));
+        found = by(&|choice| choice.title.to_lowercase().starts_with(&lower));
     }
     let shown = plain(asked, false);
     match found.as_slice() {
-        [one] => Ok(*one),
-        [] if matters.is_empty() => Err(Error::Usage(
-            "you are in no matter yet; open one with `privity matter new TITLE`, or wait until somebody adds you"
-                .to_owned(),
-        )),
+        [one] => Ok(one.id),
+        [] if choices.is_empty() => Err(Error::Usage(no_matter(manages).to_owned())),
         [] => Err(Error::Usage(format!("no matter is called \"{shown}\"; `privity matter ls` lists them"))),
-        several => {
-            let ids: Vec<String> = several.iter().map(MatterId::to_string).collect();
-            Err(Error::Usage(format!("\"{shown}\" means several matters; use one of the ids {}", ids.join(", "))))
-        }
+        several => Err(Error::Usage(format!(
+            "\"{shown}\" means several matters; say which by the beginning of its id: {}",
+            several.iter().map(|choice| choice.shown()).collect::<Vec<_>>().join("; ")
+        ))),
     }
+}
+
+impl Choice<'_> {
+    /// The beginning of its id, its title, and who else is in it.
+    pub(crate) fn shown(&self) -> String {
+        let people = if self.people.is_empty() { "nobody else".to_owned() } else { self.people.join(", ") };
+        format!("{} {} ({})", short(self.id), plain(self.title, false), plain(&people, false))
+    }
+}
+
+/// What somebody does who is in no matter.
+pub(crate) fn no_matter(manages: bool) -> &'static str {
+    if manages {
+        "you are in no matter yet; open one with `privity matter new TITLE`, or wait until somebody adds you"
+    } else {
+        "you are in no matter yet; your lawyer adds you to one, and until then there is nothing to do but to wait"
+    }
+}
+
+/// The handles of everybody else in a matter.
+pub(crate) fn handles(device: &Device, row: &MatterRow) -> Vec<String> {
+    let others = row.people.iter().filter(|person| **person != device.profile().person);
+    others.map(|id| device.person(*id).map_or_else(|| id.to_string(), |known| known.handle.clone())).collect()
 }
 
 /// The person with a handle.
@@ -243,11 +272,15 @@ mod tests {
         assert_eq!(serde_json::from_str::<Value>(&line).unwrap(), object);
     }
 
+    fn choice(id: MatterId, title: &str) -> Choice<'_> {
+        Choice { id, title, people: vec!["bob".to_owned()] }
+    }
+
     #[test]
     fn a_matter_is_found_only_where_one_alone_is_meant() {
         let (one, two, three) = (MatterId::new([0; 16]), MatterId::new([1; 16]), MatterId::new([9; 16]));
-        let matters = [(one, "Smith v Jones"), (two, "Smith v Doe"), (three, "Estate")];
-        let find = |asked: &str| find_titled(&matters, asked);
+        let matters = [choice(one, "Smith v Jones"), choice(two, "Smith v Doe"), choice(three, "Estate")];
+        let find = |asked: &str| find_among(&matters, asked, true);
         assert_eq!(find("Smith v Jones").unwrap(), one);
         assert_eq!(find("smith v doe").unwrap(), two);
         assert_eq!(find("est").unwrap(), three);
@@ -258,9 +291,23 @@ mod tests {
             assert_eq!(error.exit_code(), 1, "{none}");
             assert!(!error.to_string().contains('\x1b'));
         }
-        let twice = [(one, "Same"), (two, "Same")];
-        let error = find_titled(&twice, "Same").unwrap_err().to_string();
-        assert!(error.contains(&one.to_string()) && error.contains(&two.to_string()), "{error}");
+    }
+
+    #[test]
+    fn what_could_be_meant_is_listed_with_ids_and_people() {
+        let (one, two) = (MatterId::new([0; 16]), MatterId::new([0x55; 16]));
+        let twice = [choice(one, "Same"), Choice { people: Vec::new(), ..choice(two, "Same\x1b") }];
+        let error = find_among(&twice, "sa", true).unwrap_err().to_string();
+        for part in [format!("{} Same (bob)", short(one)), format!("{} Same (nobody else)", short(two))] {
+            assert!(error.contains(&part), "{error}");
+        }
+    }
+
+    #[test]
+    fn whoever_may_open_no_matter_is_not_told_to() {
+        let told = |manages| find_among(&[], "Lease", manages).unwrap_err().to_string();
+        assert!(told(true).contains("matter new"));
+        assert!(!told(false).contains("matter new") && told(false).contains("your lawyer"), "{}", told(false));
     }
 
     #[test]
@@ -270,6 +317,7 @@ mod tests {
         assert_eq!(titled(&matters, one), "Same (aaaaaa)");
         assert_ne!(titled(&matters, two), titled(&matters, one));
         assert_eq!(titled(&matters, three), "Other");
-        assert_eq!(find_titled(&matters, &short(two)).unwrap(), two, "what is shown can be typed");
+        let choices = matters.map(|(id, title)| choice(id, title));
+        assert_eq!(find_among(&choices, &short(two), true).unwrap(), two, "what is shown can be typed");
     }
 }

@@ -133,3 +133,14 @@ fn a_second_process_waits_and_then_names_the_first() {
     assert_eq!(output.status.code(), Some(2), "{}", told(&output));
     assert!(told(&output).contains("process 4711"), "{}", told(&output));
 }
+
+#[test]
+fn limits_and_defaults_are_in_the_help() {
+    let folder = tempfile::tempdir().unwrap();
+    for (command, part) in [("join", "64 to 4096"), ("send", "default: 20"), ("send", "was killed or cut off")] {
+        let help = String::from_utf8(privity(folder.path(), &[command, "--help"]).stdout).unwrap();
+        assert!(help.contains(part), "{command}: {part}: {help}");
+    }
+    let weak = privity(folder.path(), &["join", &nobody(), "--kdf-memory", "8"]);
+    assert_eq!(weak.status.code(), Some(1), "{}", told(&weak));
+}

@@ -141,3 +141,67 @@ fn two_matters_of_one_title_are_told_apart_and_status_names_the_firms_key() {
     let fingerprint = ada.ok(&["status"]).unwrap()[0]["organisation"].as_str().unwrap().to_owned();
     assert!(status.contains(&format!("firm's key {fingerprint}")), "{status}");
 }
+
+/// What was piped in was dropped, and the exit code was 0.
+#[test]
+fn a_chat_from_a_pipe_with_several_matters_must_be_told_which() {
+    let firm = Firm::found().unwrap();
+    let bob = firm.bring("bob", "Bob Jones", "client").unwrap();
+    let alone = chat(&bob, &["chat"], "into no matter\n");
+    assert_eq!(alone.code, Some(1), "{alone:?}");
+    assert!(alone.stdout.contains("Your lawyer adds you") && !alone.stdout.contains("/new"), "{alone:?}");
+    assert!(alone.stderr.contains("1 message not sent"), "{alone:?}");
+
+    firm.matter("Lease", &[&bob]).unwrap();
+    firm.matter("Estate", &[]).unwrap();
+    let which = chat(&firm.attorney, &["chat"], "into which?\n");
+    assert_eq!(which.code, Some(1), "{which:?}");
+    for part in ["which matter?", "Lease (bob)", "Estate (nobody else)"] {
+        assert!(which.stderr.contains(part), "{part}: {which:?}");
+    }
+}
+
+#[test]
+fn a_client_without_a_matter_is_told_to_wait_and_two_of_one_title_are_told_apart_by_people() {
+    let firm = Firm::found().unwrap();
+    let bob = firm.bring("bob", "Bob Jones", "client").unwrap();
+    let told = bob.run(&["send", "Lease", "hello"]).unwrap();
+    assert_eq!(told.code, Some(1), "{told:?}");
+    assert!(told.stderr.contains("your lawyer adds you") && !told.stderr.contains("matter new"), "{told:?}");
+
+    let ada = &firm.attorney;
+    let open = || ada.ok(&["matter", "new", "Lease"]).unwrap()[0]["matter"].as_str().unwrap().to_owned();
+    let (one, two) = (open(), open());
+    ada.ok(&["matter", "add", &one, "bob"]).unwrap();
+    let several = ada.run(&["send", "Lease", "hello"]).unwrap();
+    assert_eq!(several.code, Some(1), "{several:?}");
+    for part in [format!("{} Lease (bob)", &one[..6]), format!("{} Lease (nobody else)", &two[..6])] {
+        assert!(several.stderr.contains(&part), "{part}: {several:?}");
+    }
+}
+
+#[test]
+fn what_will_not_do_is_told_before_anything_is_asked() {
+    let firm = Firm::found().unwrap();
+    let home = firm.folder().join("bob");
+    let (folder, url) = (home.to_str().unwrap(), invite(&firm));
+    for (wrong, part) in [(["--handle", "Bob Jones"], "that handle"), (["--name", ""], "a name, please")] {
+        let arguments = [&["--home", folder, "join", &url][..], &wrong].concat();
+        let Some(typed) = Typed::start(&arguments).unwrap() else { return };
+        let (code, screen) = typed.end().unwrap();
+        assert_eq!(code, Some(1), "{screen}");
+        assert!(screen.contains(part) && !screen.contains("Your") && !screen.contains("invites you"), "{screen}");
+    }
+    assert!(!home.exists());
+}
+
+#[test]
+fn the_demo_explains_itself_and_plays_only_when_asked_to() {
+    let demo = |argument| -> Ran {
+        std::process::Command::new(env!("CARGO_BIN_EXE_privity-demo")).arg(argument).output().unwrap().into()
+    };
+    let help = demo("--help");
+    assert_eq!(help.code, Some(0), "{help:?}");
+    assert!(help.stdout.contains("Usage: privity-demo") && help.stderr.is_empty(), "{help:?}");
+    assert_eq!(demo("--nonsense").code, Some(1));
+}

@@ -30,7 +30,7 @@ impl Run {
     /// Adds or removes people, and waits for each.
     pub(super) async fn change(&self, matter: &str, handles: &[String], add: bool) -> Result<(), Error> {
         let (_held, mut session) = self.caught_up().await?;
-        let matter = view::find_matter(session.device.matters(), matter)?;
+        let matter = view::find_matter(&session.device, matter)?;
         let directory = self.directory(&mut session).await?;
         let mut open: Vec<(PersonId, String)> = Vec::new();
         for handle in handles {
@@ -97,7 +97,7 @@ impl Run {
     /// Continues a matter that nobody can repair, and waits until it has gone on and whoever can be let in is.
     pub(super) async fn matter_continue(&self, matter: &str) -> Result<(), Error> {
         let (_held, mut session) = self.caught_up().await?;
-        let matter = view::find_matter(session.device.matters(), matter)?;
+        let matter = view::find_matter(&session.device, matter)?;
         let stage = |session: &Session| session.device.matter(matter).map_or(Stage::Removed, |row| row.stage);
         let before = stage(&session);
         if session.device.profile().role.manages() && before != Stage::OutOfStep {
@@ -163,7 +163,7 @@ impl Run {
 
     pub(super) fn matter_show(&self, matter: &str) -> Result<(), Error> {
         let (_held, session) = self.open()?;
-        let id = view::find_matter(session.device.matters(), matter)?;
+        let id = view::find_matter(&session.device, matter)?;
         let Some(row) = session.device.matter(id) else { return Ok(()) };
         let people: Vec<Value> = row.people.iter().map(|person| view::person_json(&session.device, *person)).collect();
         let waiting: Vec<&str> = session.device.intents(id).into_iter().map(|intent| intent.handle.as_str()).collect();

@@ -45,7 +45,7 @@ impl Run {
             Err(Error::Network(_)) => false,
             Err(error) => return Err(error),
         };
-        let matter = view::find_matter(session.device.matters(), matter)?;
+        let matter = view::find_matter(&session.device, matter)?;
         self.agree(&mut session, matter, anyway, !piped)?;
         if let Some(seq) = session.send(matter, id, &text)? {
             return self.sent(matter, id, Some(seq));
@@ -177,7 +177,7 @@ impl Run {
 
     pub(super) fn read(&self, matter: &str, pending: bool) -> Result<(), Error> {
         let (_held, session) = self.open()?;
-        let matter = view::find_matter(session.device.matters(), matter)?;
+        let matter = view::find_matter(&session.device, matter)?;
         if !pending {
             let mut from = 0;
             loop {

@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use clap::Parser;
 use privity_client::session::{Session, Told, now};
 use privity_client::vault::Vault;
 use privity_protocol::device::Notice;
@@ -18,7 +19,20 @@ use tokio::sync::watch;
 
 const MATTER: &str = "Jones v Harbour Shipping";
 
+/// A relay on this machine, a firm, an attorney, a client, a matter, and a conversation, all with the real programs.
+///
+/// In a terminal you are the attorney, and the client answers; /quit ends it. Without one a short conversation is played. Everything is
+/// in a folder that goes away at the end. From the sources it builds the programs first.
+#[derive(Debug, Parser)]
+#[command(name = "privity-demo", version)]
+struct Cli {}
+
 fn main() -> ExitCode {
+    if let Err(error) = Cli::try_parse() {
+        let wrong = error.use_stderr();
+        let _shown = error.print();
+        return ExitCode::from(u8::from(wrong));
+    }
     match demo() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
