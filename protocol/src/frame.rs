@@ -14,6 +14,7 @@ use crate::error::{Malformed, Refused};
 use crate::identity::{Identity, Role, Signed};
 use crate::ids::{DeviceId, InviteId, MailboxId, PersonId, Position, Timestamp};
 use crate::limits;
+use crate::log::{LogKeys, Opening, TreeHash};
 use crate::suite::{self, Digest, PublicKey};
 
 /// The protocol on the wire, as TLS negotiates it (RFC 7301).
@@ -266,6 +267,32 @@ pub enum Request {
         /// Which mailbox.
         #[n(0)]
         mailbox: MailboxId,
+    },
+    /// A checkpoint of the audit log, as it is now.
+    #[n(13)]
+    Checkpoint,
+    /// The proof that the log has only grown from one size to another.
+    #[n(14)]
+    Consistency {
+        /// The lesser size.
+        #[n(0)]
+        from: u64,
+        /// The greater.
+        #[n(1)]
+        to: u64,
+    },
+    /// What the log says of a person whom this device may see, in the order of their numbers, [`limits::HISTORY_MAX`] at once.
+    #[n(15)]
+    History {
+        /// Of whom.
+        #[n(0)]
+        person: PersonId,
+        /// After which number of theirs; 0 for all.
+        #[n(1)]
+        after: u64,
+        /// Of which size the log is to be, for the proofs.
+        #[n(2)]
+        size: u64,
     },
 }
 
@@ -546,6 +573,51 @@ pub enum Reply {
         #[n(1)]
         fence: Position,
     },
+    /// A checkpoint of the audit log.
+    #[n(10)]
+    Checkpoint {
+        /// The signed note.
+        #[n(0)]
+        note: String,
+        /// The keys that verify it.
+        #[n(1)]
+        keys: LogKeys,
+    },
+    /// A consistency proof (RFC 9162, section 2.1.4).
+    #[n(11)]
+    Consistency {
+        /// The hashes.
+        #[n(0)]
+        proof: Vec<TreeHash>,
+    },
+    /// A person's leaves.
+    #[n(12)]
+    History {
+        /// In the order of their numbers, gap-free.
+        #[n(0)]
+        leaves: Vec<ProvedLeaf>,
+        /// Whether more follow the last of them.
+        #[n(1)]
+        more: bool,
+    },
+}
+
+/// A leaf of the audit log, with the proof that it is in it.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct ProvedLeaf {
+    /// Its index in the log.
+    #[n(0)]
+    pub index: u64,
+    /// CBOR of the [`Leaf`](crate::log::Leaf).
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub leaf: Vec<u8>,
+    /// The inclusion proof (RFC 9162, section 2.1.3) in the log of the size asked for.
+    #[n(2)]
+    pub proof: Vec<TreeHash>,
+    /// What it commits to; none where that is for the person alone.
+    #[n(3)]
+    pub opening: Option<Opening>,
 }
 
 /// An open interval of a roster.

@@ -11,6 +11,7 @@
 //! - [`identity`] says who is who: a chain of hybrid signatures up to the organisation's key. [`invite`] is how somebody begins.
 //! - [`rescue`] is how a device that lost its way comes back, and how a matter goes on when nobody can save its group.
 //! - [`content`] is what a message says, [`envelope`] how it is padded and wrapped, [`ids`] who, what and where.
+//! - [`log`] is the relay's audit log: what it did with people, devices and rosters, and the proofs that it can't take back.
 //! - [`suite`] is the cryptography: X-Wing, AES-256-GCM, HKDF-SHA-384, Ed25519 and ML-DSA-65, both required.
 //! - [`limits`] bounds everything; [`error`] sorts failures by who is at fault.
 //!
@@ -118,6 +119,7 @@ pub mod ids;
 pub mod invite;
 pub mod limits;
 pub mod link;
+pub mod log;
 pub mod matter;
 pub mod rescue;
 pub mod secret;

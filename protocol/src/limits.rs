@@ -162,3 +162,15 @@ pub const LAST_RESORTS: usize = 3;
 
 /// How long a last-resort key package is offered before another takes its place: a week, in milliseconds.
 pub const LAST_RESORT_MS: u64 = 7 * 24 * 3600 * 1000;
+
+/// Leaves of the audit log in one answer, each with its proof.
+pub const HISTORY_MAX: usize = 32;
+
+/// Bytes of a checkpoint's note: at least 16 signatures of a size that post-quantum ones have (C2SP signed-note).
+pub const CHECKPOINT_MAX: usize = 128 * KIB;
+
+/// Bytes of the name of a log: it stands behind a length of one byte in what is cosigned.
+pub const ORIGIN_MAX: usize = 255;
+
+/// Bytes of a leaf, which stands behind a length of two; the largest has about 130.
+pub const LEAF_MAX: usize = 65_535;

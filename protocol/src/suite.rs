@@ -1,4 +1,4 @@
-//! The one hybrid suite, and the only file of this crate that imports cryptographic libraries.
+//! The one hybrid suite; with its folder, the only file of this crate that imports cryptographic libraries.
 //!
 //! - KEM: X-Wing (X25519 + ML-KEM-768, draft-connolly-cfrg-xwing-kem), HPKE id 0x647a; private keys are 32-byte seeds.
 //! - AEAD AES-256-GCM, KDF HKDF-SHA-384, hash SHA-384 (RFC 9180 ids 2, 2).
@@ -32,6 +32,11 @@ use x_wing::{DecapsulationKeyRejectNonContrib, Decapsulator, EncapsulationKey, K
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::error::{Malformed, Misuse, PeerMisbehaved};
+
+pub use fingerprint::Fingerprint;
+
+mod fingerprint;
+pub mod note;
 
 /// The suite's code point in MLS, from the private-use range (RFC 9420, section 17.1).
 pub const CIPHER_SUITE: u16 = 0xF0A2;
@@ -76,6 +81,8 @@ pub enum Label {
     Repair,
     /// A device opens the successor of a matter.
     Successor,
+    /// A relay says which keys sign its log's checkpoints.
+    LogKeys,
 }
 
 impl Label {
@@ -90,6 +97,7 @@ impl Label {
             Self::HelloRelay => b"privity/1 hello relay",
             Self::Repair => b"privity/1 repair",
             Self::Successor => b"privity/1 successor",
+            Self::LogKeys => b"privity/1 log keys",
         }
     }
 
@@ -153,43 +161,6 @@ impl fmt::Display for Digest {
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{self}…")
-    }
-}
-
-/// The first 32 bytes of the SHA-384 of a hybrid public key.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
-#[cbor(transparent)]
-pub struct Fingerprint(#[n(0)] ByteArray<32>);
-
-impl Fingerprint {
-    /// The fingerprint with these bytes.
-    pub fn new(bytes: [u8; 32]) -> Self {
-        Self(ByteArray::from(bytes))
-    }
-
-    /// The 32 bytes.
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-}
-
-impl fmt::Display for Fingerprint {
-    /// In groups of four characters of base32, as people compare it.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let text = crate::ids::base32().encode(self.as_bytes());
-        for (index, character) in text.chars().enumerate() {
-            if index > 0 && index.is_multiple_of(4) {
-                f.write_str(" ")?;
-            }
-            write!(f, "{character}")?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Debug for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Fingerprint({self})")
     }
 }
 

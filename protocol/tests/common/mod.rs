@@ -10,16 +10,17 @@ use privity_protocol::content::{Body, Bundle, Content, NamedPerson};
 use privity_protocol::error::Refused;
 use privity_protocol::frame::{
     AcceptedIdem, Admitted, AdmittedBody, Blob, Entry, EntryBody, Event, Founding, FromRelay, Hello, HelloBody,
-    Instance, Interval, InviteView, NewInvite, Part, PersonView, Post, Registration, Reply, Request, Rights,
-    TakenKeyPackage, ToRelay,
+    Instance, Interval, InviteView, NewInvite, Part, PersonView, Post, ProvedLeaf, Registration, Reply, Request,
+    Rights, TakenKeyPackage, ToRelay,
 };
 use privity_protocol::identity::{Identity, Name, Role, Signed};
 use privity_protocol::ids::{DeviceId, InviteId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
+use privity_protocol::log::{LogKeys, Opening, TreeHash};
 use privity_protocol::matter::{Companion, Continues, LeafCredential, MatterContext, Participant, RULES, Seen};
 use privity_protocol::suite::{Digest, PUBLIC_KEY_LEN, PublicKey};
 
 /// The kinds of each, by number.
-const REQUESTS: [&str; 13] = [
+const REQUESTS: [&str; 16] = [
     "open invite",
     "register",
     "post",
@@ -33,9 +34,25 @@ const REQUESTS: [&str; 13] = [
     "newcomers",
     "endorse",
     "roster",
+    "checkpoint",
+    "consistency",
+    "history",
 ];
-const REPLIES: [&str; 10] =
-    ["refused", "done", "invite", "posted", "subscribed", "key packages", "people", "chain", "newcomers", "roster"];
+const REPLIES: [&str; 13] = [
+    "refused",
+    "done",
+    "invite",
+    "posted",
+    "subscribed",
+    "key packages",
+    "people",
+    "chain",
+    "newcomers",
+    "roster",
+    "checkpoint",
+    "consistency",
+    "history",
+];
 const REFUSALS: [&str; 13] = [
     "stale",
     "slow",
@@ -310,7 +327,10 @@ impl<'a> Source<'a> {
             }),
             10 => Request::Newcomers,
             11 => Request::Endorse { person: PersonId::new(self.array()), endorsement: self.signed() },
-            _ => Request::Roster { mailbox: MailboxId::new(self.array()) },
+            12 => Request::Roster { mailbox: MailboxId::new(self.array()) },
+            13 => Request::Checkpoint,
+            14 => Request::Consistency { from: self.number(), to: self.number() },
+            _ => Request::History { person: PersonId::new(self.array()), after: self.number(), size: self.number() },
         }
     }
 
@@ -428,7 +448,7 @@ impl<'a> Source<'a> {
             },
             7 => Reply::Chain { chain: self.list(Self::identity) },
             8 => Reply::Newcomers { newcomers: self.list(Self::registration) },
-            _ => Reply::Roster {
+            9 => Reply::Roster {
                 grants: self.list(|source| Interval {
                     device: DeviceId::new(source.array()),
                     rights: Rights(source.byte()),
@@ -436,6 +456,24 @@ impl<'a> Source<'a> {
                 }),
                 fence: self.position(),
             },
+            10 => {
+                Reply::Checkpoint { note: self.text(), keys: LogKeys { vkeys: self.text(), signature: self.bytes() } }
+            }
+            11 => Reply::Consistency { proof: self.list(Self::tree_hash) },
+            _ => Reply::History { leaves: self.list(Self::proved_leaf), more: self.flag() },
+        }
+    }
+
+    fn tree_hash(&mut self) -> TreeHash {
+        TreeHash::new([self.byte(); 32])
+    }
+
+    fn proved_leaf(&mut self) -> ProvedLeaf {
+        ProvedLeaf {
+            index: self.number(),
+            leaf: self.bytes(),
+            proof: self.list(Self::tree_hash),
+            opening: self.maybe(|source| Opening { salt: ByteArray::from(source.array()), event: source.bytes() }),
         }
     }
 
