@@ -40,7 +40,7 @@ use privity_protocol::suite::Digest;
 use crate::error::Error;
 use crate::home::{Held, Home};
 use crate::join::{self, Wanted};
-use crate::session::{Session, Told};
+use crate::session::{Session, Told, now};
 use crate::{marks, vault, view};
 
 /// The row with the cursor of the last event that was acknowledged.
@@ -50,6 +50,8 @@ const PAGE: usize = 100;
 const FAR: Duration = Duration::from_secs(3600);
 /// How long joining may take.
 const JOIN: Duration = Duration::from_secs(20);
+/// How long [`Bot::add`] waits for the relay.
+const ADD: Duration = Duration::from_secs(20);
 /// How long [`Bot::close`] lets messages go out.
 const LAST: Duration = Duration::from_secs(5);
 
@@ -60,6 +62,8 @@ pub struct Bot {
     /// The last cursor handed out.
     read: u64,
     page: VecDeque<Record>,
+    /// What was told while something else was waited for.
+    told: VecDeque<Told>,
     #[expect(dead_code, reason = "held for its lock alone")]
     held: Held,
 }
@@ -102,6 +106,15 @@ pub enum Event {
     Offline(String),
     /// Something else that the device tells.
     Notice(Notice),
+}
+
+/// What became of adding somebody.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Added {
+    /// They are in the matter.
+    Done,
+    /// They are not ready yet, and will be added as soon as they are; that needs this device to be online.
+    Waits,
 }
 
 /// What somebody else said.
@@ -177,7 +190,7 @@ impl Bot {
             Some(cursor) => cbor::decode(&cursor, "cursor")?,
             None => marks::shown(&session, None)?,
         };
-        Ok(Self { session, read, page: VecDeque::new(), held })
+        Ok(Self { session, read, page: VecDeque::new(), told: VecDeque::new(), held })
     }
 
     /// Who this is.
@@ -226,6 +239,61 @@ impl Bot {
         self.send(message.matter, message_id(&format!("answer to {}", message.id)), text)
     }
 
+    /// Adds somebody to a matter by their handle, and waits for it, twenty seconds at most; what happens meanwhile comes from [`Self::next`].
+    /// May be cancelled, and called again for somebody who is in already.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] where this person may not; [`Error::Usage`] for a handle or a matter that is not there; [`Error::Network`] if the
+    /// relay does not answer: then call it again.
+    pub async fn add(&mut self, matter: MatterId, handle: &str) -> Result<Added, Error> {
+        let until = Instant::now() + ADD;
+        while !self.session.device.is_caught_up() {
+            let told = self.session.next(until).await?;
+            if told == Told::Quiet {
+                return Err(Error::Network("the relay can't be reached; nobody was added".to_owned()));
+            }
+            self.told.push_back(told);
+        }
+        self.session.device.ask_people(now());
+        let people = self
+            .until(until, |notice| match notice {
+                Notice::People(people) => Some(people.clone()),
+                _ => None,
+            })
+            .await?;
+        let person = view::find_person(&people, handle)?;
+        self.session.device.add(now(), matter, person, handle)?;
+        let is_mine = |of: &MatterId, who: &PersonId| *of == matter && *who == person;
+        self.until(until, |notice| match notice {
+            Notice::Done { matter: of, person: who, add: true } if is_mine(of, who) => Some(Ok(Added::Done)),
+            Notice::Waits { matter: of, person: who } if is_mine(of, who) => Some(Ok(Added::Waits)),
+            Notice::NotDone { matter: of, person: who, why } if is_mine(of, who) => Some(Err(why.clone().into())),
+            _ => None,
+        })
+        .await?
+    }
+
+    /// Drives the session until `answer` finds what it looks for; everything else is kept for [`Self::next`].
+    async fn until<T>(
+        &mut self,
+        until: Instant,
+        mut answer: impl FnMut(&Notice) -> Option<T> + Send,
+    ) -> Result<T, Error> {
+        loop {
+            match self.session.next(until).await? {
+                Told::Quiet => return Err(Error::Network("the relay did not answer in time".to_owned())),
+                told => {
+                    if let Told::Notice(notice) = &told
+                        && let Some(answer) = answer(notice)
+                    {
+                        return Ok(answer);
+                    }
+                    self.told.push_back(told);
+                }
+            }
+        }
+    }
+
     /// Says that sending in a disputed matter goes on; see [`MatterView::disputed`]. That is for people to decide.
     ///
     /// # Errors
@@ -249,7 +317,11 @@ impl Bot {
             if !self.page.is_empty() {
                 continue;
             }
-            match self.session.next(Instant::now() + FAR).await? {
+            let told = match self.told.pop_front() {
+                Some(told) => told,
+                None => self.session.next(Instant::now() + FAR).await?,
+            };
+            match told {
                 Told::Up => return Ok(Event::Online),
                 Told::Down(why) => return Ok(Event::Offline(why)),
                 Told::Notice(notice) => match *notice {
@@ -303,7 +375,7 @@ impl Bot {
         self.read = cursor;
     }
 
-    /// The session below, for everything else: opening matters, adding people, inviting. Whoever drives it takes its notices, but no
+    /// The session below, for everything else: opening matters, removing people, inviting. Whoever drives it takes its notices, but no
     /// recorded event from this stream.
     pub fn session(&mut self) -> &mut Session {
         &mut self.session

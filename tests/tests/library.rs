@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use privity_client::bot::{Bot, Event, Message, message_id};
+use privity_client::bot::{Added, Bot, Event, Message, message_id};
 use privity_client::error::Error;
 use privity_client::join::Wanted;
 use privity_client::session::{Session, Told};
@@ -253,4 +253,30 @@ async fn a_bot_joins_with_an_invite_and_opens_nothing_without_profile_or_passphr
     assert!(matches!(Bot::open(&home, Path::new("/nowhere")).await, Err(Error::Usage(_))), "no passphrase");
     let empty = office.folder.path().join("nobody");
     assert!(matches!(Bot::open(&empty, passphrase).await, Err(Error::Usage(_))), "nobody has joined");
+}
+
+#[tokio::test]
+async fn a_bot_of_an_attorneys_adds_people_by_handle_and_one_of_a_clients_may_not() {
+    let mut office = Office::open();
+    let carol = office.ada.bring(office.folder.path(), "carol", "Carol Doe", "client").unwrap();
+    let mut bot = Bot::open(&office.ada.home, &office.ada.passphrase).await.unwrap();
+    let matter = bot.matter(MATTER).unwrap();
+    for _ in 0..2 {
+        assert_eq!(bot.add(matter, "carol").await.unwrap(), Added::Done, "once more does no harm");
+    }
+    assert!(matches!(bot.add(matter, "nobody").await, Err(Error::Usage(_))));
+    // What happened meanwhile is not lost.
+    while tokio::time::timeout(LATE, bot.next()).await.unwrap().unwrap() != Event::Online {}
+    bot.close().await.unwrap();
+    carol.ok(&["recv"]).unwrap();
+    assert_eq!(carol.ok(&["matter", "ls"]).unwrap()[0]["title"], MATTER);
+
+    let mut bot = office.bot().await;
+    while bot.matter(MATTER).is_err() {
+        bot.next().await.unwrap();
+    }
+    let refused = bot.add(matter, "carol").await;
+    assert!(matches!(refused, Err(Error::Refused(_))), "{refused:?}");
+    bot.close().await.unwrap();
+    office.stop();
 }
