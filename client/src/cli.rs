@@ -62,6 +62,13 @@ const CHAT_HELP: &str = "\
 Type a message and press Enter. A line that ends with \\ goes on in the next one. /help lists the commands, Tab completes
 them, /quit or Ctrl-D ends. Without a terminal, lines are read from standard input.";
 
+const PASSPHRASE_HELP: &str = "\
+The old passphrase is needed even where the profile is unlocked, and an unlocked profile is locked. Copies and backups of the
+profile that were made before still open with the old one. A forgotten passphrase can't be replaced: have somebody invite you anew.
+
+Example:
+  privity passphrase change --passphrase-file old.txt --new-passphrase-file new.txt";
+
 const COMPLETIONS_HELP: &str = "\
 Example:
   privity completions bash > ~/.local/share/bash-completion/completions/privity";
@@ -179,6 +186,12 @@ pub enum Command {
     },
     /// Close an unlocked profile
     Lock,
+    /// Change the passphrase of this profile
+    #[command(subcommand)]
+    Passphrase(PassphraseCommand),
+    /// Show what protects this profile and its messages
+    #[command(subcommand)]
+    Security(SecurityCommand),
     /// Print what a shell needs to complete these commands
     #[command(after_help = COMPLETIONS_HELP)]
     Completions {
@@ -203,6 +216,25 @@ pub enum InviteCommand {
         #[arg(long)]
         name: Option<String>,
     },
+}
+
+/// `privity passphrase`.
+#[derive(Debug, Subcommand)]
+pub enum PassphraseCommand {
+    /// Change it: asks for the old one, and twice for the new one
+    #[command(after_help = PASSPHRASE_HELP)]
+    Change {
+        /// Read the new passphrase from this file; the old one is in --passphrase-file
+        #[arg(long, value_name = "FILE")]
+        new_passphrase_file: Option<PathBuf>,
+    },
+}
+
+/// `privity security`.
+#[derive(Debug, Subcommand)]
+pub enum SecurityCommand {
+    /// Show keys, versions, algorithms, and what could not be checked; needs no network
+    Show,
 }
 
 /// `privity matter`.

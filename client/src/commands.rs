@@ -12,7 +12,7 @@ use privity_protocol::frame::PersonView;
 use privity_protocol::invite::Invite;
 use serde_json::Value;
 
-use crate::cli::{Cli, Command, InviteCommand, MatterCommand, TIMEOUT};
+use crate::cli::{Cli, Command, InviteCommand, MatterCommand, PassphraseCommand, SecurityCommand, TIMEOUT};
 use crate::error::Error;
 use crate::home::{Held, Home};
 use crate::session::{Session, Told, now};
@@ -22,6 +22,7 @@ pub(crate) mod matter;
 pub(crate) mod message;
 pub(crate) mod people;
 mod profile;
+mod security;
 
 /// How long a command that is done lets other things go out.
 const SETTLE: Duration = Duration::from_secs(5);
@@ -76,6 +77,10 @@ impl Run {
             Command::Status => self.status().await,
             Command::Unlock { lasts } => self.unlock(lasts),
             Command::Lock => self.lock(),
+            Command::Passphrase(PassphraseCommand::Change { new_passphrase_file }) => {
+                self.passphrase_change(new_passphrase_file)
+            }
+            Command::Security(SecurityCommand::Show) => self.security_show(),
             Command::Completions { shell } => profile::completions(shell),
         }
     }

@@ -19,6 +19,8 @@ const LOCK_FILE: &str = "lock";
 const LOCK_WAIT: Duration = Duration::from_secs(10);
 const LOCK_POLL: Duration = Duration::from_millis(100);
 const PASSPHRASE_MAX: u64 = 4096;
+/// How often a passphrase may be typed wrongly.
+const ATTEMPTS: usize = 5;
 
 /// A profile's folder.
 #[derive(Debug, Clone)]
@@ -118,7 +120,37 @@ impl Home {
         {
             return Vault::open_unlocked(&self.folder, &root);
         }
-        Vault::open(&self.folder, &self.passphrase("Passphrase: ")?)
+        self.open_by_passphrase("Passphrase: ")
+    }
+
+    /// Opens the vault with its passphrase, from the file or asked for, a few times where it is typed.
+    fn open_by_passphrase(&self, prompt: &str) -> Result<Vault, Error> {
+        Vault::check(&self.folder)?;
+        for _ in 1..ATTEMPTS {
+            match Vault::open(&self.folder, &self.passphrase(prompt)?) {
+                Err(Error::Usage(why)) if self.passphrase_file.is_none() => out::note(&why),
+                opened => return opened,
+            }
+        }
+        Vault::open(&self.folder, &self.passphrase(prompt)?).map_err(|error| match error {
+            Error::Usage(_) => Error::Usage(format!("wrong passphrase {ATTEMPTS} times; nothing was changed")),
+            other => other,
+        })
+    }
+
+    /// Changes the passphrase: the old one is needed even where the profile is unlocked, the new one comes from a file or is asked for twice.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for a wrong passphrase, or a new one that will not do; else as [`Vault::change_passphrase`].
+    pub fn change_passphrase(&self, new_file: Option<PathBuf>) -> Result<(), Error> {
+        if new_file.is_none() && !ask::is_possible() {
+            return Err(Error::Usage(
+                "--new-passphrase-file is missing; the old one is in --passphrase-file".to_owned(),
+            ));
+        }
+        let mut vault = self.open_by_passphrase("The passphrase it has: ")?;
+        let new = Self { folder: self.folder.clone(), passphrase_file: new_file };
+        vault.change_passphrase(&self.folder, &new.new_passphrase()?)
     }
 
     /// The passphrase: from the file, or asked for without showing it.
@@ -129,7 +161,7 @@ impl Home {
         if let Some(path) = &self.passphrase_file {
             let mut bytes = Zeroizing::new(Vec::new());
             let read = File::open(path).and_then(|file| file.take(PASSPHRASE_MAX).read_to_end(&mut bytes));
-            read.map_err(|error| Error::Usage(format!("--passphrase-file {}: {error}", path.display())))?;
+            read.map_err(|error| Error::Usage(format!("the passphrase file {}: {error}", path.display())))?;
             if bytes.last() == Some(&b'\n') {
                 bytes.pop();
             }

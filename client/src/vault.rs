@@ -35,7 +35,8 @@ pub const KDF_MEMORY_MIB_MIN: u32 = 64;
 /// The most: a vault must open on a small laptop.
 pub const KDF_MEMORY_MIB_MAX: u32 = 4096;
 
-const VERSION: i64 = 1;
+/// The version of the vault's format.
+pub const VERSION: i64 = 1;
 const KDF_PASSES: u32 = 3;
 /// The most that a header may ask for.
 const KDF_PASSES_MAX: u32 = 64;
@@ -52,6 +53,24 @@ CREATE INDEX rows_by_key ON rows (tbl, key);
 ";
 
 type Key = Zeroizing<[u8; 32]>;
+
+/// What guessing the passphrase costs, as the vault's header says: Argon2id's parameters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Protection {
+    /// Memory, in MiB.
+    pub memory_mib: u32,
+    /// Passes over it.
+    pub passes: u32,
+    /// Lanes.
+    pub lanes: u32,
+}
+
+/// The header: how the root key is wrapped.
+struct Header {
+    protection: Protection,
+    salt: Vec<u8>,
+    sealed: Vec<u8>,
+}
 
 /// An open vault.
 pub struct Vault {
@@ -79,24 +98,21 @@ impl Vault {
                 "--kdf-memory takes {KDF_MEMORY_MIB_MIN} to {KDF_MEMORY_MIB_MAX} MiB; {KDF_MEMORY_MIB} is a good choice"
             )));
         }
-        if passphrase.is_empty() {
-            return Err(Error::Usage("an empty passphrase protects nothing; choose one of several words".to_owned()));
-        }
+        is_chosen(passphrase)?;
         private_folder(folder)?;
         let path = folder.join(FILE);
-        let salt: [u8; 16] = suite::random();
-        let wrapping = stretch(passphrase, &salt, memory_mib, KDF_PASSES, KDF_LANES)?;
+        let root: Key = Zeroizing::new(suite::random());
+        let protection = Protection { memory_mib, passes: KDF_PASSES, lanes: KDF_LANES };
+        let header = Header::new(passphrase, protection, &root)?;
         let file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         file.set_permissions(fs::Permissions::from_mode(0o600))?;
         // What is unlocked under this folder's name belonged to another vault.
         keystore::remove(folder);
         let connection = connect(&path)?;
-        let root: Key = Zeroizing::new(suite::random());
-        let sealed = suite::seal(&wrapping, &header_aad(memory_mib, KDF_PASSES, KDF_LANES), &*root)?;
         connection.execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"))?;
         connection.execute(
             "INSERT INTO header VALUES (?1, ?2, ?3, ?4, ?5)",
-            params![memory_mib, KDF_PASSES, KDF_LANES, salt, sealed],
+            params![memory_mib, KDF_PASSES, KDF_LANES, header.salt, header.sealed],
         )?;
         Ok(Self::with(connection, root, path))
     }
@@ -109,21 +125,46 @@ impl Vault {
         let path = folder.join(FILE);
         let connection = connect(&path)?;
         check_version(&connection)?;
-        let (memory, passes, lanes, salt, sealed): (u32, u32, u32, Vec<u8>, Vec<u8>) =
-            connection.query_row("SELECT memory_mib, passes, lanes, salt, root FROM header", [], |row| {
-                Ok((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?, row.get(4)?))
-            })?;
-        let weak = !(KDF_MEMORY_MIB_MIN..=KDF_MEMORY_MIB_MAX).contains(&memory)
-            || !(KDF_PASSES..=KDF_PASSES_MAX).contains(&passes);
-        if weak || lanes != KDF_LANES {
-            return Err(Error::Untrusted(
-                "the vault's header was weakened: somebody changed this file. Restore it from a backup".to_owned(),
-            ));
-        }
-        let wrapping = stretch(passphrase, &salt, memory, passes, lanes)?;
-        let root = suite::open(&wrapping, &header_aad(memory, passes, lanes), &sealed)
-            .map_err(|_| Error::Usage("wrong passphrase; try again".to_owned()))?;
+        let root = Header::read(&connection)?.open(passphrase)?;
         Self::open_root(connection, &root, path)
+    }
+
+    /// Whether the vault in `folder` could be opened with its passphrase, before anybody is asked for it.
+    ///
+    /// # Errors
+    /// [`Error::Machine`] for a damaged or newer vault; [`Error::Untrusted`] for a weakened one.
+    pub fn check(folder: &Path) -> Result<(), Error> {
+        let connection = connect(&folder.join(FILE))?;
+        check_version(&connection)?;
+        Header::read(&connection).map(|_header| ())
+    }
+
+    /// What guessing its passphrase costs.
+    ///
+    /// # Errors
+    /// As [`Self::check`].
+    pub fn protection(&self) -> Result<Protection, Error> {
+        Ok(Header::read(&self.connection)?.protection)
+    }
+
+    /// Wraps the root key with another passphrase, in one step: when this returns, that one opens the vault and the one before does not; after
+    /// a crash one of the two does. What was unlocked is locked.
+    ///
+    /// # Errors
+    /// [`Error::Usage`] for an empty passphrase, or the one that it has; [`Error::Machine`] if the disk fails, with nothing changed.
+    pub fn change_passphrase(&mut self, folder: &Path, passphrase: &[u8]) -> Result<(), Error> {
+        is_chosen(passphrase)?;
+        let old = Header::read(&self.connection)?;
+        if old.open(passphrase).is_ok() {
+            return Err(Error::Usage("that is the passphrase it has; nothing was changed".to_owned()));
+        }
+        let new = Header::new(passphrase, old.protection, &self.root)?;
+        // Locked before, so that nothing stays unlocked by the passphrase that is going.
+        keystore::remove(folder);
+        self.connection.execute("UPDATE header SET salt = ?1, root = ?2", params![new.salt, new.sealed])?;
+        // The log still has the old header in it.
+        self.connection.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_row| Ok(()))?;
+        Ok(())
     }
 
     /// Opens a vault with the root key that an unlocked key store holds.
@@ -311,6 +352,55 @@ impl Snapshot for Vault {
     }
 }
 
+impl Header {
+    /// A root key, wrapped with a passphrase.
+    fn new(passphrase: &[u8], protection: Protection, root: &Key) -> Result<Self, Error> {
+        let salt: [u8; 16] = suite::random();
+        let wrapping = stretch(passphrase, &salt, protection)?;
+        let sealed = suite::seal(&wrapping, &protection.aad(), &**root)?;
+        Ok(Self { protection, salt: salt.to_vec(), sealed })
+    }
+
+    /// The header of a vault, unless it was weakened.
+    fn read(connection: &Connection) -> Result<Self, Error> {
+        let query = "SELECT memory_mib, passes, lanes, salt, root FROM header";
+        let header = connection.query_row(query, [], |row| {
+            let protection = Protection { memory_mib: row.get(0)?, passes: row.get(1)?, lanes: row.get(2)? };
+            Ok(Self { protection, salt: row.get(3)?, sealed: row.get(4)? })
+        })?;
+        let Protection { memory_mib, passes, lanes } = header.protection;
+        let weak = !(KDF_MEMORY_MIB_MIN..=KDF_MEMORY_MIB_MAX).contains(&memory_mib)
+            || !(KDF_PASSES..=KDF_PASSES_MAX).contains(&passes);
+        if weak || lanes != KDF_LANES {
+            return Err(Error::Untrusted(
+                "the vault's header was weakened: somebody changed this file. Restore it from a backup".to_owned(),
+            ));
+        }
+        Ok(header)
+    }
+
+    /// The root key.
+    fn open(&self, passphrase: &[u8]) -> Result<Zeroizing<Vec<u8>>, Error> {
+        let wrapping = stretch(passphrase, &self.salt, self.protection)?;
+        suite::open(&wrapping, &self.protection.aad(), &self.sealed)
+            .map_err(|_| Error::Usage("wrong passphrase; try again".to_owned()))
+    }
+}
+
+impl Protection {
+    /// What the wrapped root key is bound to.
+    fn aad(self) -> Vec<u8> {
+        [self.memory_mib, self.passes, self.lanes].map(u32::to_be_bytes).concat()
+    }
+}
+
+fn is_chosen(passphrase: &[u8]) -> Result<(), Error> {
+    if passphrase.is_empty() {
+        return Err(Error::Usage("an empty passphrase protects nothing; choose one of several words".to_owned()));
+    }
+    Ok(())
+}
+
 fn place(matter: Option<MatterId>) -> Vec<u8> {
     matter.map(|matter| matter.as_bytes().to_vec()).unwrap_or_default()
 }
@@ -318,10 +408,6 @@ fn place(matter: Option<MatterId>) -> Vec<u8> {
 fn row_aad(table: Table, place: &[u8], key: &[u8]) -> Vec<u8> {
     let place_len = u8::try_from(place.len()).unwrap_or(u8::MAX);
     [&[table as u8, place_len], place, key].concat()
-}
-
-fn header_aad(memory: u32, passes: u32, lanes: u32) -> Vec<u8> {
-    [&memory.to_be_bytes()[..], &passes.to_be_bytes(), &lanes.to_be_bytes()].concat()
 }
 
 fn damaged() -> Error {
@@ -342,15 +428,16 @@ fn check_version(connection: &Connection) -> Result<(), Error> {
     let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
     match found {
         VERSION => Ok(()),
-        newer if newer > VERSION => {
-            Err(Error::Machine("this vault belongs to a newer version of privity; update it".to_owned()))
-        }
+        newer if newer > VERSION => Err(Error::Machine(
+            "this vault belongs to a newer version of privity: update privity. Nothing was changed".to_owned(),
+        )),
         _ => Err(damaged()),
     }
 }
 
 /// Argon2id (RFC 9106).
-fn stretch(passphrase: &[u8], salt: &[u8], memory_mib: u32, passes: u32, lanes: u32) -> Result<Key, Error> {
+fn stretch(passphrase: &[u8], salt: &[u8], protection: Protection) -> Result<Key, Error> {
+    let Protection { memory_mib, passes, lanes } = protection;
     let params = Params::new(memory_mib.saturating_mul(1024), passes, lanes, Some(32)).map_err(|_| damaged())?;
     let mut key = Zeroizing::new([0; 32]);
     Argon2::new(Algorithm::Argon2id, Version::V0x13, params)
@@ -449,6 +536,37 @@ mod tests {
     }
 
     #[test]
+    fn another_passphrase_opens_the_same_vault_and_the_one_before_does_not() {
+        let (folder, mut vault) = made();
+        let matter = MatterId::random();
+        vault.apply(record(1, matter)).unwrap();
+        let sealed: Vec<u8> = vault.connection.query_row("SELECT root FROM header", [], |row| row.get(0)).unwrap();
+        for bad in [&b""[..], PASSPHRASE] {
+            assert!(matches!(vault.change_passphrase(folder.path(), bad), Err(Error::Usage(_))));
+        }
+        vault.change_passphrase(folder.path(), b"another horse").unwrap();
+        // Nothing of the old header is left in the folder while it is open still.
+        for entry in fs::read_dir(folder.path()).unwrap() {
+            let bytes = fs::read(entry.unwrap().path()).unwrap();
+            assert!(!bytes.windows(sealed.len()).any(|window| window == sealed));
+        }
+        drop(vault);
+        assert!(matches!(Vault::open(folder.path(), PASSPHRASE).unwrap_err(), Error::Usage(_)));
+        let vault = Vault::open(folder.path(), b"another horse").unwrap();
+        assert_eq!(vault.records(Some(matter), 0, 10).unwrap().len(), 1);
+        assert_eq!(vault.protection().unwrap().memory_mib, KDF_MEMORY_MIB_MIN);
+    }
+
+    #[test]
+    fn what_was_unlocked_by_the_passphrase_before_is_locked() {
+        let (folder, mut vault) = made();
+        if keystore::put(folder.path(), vault.root(), std::time::Duration::from_secs(60)).is_ok() {
+            vault.change_passphrase(folder.path(), b"another horse").unwrap();
+            assert!(keystore::get(folder.path()).is_none());
+        }
+    }
+
+    #[test]
     fn a_weakened_header_is_refused() {
         for change in ["memory_mib = 8", "passes = 1", "lanes = 4"] {
             let (folder, vault) = made();
@@ -456,6 +574,7 @@ mod tests {
             raw(folder.path(), &format!("UPDATE header SET {change}"));
             let error = Vault::open(folder.path(), PASSPHRASE).unwrap_err();
             assert!(matches!(error, Error::Untrusted(_)), "{change}: {error}");
+            assert!(matches!(Vault::check(folder.path()), Err(Error::Untrusted(_))), "{change}: nobody is asked");
         }
     }
 

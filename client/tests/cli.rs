@@ -108,6 +108,8 @@ fn help_names_every_command() {
         "status",
         "unlock",
         "lock",
+        "passphrase",
+        "security",
         "completions",
         "help",
     ];

@@ -1,5 +1,6 @@
-//! `status`, `unlock`, `lock` and `completions`.
+//! `status`, `unlock`, `lock`, `passphrase change` and `completions`.
 
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use clap::CommandFactory as _;
@@ -80,6 +81,16 @@ impl Run {
         let was = keystore::remove(self.home.folder());
         self.print(&json!({ "v": view::SCHEMA, "state": "locked" }), || {
             if was { "Locked.".to_owned() } else { "It was locked already.".to_owned() }
+        })
+    }
+}
+
+impl Run {
+    pub(super) fn passphrase_change(&self, new_file: Option<PathBuf>) -> Result<(), Error> {
+        let _held = self.home.hold_joined()?;
+        self.home.change_passphrase(new_file)?;
+        self.print(&json!({ "v": view::SCHEMA, "state": "changed" }), || {
+            "Changed. Copies and backups made before still open with the old passphrase.".to_owned()
         })
     }
 }

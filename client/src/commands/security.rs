@@ -1,0 +1,112 @@
+//! `security show`: what protects this profile and its messages, and what nobody has checked. Without a network.
+//!
+//! Invariant: nothing is shown as checked that was not, and no secret is shown.
+
+use privity_protocol::device::Device;
+use privity_protocol::frame;
+use privity_protocol::matter::RULES;
+use serde_json::{Value, json};
+
+use crate::commands::Run;
+use crate::error::Error;
+use crate::session::Session;
+use crate::{keystore, view};
+
+/// The suites, as (name, what for, algorithms).
+pub(super) const SUITES: [(&str, &str, &str); 4] = [
+    ("transport", "between device and relay", "QUIC, TLS 1.3: X25519MLKEM768; ML-DSA-65 and Ed25519 signatures"),
+    ("messages", "from device to device", "MLS 0xF0A2: X-Wing, AES-256-GCM, SHA-384; Ed25519 and ML-DSA-65 signatures"),
+    ("identities", "who somebody is", "Ed25519 and ML-DSA-65, both of which must hold"),
+    ("vault", "on this disk", "Argon2id, AES-256-GCM"),
+];
+
+impl Run {
+    pub(super) fn security_show(&self) -> Result<(), Error> {
+        let (_held, session) = self.open()?;
+        let object = self.security_json(&session)?;
+        self.print(&object, || text(&session.device, &object))
+    }
+
+    fn security_json(&self, session: &Session) -> Result<Value, Error> {
+        let profile = session.device.profile();
+        let protection = session.vault.protection()?;
+        let suites = SUITES.iter().map(|(name, _, algorithms)| ((*name).to_owned(), json!(algorithms)));
+        let unchecked = unchecked(&session.device);
+        let unchecked: Vec<Value> =
+            unchecked.into_iter().map(|(what, told)| json!({ "what": what, "told": told })).collect();
+        Ok(json!({
+            "v": view::SCHEMA,
+            "versions": { "program": env!("CARGO_PKG_VERSION"), "wire": frame::VERSION,
+                          "wire_lowest": frame::VERSION_LOWEST, "rules": RULES, "vault": crate::vault::VERSION },
+            "suites": suites.collect::<serde_json::Map<_, _>>(),
+            "relay": { "address": profile.address, "key": profile.relay.fingerprint().to_string() },
+            "organisation": profile.organisation.fingerprint().to_string(),
+            "profile": { "kdf": "argon2id", "memory_mib": protection.memory_mib, "passes": protection.passes,
+                         "lanes": protection.lanes, "unlocked": keystore::get(self.home.folder()).is_some() },
+            "unchecked": unchecked,
+        }))
+    }
+}
+
+/// What rests on somebody's word: a word for scripts, and a sentence.
+fn unchecked(device: &Device) -> Vec<(&'static str, String)> {
+    let mut found = vec![
+        (
+            "link",
+            "This command asks nobody: whether the relay still has this key shows with the next contact".to_owned(),
+        ),
+        (
+            "organisation",
+            "The firm's fingerprint came with the invite: compare it with the one on the firm's paper".to_owned(),
+        ),
+        (
+            "first_contact",
+            "Whoever could read an invite could take the newcomer's place; this version has no safety numbers"
+                .to_owned(),
+        ),
+        ("log", "There is no audit log yet that would show whether everybody is shown the same people".to_owned()),
+    ];
+    let people: std::collections::BTreeSet<_> = device.matters().flat_map(|(_, row)| row.people.clone()).collect();
+    let stated = people.iter().filter(|id| device.person(**id).is_some_and(|known| known.self_stated)).count();
+    if stated > 0 {
+        let names = view::counted(stated, "name was", "names were");
+        found.push(("names", format!("{names} chosen by the people themselves: self-stated")));
+    }
+    for (id, row) in device.matters() {
+        if row.disputed.is_some() {
+            let title = view::title(device, id);
+            found.push(("dispute", format!("In {title} somebody says to have read something else than you")));
+        }
+    }
+    found
+}
+
+fn text(device: &Device, object: &Value) -> String {
+    let profile = device.profile();
+    let versions = &object["versions"];
+    let mut lines = vec![
+        format!(
+            "versions   privity {}, wire {}, rules {}, vault {}",
+            env!("CARGO_PKG_VERSION"),
+            versions["wire"],
+            versions["rules"],
+            versions["vault"]
+        ),
+        format!("relay      {}", view::plain(&profile.address, false)),
+        format!("  its key  {}", profile.relay.fingerprint()),
+        format!("firm       {}", view::plain(&profile.firm, false)),
+        format!("  its key  {}", profile.organisation.fingerprint()),
+    ];
+    lines.extend(SUITES.iter().map(|(name, what, algorithms)| format!("{name:<10} {algorithms} ({what})")));
+    let kdf = &object["profile"];
+    lines.push(format!(
+        "passphrase each guess takes {} MiB and {} passes of Argon2id; {}",
+        kdf["memory_mib"],
+        kdf["passes"],
+        if kdf["unlocked"] == true { "unlocked for a while now" } else { "locked" }
+    ));
+    lines.push("Not checked:".to_owned());
+    let unchecked = object["unchecked"].as_array().map_or(&[][..], Vec::as_slice);
+    lines.extend(unchecked.iter().map(|found| format!("  - {}", found["told"].as_str().unwrap_or_default())));
+    lines.join("\n")
+}
