@@ -14,6 +14,10 @@ use crate::ids::{DeviceId, PersonId, Timestamp};
 use crate::limits;
 use crate::suite::{self, Digest, Label, PublicKey, SecretKey};
 
+mod safety;
+
+pub use safety::SafetyNumber;
+
 /// What a person is at this firm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
 #[cbor(index_only)]

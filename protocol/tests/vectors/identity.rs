@@ -1,10 +1,11 @@
-//! `names.json`, `statements.json`, `invite.json`: who somebody is, and how they begin.
+//! `names.json`, `statements.json`, `invite.json`, `safety.json`: who somebody is, and how they begin.
 
 use minicbor::Encode;
 use privity_protocol::cbor;
 use privity_protocol::frame::Blob;
 use privity_protocol::identity::{
-    DeviceCertificate, Endorsement, Identity, Issuer, Name, Role, Signed, check_handle, handle_skeleton, verify_chain,
+    DeviceCertificate, Endorsement, Identity, Issuer, Name, Role, SafetyNumber, Signed, check_handle, handle_skeleton,
+    verify_chain,
 };
 use privity_protocol::ids::{DeviceId, InviteId, MailboxId, MatterId, PersonId, Position, Timestamp};
 use privity_protocol::invite::{Claim, Invite, InviteSecret, InviteStatement};
@@ -417,4 +418,52 @@ fn claim(secret: &InviteSecret, statement: bool) -> Claim {
         handle: "cleo".to_owned(),
         statement: statement.then(|| Digest::of(&[&cbor::encode(&invite_statement(true))])),
     }
+}
+
+#[derive(PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct SafetyNumbers {
+    about: String,
+    numbers: Vec<Compared>,
+}
+
+#[derive(PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Compared {
+    persons: [Hex; 2],
+    person_keys: [Hex; 2],
+    fingerprints: [Hex; 2],
+    sha_384: Hex,
+    number: String,
+}
+
+#[test]
+fn safety_numbers_are_as_recorded_and_as_made_by_hand() {
+    let compared = |one: (Someone, &str), other: (Someone, &str)| {
+        let side = |(someone, name): (Someone, &str)| (someone.issuer().person, key(name).public().unwrap());
+        let (one, other) = (side(one), side(other));
+        let number = SafetyNumber::between((one.0, &one.1), (other.0, &other.1));
+        let bytes = |(person, key): &(PersonId, PublicKey)| {
+            [&person.as_bytes()[..], key.digest().as_bytes().get(..32).unwrap()].concat()
+        };
+        let (smaller, greater) = (bytes(&one).min(bytes(&other)), bytes(&one).max(bytes(&other)));
+        let digest = Digest::of(&[b"privity/1 safety number", &[0], &smaller, &greater]);
+        let group = |bytes: &[u8]| format!("{:05}", u32::from_be_bytes(bytes.try_into().unwrap()) % 100_000);
+        let by_hand: Vec<String> = digest.as_bytes().chunks(4).map(group).collect();
+        assert_eq!(number.to_string(), by_hand.join(" "));
+        Compared {
+            persons: [hex(one.0.as_bytes()), hex(other.0.as_bytes())],
+            fingerprints: [hex(one.1.fingerprint().as_bytes()), hex(other.1.fingerprint().as_bytes())],
+            person_keys: [hex(one.1.as_bytes()), hex(other.1.as_bytes())],
+            sha_384: hex(digest.as_bytes()),
+            number: number.to_string(),
+        }
+    };
+    let (ada, cleo) = ((ADA, "Ada's person key"), (CLEO, "Cleo's person key"));
+    json::computed("safety.json", &SafetyNumbers {
+        about: "Safety numbers: SHA-384 of the label `privity/1 safety number`, a zero byte, and both sides, the smaller first; a side is \
+                the person's id and the fingerprint of their key. Each four bytes of it, modulo 100,000, are five digits."
+            .to_owned(),
+        numbers: vec![compared(ada, cleo), compared(cleo, ada), compared((ADA, "organisation"), cleo)],
+    });
 }
