@@ -38,7 +38,7 @@ pub(crate) async fn chat(run: &Run, asked: Option<&str>, joined: Option<(Held, S
         Some(open) => open,
         None => run.online().await?,
     };
-    let terminal = Terminal::open()?;
+    let terminal = Terminal::open(!run.json)?;
     let app = App::new(terminal.is_interactive(), session.device.profile().role.manages());
     let mut chat = Chat {
         app,
@@ -155,7 +155,7 @@ impl Chat {
             Notice::People(people) => self.people_came(people)?,
             Notice::InviteFiled => match self.invites.pop_front() {
                 Some((url, role)) => {
-                    let shown = invite_shown(&url, self.terminal.is_interactive());
+                    let shown = invite_shown(&url, out::columns().filter(|_| self.terminal.is_interactive()));
                     vec![Event::Told(shown), Event::Told(invite_advice(role))]
                 }
                 None => Vec::new(),
@@ -328,15 +328,18 @@ impl Chat {
         for (matter, handle, add) in std::mem::take(&mut self.changes) {
             let device = &mut self.session.device;
             let changed = view::find_person(&self.people, &handle).and_then(|person| {
+                let already = matter::already(device, matter, person, add);
                 let changed = if add {
                     device.add(now(), matter, person, &handle)
                 } else {
                     device.remove(now(), matter, person, &handle)
                 };
-                changed.map_err(Error::from)
+                changed.map(|()| already).map_err(Error::from)
             });
-            if let Err(error) = changed {
-                events.push(Event::Told(format!("— {error}")));
+            match changed {
+                Ok(Some(told)) => events.push(Event::Told(format!("— {} {told}", view::plain(&handle, false)))),
+                Ok(None) => {}
+                Err(error) => events.push(Event::Told(format!("— {error}"))),
             }
         }
         self.session.drain()?;

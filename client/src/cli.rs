@@ -28,6 +28,14 @@ Examples:
   privity matter add 'Smith v Jones' bob carol         who is not ready yet is added as soon as they are (exit code 7)
   privity matter show 'Smith v Jones'";
 
+const REMOVE_HELP: &str = "\
+The removal reads requested, with exit code 0, once the relay has it: there is nothing left to do here. It counts once somebody else
+in the matter has written there again, since the relay alone is not believed; until then, write nothing there that the person must
+not read. matter show and matter ls tell while it lasts.
+
+Example:
+  privity matter remove 'Smith v Jones' bob";
+
 const CONTINUE_HELP: &str = "\
 For attorneys and staff, where a matter stays out_of_step: everybody's device lost its place at once, after old backups of
 profiles, say, or the others are gone for good. A device that only missed a change is let back in by the next of them who is
@@ -254,6 +262,7 @@ pub enum MatterCommand {
         handles: Vec<String>,
     },
     /// Remove somebody from a matter
+    #[command(after_help = REMOVE_HELP)]
     Remove {
         /// The matter: its title, id, or the beginning of its id
         matter: String,

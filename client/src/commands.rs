@@ -110,7 +110,7 @@ impl Run {
 
     /// Prints an object, or what it says as text.
     pub(crate) fn print(&self, object: &Value, text: impl FnOnce() -> String) -> Result<(), Error> {
-        if self.json { out::line(&view::compact(object)) } else { out::line(&text()) }
+        if self.json { out::line(&view::compact(object)) } else { out::text(&text()) }
     }
 
     /// The profile, without the relay.

@@ -101,7 +101,8 @@ impl From<Refused> for Error {
             Refused::Handle { what } => Self::Refused(what),
             Refused::Replaced => Self::Refused(
                 "another copy of this profile was opened and has taken its place; this one is admitted no more. Use the other copy, \
-                 or have somebody who invites people at your firm invite you anew"
+                 or have somebody who invites people at your firm invite you anew. If you made no copy, somebody else has one: tell \
+                 your firm's IT at once"
                     .to_owned(),
             ),
             other => Self::Refused(other.to_string()),

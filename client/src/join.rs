@@ -347,17 +347,17 @@ fn report(profile: &Profile, ready: bool, first: bool, json: bool) -> Result<(),
         })));
     }
     let (name, firm) = (view::plain(&profile.name.name, false), view::plain(&profile.firm, false));
-    out::line(&format!("You are {name} ({}), {} at {firm}.", profile.handle, profile.role.word()))?;
+    out::text(&format!("You are {name} ({}), {} at {firm}.", profile.handle, profile.role.word()))?;
     if first {
-        out::line(&format!(
+        out::text(&format!(
             "Keep this on paper, it is the firm's fingerprint: {}",
             profile.organisation.fingerprint()
         ))?;
-        out::line("Next: privity matter new TITLE, and privity invite new; or just privity, to chat.")
+        out::text("Next: privity matter new TITLE, and privity invite new; or just privity, to chat.")
     } else if ready {
-        out::line("You are ready. Next: privity, to chat.")
+        out::text("You are ready. Next: privity, to chat.")
     } else {
-        out::line("The person who invited you still has to be online once; then you can be added to matters.")
+        out::text("The person who invited you still has to be online once; then you can be added to matters.")
     }
 }
 

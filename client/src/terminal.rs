@@ -19,7 +19,7 @@ use rustyline::highlight::Highlighter;
 use rustyline::hint::Hinter;
 use rustyline::history::MemHistory;
 use rustyline::validate::{ValidationContext, ValidationResult, Validator};
-use rustyline::{CompletionType, Config, Context, Editor, ExternalPrinter, Helper};
+use rustyline::{ColorMode, CompletionType, Config, Context, Editor, ExternalPrinter, Helper};
 use tokio::sync::mpsc as channel;
 
 use crate::app::{self, Event};
@@ -46,14 +46,17 @@ pub struct Terminal {
     next: mpsc::Sender<()>,
     shared: Arc<Mutex<Shared>>,
     printer: Option<(mpsc::Sender<String>, mpsc::Receiver<()>)>,
+    /// Whether what is shown is text for people, to be fitted into the terminal.
+    fits: bool,
 }
 
 impl Terminal {
-    /// Takes the terminal, or standard input and output where there is none. No line is read before [`Self::go_on`].
+    /// Takes the terminal, or standard input and output where there is none. No line is read before [`Self::go_on`]. `fits` says that what is
+    /// shown is text for people, to be fitted into the terminal.
     ///
     /// # Errors
     /// [`Error::Machine`] if the terminal does not work.
-    pub fn open() -> Result<Self, Error> {
+    pub fn open(fits: bool) -> Result<Self, Error> {
         let (typed, lines) = channel::unbounded_channel();
         let (next, wait) = mpsc::channel();
         let shared = Arc::new(Mutex::new(Shared::default()));
@@ -79,7 +82,7 @@ impl Terminal {
                 None
             }
         };
-        Ok(Self { lines, next, shared, printer })
+        Ok(Self { lines, next, shared, printer, fits })
     }
 
     /// Whether there is a terminal, on which a typed line stays.
@@ -107,9 +110,13 @@ impl Terminal {
     /// # Errors
     /// [`Error::Closed`] if nobody reads any more.
     pub fn show(&self, line: &str) -> Result<(), Error> {
+        let line = match out::columns().filter(|_| self.fits) {
+            Some(columns) => out::fitted(line, columns),
+            None => line.to_owned(),
+        };
         match &self.printer {
-            Some((printer, _)) => printer.send(format!("{line}\n")).map_err(|_| Error::Closed),
-            None => out::line(line),
+            Some((printer, _)) => printer.send(line + "\n").map_err(|_| Error::Closed),
+            None => out::line(&line),
         }
     }
 
@@ -130,6 +137,8 @@ fn editor(shared: Arc<Mutex<Shared>>) -> Option<(Edited, impl ExternalPrinter + 
         .completion_type(CompletionType::List)
         .auto_add_history(true)
         .bracketed_paste(true)
+        // Nothing is coloured; but without this the prompt could not be brought up to date where NO_COLOR is set.
+        .color_mode(ColorMode::Forced)
         .max_history_size(HISTORY)
         .ok()?
         .build();

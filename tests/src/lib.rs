@@ -297,11 +297,19 @@ impl Typed {
     /// # Errors
     /// If the binaries do not build.
     pub fn start(arguments: &[&str]) -> anyhow::Result<Option<Self>> {
+        Self::start_at(200, arguments)
+    }
+
+    /// As [`Self::start`], in a terminal of that many columns.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub fn start_at(columns: u16, arguments: &[&str]) -> anyhow::Result<Option<Self>> {
         let privity = binaries()?.join("privity");
         let words = arguments.iter().map(|word| format!(" '{word}'")).collect::<String>();
-        let line = format!("stty cols 200; exec '{}'{words}", privity.display());
+        let line = format!("stty rows 50 cols {columns}; exec '{}'{words}", privity.display());
         let mut command = Command::new("script");
-        command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").env_remove("NO_COLOR");
+        command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").env("NO_COLOR", "1");
         let started = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn();
         let Ok(mut child) = started else {
             eprintln!("left out: there is no `script` here");

@@ -205,3 +205,32 @@ fn the_demo_explains_itself_and_plays_only_when_asked_to() {
     assert!(help.stdout.contains("Usage: privity-demo") && help.stderr.is_empty(), "{help:?}");
     assert_eq!(demo("--nonsense").code, Some(1));
 }
+
+#[test]
+fn everything_fits_a_terminal_of_forty_columns() {
+    let firm = Firm::found().unwrap();
+    let bob = firm.bring("bob", "Bob Jones", "client").unwrap();
+    firm.matter("Jones v Harbour Shipping and others", &[&bob]).unwrap();
+    let ada = &firm.attorney;
+    ada.ok(&["send", "Jones", "The hearing is on Tuesday; please bring the bill of lading and the survey report."])
+        .unwrap();
+    ada.ok(&["matter", "remove", "Jones", "bob"]).unwrap();
+    ada.ok(&["recv"]).unwrap();
+    let base = ["--home", ada.home.to_str().unwrap(), "--passphrase-file", ada.passphrase.to_str().unwrap()];
+    for command in [&["people"][..], &["matter", "ls"], &["matter", "show", "Jones"], &["read", "Jones"]] {
+        let Some(typed) = Typed::start_at(40, &[&base[..], command].concat()).unwrap() else { return };
+        let (code, screen) = typed.end().unwrap();
+        assert_eq!(code, Some(0), "{screen}");
+        for line in screen.lines() {
+            // An id is a word: it is not cut.
+            assert!(line.trim_end().chars().count() <= 40, "{command:?}: {line:?}");
+        }
+    }
+    let json = Typed::start_at(40, &[&base[..], &["--json", "people"]].concat()).unwrap().unwrap();
+    let (_, screen) = json.end().unwrap();
+    assert_eq!(screen.lines().filter(|line| line.starts_with('{')).count(), screen.lines().count(), "{screen}");
+
+    let mut typed = Typed::start_at(40, &[&base[..], &["chat", "Jones"]].concat()).unwrap().unwrap();
+    typed.at("       please bring the bill of lading", 0, "/quit\r").unwrap();
+    assert_eq!(typed.end().unwrap().0, Some(0));
+}

@@ -114,6 +114,13 @@ fn a_removal_reads_requested_until_somebody_else_has_confirmed_it() {
     let shown = ada.ok(&["matter", "show", "Lease"]).unwrap();
     assert_eq!(shown[0]["requested"], serde_json::json!([whom]));
     assert!(ada.run(&["matter", "show", "Lease"]).unwrap().stdout.contains("removal requested"));
+    let listed = ada.run(&["matter", "ls"]).unwrap().stdout;
+    assert!(listed.contains("2 people and 1 whose removal is requested"), "{listed}");
+    assert_eq!(ada.ok(&["matter", "ls"]).unwrap()[0]["requested"], 1);
+    let again = chat(ada, "/remove eve\n/add bob\n");
+    assert!(
+        again.stdout.contains("eve is being removed already") && again.stdout.contains("bob is in this matter already")
+    );
     assert!(!types(&ada.ok(&["read", "Lease"]).unwrap()).contains(&"removed"));
 
     bob.ok(&["send", "Lease", "still here"]).unwrap();
@@ -150,6 +157,16 @@ fn a_copy_of_a_profile_is_let_back_in_and_the_other_is_told_that_it_was_replaced
     let replaced = bob.run(&["send", "Lease", "am I still here?"]).unwrap();
     assert_eq!(replaced.code, Some(5), "{replaced:?}");
     assert!(replaced.stderr.contains("Use the other copy"), "{replaced:?}");
+    let status = bob.run(&["--json", "status"]).unwrap();
+    assert_eq!(status.code, Some(5), "{status:?}");
+    assert!(status.stderr.contains("If you made no copy") && status.stderr.contains("IT"), "{status:?}");
+    let told = &status.objects().unwrap()[0];
+    assert_eq!(
+        (told["relay"]["reached"].as_bool(), told["matters"][0]["title"].as_str()),
+        (Some(false), Some("Lease"))
+    );
+    let status = bob.run(&["status"]).unwrap();
+    assert!(status.stdout.contains("not admitted") && status.stdout.contains("Lease"), "{status:?}");
 
     let kept = twin.run(&["--json", "send", "Lease", "said by the other"]).unwrap();
     assert_eq!((kept.code, kept.objects().unwrap()[0]["state"].as_str()), (Some(7), Some("queued")), "{kept:?}");

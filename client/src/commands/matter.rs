@@ -1,7 +1,7 @@
 //! `matter new`, `add`, `remove`, `continue`, `ls` and `show`.
 
-use privity_protocol::device::Notice;
 use privity_protocol::device::state::Stage;
+use privity_protocol::device::{Device, Notice};
 use privity_protocol::error::Error as ProtocolError;
 use privity_protocol::ids::{MatterId, PersonId};
 use serde_json::{Value, json};
@@ -146,7 +146,7 @@ impl Run {
             let title = view::plain(&row.title, false);
             let object = json!({
                 "v": view::SCHEMA, "matter": id.to_string(), "title": row.title, "state": view::stage(row.stage),
-                "people": row.people.len(), "unread": unread, "disputed": row.disputed.is_some(), "epoch": row.epoch,
+                "people": row.people.len(), "requested": row.requested.len(), "unread": unread, "disputed": row.disputed.is_some(), "epoch": row.epoch,
                 "seq": row.position.seq,
             });
             self.print(&object, || {
@@ -155,7 +155,11 @@ impl Run {
                     if row.stage == Stage::Open { String::new() } else { view::stage(row.stage).replace('_', " ") };
                 let disputed = if row.disputed.is_some() { "  disputed" } else { "" };
                 let people = view::counted(row.people.len(), "person", "people");
-                format!("{}  {title}  {people}{new}{disputed}  {state}", view::short(id)).trim_end().to_owned()
+                let leaving = match row.requested.len() {
+                    0 => String::new(),
+                    leaving => format!(" and {leaving} whose removal is requested"),
+                };
+                format!("{}  {title}  {people}{leaving}{new}{disputed}  {state}", view::short(id)).trim_end().to_owned()
             })?;
         }
         Ok(())
@@ -202,6 +206,17 @@ fn ids(people: &[PersonId]) -> Vec<String> {
 /// Whether somebody's removal was sent, and nobody else has confirmed it.
 fn is_requested(session: &Session, matter: MatterId, person: PersonId) -> bool {
     session.device.matter(matter).is_some_and(|row| row.requested.contains(&person))
+}
+
+/// What there is to say of somebody who needs not be added or removed, after their handle.
+pub(crate) fn already(device: &Device, matter: MatterId, person: PersonId, add: bool) -> Option<&'static str> {
+    let row = device.matter(matter)?;
+    match (add, row.people.contains(&person)) {
+        (true, true) => Some("is in this matter already"),
+        (false, false) if row.requested.contains(&person) => Some("is being removed already: see /who"),
+        (false, false) => Some("is not in this matter"),
+        _ => None,
+    }
 }
 
 /// Who is in a matter, and who waits to be.

@@ -1,7 +1,5 @@
 //! `invite new` and `people`.
 
-use std::io::IsTerminal as _;
-
 use privity_protocol::device::{NewPersonInvite, Notice};
 use privity_protocol::limits;
 use qrcode::QrCode;
@@ -27,7 +25,7 @@ impl Run {
         let url = invite.url();
         let expires = now().plus_ms(limits::INVITE_LIFETIME_MS);
         let object = json!({ "v": view::SCHEMA, "url": url, "role": wanted.role.word(), "expires": expires.0 });
-        self.print(&object, || invite_shown(&url, std::io::stdout().is_terminal()))?;
+        self.print(&object, || invite_shown(&url, out::columns()))?;
         out::note(&invite_advice(wanted.role.word()));
         Ok(())
     }
@@ -44,11 +42,14 @@ impl Run {
     }
 }
 
-/// An invite for people: a QR code where there is a terminal, and the URL.
-pub(crate) fn invite_shown(url: &str, code: bool) -> String {
-    let code = code.then(|| QrCode::new(url.as_bytes()).ok()).flatten();
+/// An invite for people: a QR code where there is a terminal that is wide enough for it, and the URL.
+pub(crate) fn invite_shown(url: &str, columns: Option<usize>) -> String {
+    let code = columns.and_then(|columns| {
+        let code = QrCode::new(url.as_bytes()).ok()?.render::<Dense1x2>().quiet_zone(true).build();
+        code.lines().all(|line| line.chars().count() <= columns).then_some(code)
+    });
     match code {
-        Some(code) => format!("{}\n{url}", code.render::<Dense1x2>().quiet_zone(true).build()),
+        Some(code) => format!("{code}\n{url}"),
         None => url.to_owned(),
     }
 }

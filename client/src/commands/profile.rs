@@ -23,15 +23,18 @@ impl Run {
         let deadline = Instant::now() + self.asked.unwrap_or(STATUS_WAIT);
         let finished = join::finish(&self.home, &mut vault, deadline).await;
         let mut session = Session::open(vault)?;
-        let why = match finished {
-            Ok(()) => reach(&mut session, deadline).await?,
-            Err(Error::Network(why)) => Some(why),
-            Err(error) => return Err(error),
+        let reached = match finished {
+            Ok(()) => reach(&mut session, deadline).await,
+            Err(error) => Err(error),
         };
+        let why = reached.as_ref().err().map(ToString::to_string);
         let object = self.status_json(&session, why.as_deref())?;
-        self.print(&object, || status_text(&session, &object, why.as_deref()))?;
-        if why.is_none() {
-            self.done(session).await?;
+        self.print(&object, || status_text(&session, &object, reached.as_ref().err()))?;
+        match reached {
+            Ok(()) => self.done(session).await?,
+            // What is known here was shown; being offline is no failure.
+            Err(Error::Network(_)) => {}
+            Err(error) => return Err(error),
         }
         drop(held);
         Ok(())
@@ -102,24 +105,28 @@ pub(super) fn completions(shell: Shell) -> Result<(), Error> {
     out::line(String::from_utf8_lossy(&script).trim_end())
 }
 
-/// Catches up, or says why that can't be done now: at the first attempt that fails.
-async fn reach(session: &mut Session, deadline: Instant) -> Result<Option<String>, Error> {
+/// Catches up; [`Error::Network`] at the first attempt that fails.
+async fn reach(session: &mut Session, deadline: Instant) -> Result<(), Error> {
     let mut notices = Vec::new();
     while !session.device.is_caught_up() {
         match session.next(deadline).await? {
             Told::Notice(notice) => notices.push(*notice),
-            Told::Down(why) => return Ok(Some(why)),
-            Told::Quiet => return Ok(Some("the relay does not answer".to_owned())),
+            Told::Down(why) => return Err(Error::Network(why)),
+            Told::Quiet => return Err(Error::Network("the relay does not answer".to_owned())),
             Told::Up => {}
         }
     }
     warn(&notices);
-    Ok(None)
+    Ok(())
 }
 
-fn status_text(session: &Session, object: &Value, why: Option<&str>) -> String {
+fn status_text(session: &Session, object: &Value, why: Option<&Error>) -> String {
     let profile = session.device.profile();
-    let link = why.map_or_else(|| "connected".to_owned(), |why| format!("offline: {}", view::plain(why, false)));
+    let link = match why {
+        None => "connected".to_owned(),
+        Some(Error::Network(why)) => format!("offline: {}", view::plain(why, false)),
+        Some(_) => "not admitted, as said below".to_owned(),
+    };
     let state = if session.device.is_ready() { "ready" } else { "waiting for whoever invited you to be online once" };
     let count = |value: &Value| usize::try_from(value.as_u64().unwrap_or(0)).unwrap_or(usize::MAX);
     let matters = object["matters"].as_array().map_or(&[][..], Vec::as_slice);
