@@ -17,10 +17,10 @@ use minicbor::bytes::ByteArray;
 use zeroize::Zeroizing;
 
 use crate::cbor;
-use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
-use crate::frame::{AdmittedBody, Blob, Event, Instance, PersonView, Post, Reply, Request, ToRelay};
+use crate::error::{Error, Misuse, PeerMisbehaved};
+use crate::frame::{AdmittedBody, Blob, Event, Instance, Post, Reply, Request, ToRelay};
 use crate::identity::Identity;
-use crate::ids::{DeviceId, InviteId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
+use crate::ids::{DeviceId, InviteId, MailboxId, MatterId, PersonId, Position, Timestamp};
 use crate::limits;
 use crate::matter::{KeyPackages, LeafCredential, Matter, Me};
 use crate::suite::{self, Digest};
@@ -29,7 +29,9 @@ mod apply;
 mod commit;
 mod enrol;
 mod heal;
+mod identities;
 mod inbox;
+mod notice;
 mod people;
 mod post;
 mod reply;
@@ -42,10 +44,11 @@ mod successor;
 mod tests;
 
 pub use enrol::Enrolment;
+pub use notice::Notice;
 pub use people::NewPersonInvite;
 use state::{
-    Batch, Counters, Intent, KnownPerson, MatterRow, OutItem, OwnCommit, OwnInvite, PendingPost, Profile, Recent,
-    Record, Rows, Snapshot, Stage, Table, load,
+    Batch, Counters, Intent, KnownPerson, MatterRow, OutItem, OwnCommit, OwnInvite, PendingPost, Profile, Recent, Rows,
+    Snapshot, Stage, Table, load,
 };
 
 /// What a device asks of whoever drives it.
@@ -69,92 +72,6 @@ pub enum Output {
     },
 }
 
-/// Something to tell the user.
-#[derive(Debug, Clone, PartialEq)]
-#[non_exhaustive]
-pub enum Notice {
-    /// Everything that the relay had when the link came up has been applied.
-    CaughtUp,
-    /// A new record.
-    Recorded(Record),
-    /// A text is durable at the relay.
-    Stored {
-        /// Which matter.
-        matter: MatterId,
-        /// Which message.
-        id: MessageId,
-        /// At which seq.
-        seq: u64,
-    },
-    /// A text can't be sent.
-    Unsendable {
-        /// Which matter.
-        matter: MatterId,
-        /// Which message.
-        id: MessageId,
-        /// Why.
-        why: Refused,
-    },
-    /// A new matter is durable at the relay.
-    Opened(MatterId),
-    /// A new matter was refused.
-    NotOpened(MatterId, Refused),
-    /// This device was added to a matter.
-    Joined(MatterId),
-    /// A change of membership is done.
-    Done {
-        /// Which matter.
-        matter: MatterId,
-        /// Whom.
-        person: PersonId,
-        /// Added or removed.
-        add: bool,
-    },
-    /// A change of membership waits until the person is ready.
-    Waits {
-        /// Which matter.
-        matter: MatterId,
-        /// Whom.
-        person: PersonId,
-    },
-    /// A change of membership was refused for good.
-    NotDone {
-        /// Which matter.
-        matter: MatterId,
-        /// Whom.
-        person: PersonId,
-        /// Why.
-        why: Error,
-    },
-    /// Somebody whom this device invited has joined and was endorsed.
-    Endorsed {
-        /// Their handle.
-        handle: String,
-    },
-    /// Somebody claims an invite of this device and fails its proof.
-    Suspicious {
-        /// The handle they ask for.
-        handle: String,
-        /// Why they are not believed.
-        why: Error,
-    },
-    /// This person is endorsed now.
-    Ready,
-    /// An invite is filed at the relay and may be used.
-    InviteFiled,
-    /// An invite was refused.
-    InviteRefused(Refused),
-    /// Whom this device may see.
-    People(Vec<PersonView>),
-    /// This vault is a copy of another that is in use, or was restored from a backup: it asks to be let back into its matters, and the
-    /// other copy is admitted no more.
-    Copied,
-    /// The relay was restored from a backup: it has forgotten something that this device has read.
-    Restored,
-    /// Something the relay or a member did wrong, worth knowing.
-    Problem(Error),
-}
-
 /// What a request was for.
 #[derive(Debug, Clone, PartialEq)]
 enum Asked {
@@ -163,6 +80,7 @@ enum Asked {
     Ack,
     KeyPackages { last_resort: bool },
     Chain(PersonId),
+    Identity(PersonId),
     Take(PersonId),
     People,
     Newcomers,
@@ -475,6 +393,7 @@ impl Device {
             Asked::Ack => {}
             Asked::KeyPackages { last_resort } => self.published(last_resort, reply),
             Asked::Chain(person) => self.chain_came(person, reply),
+            Asked::Identity(person) => self.identity_came(person, reply),
             Asked::Take(person) => self.key_packages_came(person, reply),
             Asked::People => {
                 if let Reply::People { people } = reply {

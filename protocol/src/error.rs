@@ -209,6 +209,9 @@ pub enum Misuse {
     /// A member says to have read something else in this matter: sending waits until the user has said to go on.
     #[error("somebody says to have read something else in this matter")]
     Disputed,
+    /// Somebody whose safety number was compared has another key: sending waits until the user has accepted it.
+    #[error("the identity of somebody in this matter has changed")]
+    IdentityChanged,
     /// This vault is a copy of another that is in use, or was restored from a backup: it is being let back in.
     #[error("this profile is a copy or was restored from a backup; it is being let back into its matters")]
     Copied,

@@ -174,3 +174,6 @@ pub const ORIGIN_MAX: usize = 255;
 
 /// Bytes of a leaf, which stands behind a length of two; the largest has about 130.
 pub const LEAF_MAX: usize = 65_535;
+
+/// Keys that were somebody's before, as a device remembers them.
+pub const PAST_KEYS: usize = 8;

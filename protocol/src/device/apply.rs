@@ -16,7 +16,7 @@ use crate::device::{Device, Notice, Room};
 use crate::envelope::{self, Class};
 use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{Entry, EntryBody, Reply, Request};
-use crate::identity::{Endorsement, verify_chain};
+use crate::identity::verify_chain;
 use crate::ids::{DeviceId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
 use crate::limits;
 use crate::matter::{Matter, MatterContext, Member, Opened, Seen};
@@ -444,22 +444,13 @@ impl Device {
         for identity in &bundle.identities {
             let chain = assemble(&bundle.identities, identity.person);
             let Ok(verified) = verify_chain(&chain, &self.profile.organisation) else { continue };
-            let Endorsement { handle, role, name: commitment, from, .. } = verified.endorsement;
-            let named = bundle.names.iter().find(|named| named.person == identity.person);
-            let told = named.map(|named| named.name.clone()).filter(|name| name.commitment() == commitment);
-            let known = self.people.get(&identity.person);
-            let newer = known.and_then(|known| known.chain.first()).is_some_and(|known| {
-                let said: Result<Endorsement, _> = known.endorsement.unverified("endorsement");
-                said.is_ok_and(|said| said.from > from)
-            });
-            if newer {
-                continue;
+            let told = bundle.names.iter().find(|named| named.person == identity.person);
+            let told = told.map(|named| (named.name.clone(), named.self_stated));
+            // A member may lag behind; what contradicts this person's own key is worth knowing.
+            if let Err(error @ Error::PeerMisbehaved(PeerMisbehaved::WrongKey(_))) = self.meet(&verified, &chain, told)
+            {
+                self.deliver(Notice::Problem(error));
             }
-            let kept = known.filter(|known| known.name.is_some()).map(|known| known.self_stated);
-            let self_stated = kept.or_else(|| named.map(|named| named.self_stated)).unwrap_or(true);
-            let name = told
-                .or_else(|| known.and_then(|known| known.name.clone()).filter(|name| name.commitment() == commitment));
-            self.know(identity.person, KnownPerson { handle, role, name, self_stated, chain });
         }
     }
 

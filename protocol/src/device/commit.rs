@@ -108,6 +108,7 @@ impl Device {
         context: &MatterContext,
     ) {
         let own = from.is_some_and(|(_, device)| device == self.profile.device);
+        self.watch_people(context);
         let Some(room) = self.rooms.get_mut(&matter) else { return };
         let (added, removed) = room.people_changed(context);
         room.row.requested.retain(|person| !added.contains(person));

@@ -68,13 +68,7 @@ impl Enrolment {
             }
             _ => None,
         };
-        let known = KnownPerson {
-            handle: endorsement.handle.clone(),
-            role: endorsement.role,
-            name: None,
-            self_stated: false,
-            chain: view.chain,
-        };
+        let known = KnownPerson::new(&above, view.chain, None, false, Timestamp(0));
         let inviter = Some((above.person, known));
         Ok(Self { invite, link_key, statement: Some((signed, said)), organisation: Some(organisation), inviter, given })
     }

@@ -81,6 +81,7 @@ impl Device {
         let matter = self.matter_of(group_id, &context);
         self.check_welcome(matter, &group, &context, &companion.bundle)?;
         self.learn(&companion.bundle);
+        self.watch_people(&context);
         if self.rooms.get(&matter).is_some_and(|room| room.row.lost.is_some() && room.row.group == group_id) {
             self.rejoin(now, matter, group)?;
             return Ok(true);

@@ -7,7 +7,7 @@
 //! Invariant: this device signs an endorsement for nobody whose keys the invite's proof does not cover.
 
 use crate::device::enrol::identity_of;
-use crate::device::state::{Counters, KnownPerson, OwnInvite, Table};
+use crate::device::state::{Counters, OwnInvite, Table};
 use crate::device::{Asked, Device, Notice};
 use crate::error::{Error, PeerMisbehaved, Refused};
 use crate::frame::{Blob, NewInvite, Registration, Reply, Request};
@@ -130,28 +130,13 @@ impl Device {
     }
 
     pub(super) fn chain_came(&mut self, person: PersonId, reply: Reply) {
-        let own = person == self.profile.person;
-        match reply {
-            Reply::Chain { chain } => match verify_chain(&chain, &self.profile.organisation) {
-                Ok(verified) if verified.person == person => {
-                    let said = verified.endorsement;
-                    let known = self.people.get(&person);
-                    let kept = known.and_then(|known| known.name.clone()).filter(|n| n.commitment() == said.name);
-                    let name = if own { Some(self.profile.name.clone()) } else { kept };
-                    let self_stated =
-                        if own { self.profile.self_stated } else { known.is_none_or(|known| known.self_stated) };
-                    let known =
-                        KnownPerson { handle: said.handle, role: said.role, name, self_stated, chain: chain.clone() };
-                    self.know(person, known);
-                    if let Some(material) = self.materials.get_mut(&person) {
-                        material.chain = Some(chain);
-                    }
+        match self.take_chain(person, reply) {
+            Ok(chain) => {
+                if let Some(material) = self.materials.get_mut(&person) {
+                    material.chain = Some(chain);
                 }
-                Ok(_) => self.material_failed(person, PeerMisbehaved::Mismatch("a chain of endorsements").into()),
-                Err(error) => self.material_failed(person, error),
-            },
-            Reply::Refused(refused) => self.material_failed(person, refused.into()),
-            _ => self.material_failed(person, PeerMisbehaved::Mismatch("the relay's answer").into()),
+            }
+            Err(error) => self.material_failed(person, error),
         }
     }
 
@@ -255,14 +240,16 @@ impl Device {
             from: now,
             until: now.plus_ms(limits::ENDORSEMENT_LIFETIME_MS),
         };
-        let role = invite.role;
         let signed = Signed::make(Label::Endorsement, &self.profile.mls_key, &endorsement)?;
         let mut chain = vec![identity_of(newcomer, signed.clone())];
         if let Some(own) = self.people.get(&self.profile.person) {
             chain.extend(own.chain.iter().cloned());
         }
-        let handle = newcomer.handle.clone();
-        self.know(newcomer.person, KnownPerson { handle, role, name: Some(name), self_stated, chain });
+        let said = verify_chain(&chain, &self.profile.organisation)?;
+        if self.people.get(&said.person).is_some_and(|known| known.key() != Some(endorsement.person_key)) {
+            return Err(PeerMisbehaved::WrongKey("the newcomer's identity").into());
+        }
+        self.meet(&said, &chain, Some((name, self_stated)))?;
         Ok(signed)
     }
 

@@ -79,6 +79,9 @@ impl Device {
         if room.row.disputed.is_some() {
             return Err(Misuse::Disputed.into());
         }
+        if room.row.people.iter().any(|person| self.people.get(person).is_some_and(KnownPerson::is_in_doubt)) {
+            return Err(Misuse::IdentityChanged.into());
+        }
         if room.outbox.len() >= limits::OUTBOX_MAX {
             return Err(Misuse::Busy("too many messages wait to be sent").into());
         }
@@ -282,7 +285,10 @@ impl Device {
 
     /// The oldest text that was not sealed yet. False if there is none, or it has to wait.
     fn post_text(&mut self, matter: MatterId) -> Result<bool, Error> {
-        // While somebody says to have read something else, the user is asked first.
+        // While somebody says to have read something else, or is somebody else than was verified, the user is asked first.
+        if !self.in_doubt(matter).is_empty() {
+            return Ok(false);
+        }
         let Some(room) = self.rooms.get(&matter).filter(|room| room.row.disputed.is_none() && !room.is_worn()) else {
             return Ok(false);
         };
@@ -364,7 +370,8 @@ impl Device {
                     let Some(material) = self.materials.get(&intent.person).filter(|material| !material.waits) else {
                         continue;
                     };
-                    wanted.add(intent.person, material, &self.profile.organisation, now).err()
+                    let doubt = self.is_in_doubt(intent.person).then(|| Misuse::IdentityChanged.into());
+                    doubt.or_else(|| wanted.add(intent, material, &self.profile.organisation, now).err())
                 } else {
                     wanted.remove.push(intent.person);
                     None
@@ -422,9 +429,8 @@ impl Device {
             bundle = Some((part_digest(&part), told));
             parts.push(part);
         }
-        let everyone: Vec<PersonId> = context.people.iter().map(|participant| participant.person).collect();
         let companion = (!wanted.participants.is_empty())
-            .then(|| Companion { bundle: self.bundle_of(everyone.into_iter(), &wanted.chains), seen: row.position });
+            .then(|| Companion { bundle: self.bundle_of_listed(&context, &wanted.chains), seen: row.position });
         let certificates = Certificates::of(bundle.as_ref().map_or(&[][..], |(_, told)| &told.identities))?;
         let change = Change {
             add: wanted.devices.iter().map(|(_, _, taken)| taken.package.0.clone()).collect(),
@@ -490,11 +496,22 @@ impl Device {
 
     /// The chains and names of some people, as far as this device knows them.
     pub(super) fn bundle_of(&self, people: impl Iterator<Item = PersonId>, chains: &[Vec<Identity>]) -> Bundle {
+        self.bundle(people.map(|person| (person, None)), chains)
+    }
+
+    /// The chains and names of everybody in a matter, with the keys that it lists.
+    pub(super) fn bundle_of_listed(&self, context: &MatterContext, chains: &[Vec<Identity>]) -> Bundle {
+        self.bundle(context.people.iter().map(|listed| (listed.person, Some(listed.person_key))), chains)
+    }
+
+    fn bundle(&self, people: impl Iterator<Item = (PersonId, Option<Digest>)>, chains: &[Vec<Identity>]) -> Bundle {
         let mut bundle = Bundle::default();
-        for person in people {
+        for (person, key) in people {
             let fresh = chains.iter().find(|chain| chain.first().is_some_and(|identity| identity.person == person));
             let known = self.people.get(&person);
-            let chain = fresh.or_else(|| known.map(|known| &known.chain));
+            let chain = fresh
+                .map(Vec::as_slice)
+                .or_else(|| known.map(|known| key.map_or(known.chain.as_slice(), |key| known.chain_with(key))));
             for identity in chain.into_iter().flatten() {
                 if !bundle.identities.iter().any(|other| other.person == identity.person) {
                     bundle.identities.push(identity.clone());
@@ -552,11 +569,11 @@ impl Wanted {
         Self { repair: Some((request, inbox)), ..Self::default() }
     }
 
-    /// Somebody to add: their chain must reach the organisation, their endorsement be in force, and every key package be
-    /// that of a device they certified.
+    /// Somebody to add: their chain must reach the organisation, name the handle that was asked for, their endorsement be in force, and
+    /// every key package be that of a device they certified.
     fn add(
         &mut self,
-        person: PersonId,
+        intent: &Intent,
         material: &Material,
         organisation: &crate::suite::PublicKey,
         now: Timestamp,
@@ -565,8 +582,12 @@ impl Wanted {
             return Err(Misuse::Busy("the person's keys have not come").into());
         };
         let verified = verify_chain(chain, organisation)?;
+        let person = intent.person;
         if verified.person != person {
             return Err(PeerMisbehaved::Mismatch("a chain of endorsements").into());
+        }
+        if !intent.taken_over && verified.endorsement.handle != intent.handle {
+            return Err(PeerMisbehaved::Mismatch("the relay's directory of handles").into());
         }
         if verified.endorsement.until <= now {
             return Err(Refused::not_allowed("that person's endorsement has expired").into());

@@ -254,8 +254,8 @@ impl Device {
         let row = room.row.clone();
         let group = self.group(matter)?;
         let (member, _) = group.member_of(request.device)?;
-        let people: Vec<PersonId> = group.context()?.people.iter().map(|participant| participant.person).collect();
-        let companion = Companion { bundle: self.bundle_of(people.into_iter(), &[]), seen: row.position };
+        let context = group.context()?;
+        let companion = Companion { bundle: self.bundle_of_listed(&context, &[]), seen: row.position };
         let change = Change {
             add: vec![request.package.0.clone()],
             remove: vec![member.leaf],

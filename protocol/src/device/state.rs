@@ -11,7 +11,7 @@ use crate::cbor;
 use crate::content::Bundle;
 use crate::error::Misuse;
 use crate::frame::{Blob, Instance, Part};
-use crate::identity::{Identity, Name, Role, Signed};
+use crate::identity::{Name, Role, Signed};
 use crate::ids::{DeviceId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
 use crate::invite::InviteSecret;
 use crate::matter::MatterContext;
@@ -19,8 +19,10 @@ use crate::rescue::{RepairRequest, Successor};
 use crate::secret::Secret;
 use crate::suite::{Digest, PublicKey, SecretKey};
 
+mod person;
 mod record;
 
+pub use person::{Changed, KnownPerson, Verification};
 pub use record::{Record, RecordBody};
 
 /// A table of the vault. The numbers are part of the vault's format.
@@ -658,37 +660,6 @@ pub enum Purpose {
     /// A correction of the roster.
     #[n(5)]
     Roster,
-}
-
-/// A person as this device knows them.
-#[derive(Debug, Clone, Encode, Decode)]
-#[cbor(map)]
-pub struct KnownPerson {
-    /// Their handle.
-    #[n(0)]
-    pub handle: String,
-    /// Their role.
-    #[n(1)]
-    pub role: Role,
-    /// Their name, if it was told, and fits the endorsement.
-    #[n(2)]
-    pub name: Option<Name>,
-    /// Whether they gave the name themselves.
-    #[n(3)]
-    pub self_stated: bool,
-    /// Their identity and the chain above; empty until it is known.
-    #[n(4)]
-    pub chain: Vec<Identity>,
-}
-
-impl KnownPerson {
-    /// What to call them: name and handle, or the handle alone.
-    pub fn label(&self) -> String {
-        match &self.name {
-            Some(name) => format!("{} ({})", name.name, self.handle),
-            None => self.handle.clone(),
-        }
-    }
 }
 
 /// An invite that this device made. A secret until it is used.

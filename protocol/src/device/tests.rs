@@ -1,16 +1,19 @@
 //! The endpoint machine against a relay in memory: what several devices agree on, and what survives crashes, races and lies.
 
-use super::state::{PendingPost, Purpose, RecordBody, Snapshot, Stage, Table};
+use super::state::{PendingPost, Purpose, Record, RecordBody, Snapshot, Stage, Table};
 use super::*;
 use crate::content::{Body, Bundle, Content};
+use crate::error::Refused;
 use crate::frame::EntryBody;
 use crate::identity::{DeviceCertificate, Role, Signed};
+use crate::ids::MessageId;
 use crate::matter::{MatterContext, Participant, Seen};
 use crate::suite::{Label, SecretKey};
 
 mod corners;
 mod healing;
 mod hostile;
+mod identities;
 mod rescue;
 mod world;
 

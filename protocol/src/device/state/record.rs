@@ -150,4 +150,14 @@ pub enum RecordBody {
         #[n(1)]
         shown: Position,
     },
+    /// Somebody in the matter has another key than before.
+    #[n(40)]
+    IdentityChanged {
+        /// Who.
+        #[n(0)]
+        person: PersonId,
+        /// Whether the key before was verified: nothing is sent here until the user has accepted the new one.
+        #[n(1)]
+        verified: bool,
+    },
 }

@@ -20,6 +20,8 @@ use crate::invite::{Invite, InviteSecret};
 use crate::limits;
 use crate::suite::{Digest, PublicKey, SecretKey};
 
+mod directory;
+
 /// A vault in memory.
 #[derive(Clone, Default)]
 pub(super) struct Vault(pub(super) BTreeMap<RowKey, Zeroizing<Vec<u8>>>);
@@ -701,7 +703,8 @@ impl World {
 
     pub(super) fn add(&mut self, by: usize, matter: MatterId, whom: usize) {
         let person = self.person(whom);
-        self.nodes[by].device.add(self.now, matter, person, "someone").unwrap();
+        let handle = self.nodes[whom].device.profile().handle.clone();
+        self.nodes[by].device.add(self.now, matter, person, &handle).unwrap();
         self.drain(by);
     }
 

@@ -68,8 +68,10 @@ fn twenty_devices_that_commit_at_once_all_get_there() {
     }
     for (by, whom, add) in WISHES {
         let person = world.person(*whom);
+        let handle = world.nodes[*whom].device.profile().handle.clone();
         let device = &mut world.nodes[*by].device;
-        let wish = if *add { device.add(now, matter, person, "x") } else { device.remove(now, matter, person, "x") };
+        let wish =
+            if *add { device.add(now, matter, person, &handle) } else { device.remove(now, matter, person, &handle) };
         wish.unwrap();
     }
     for who in &inside {

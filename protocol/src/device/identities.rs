@@ -1,0 +1,224 @@
+//! Identities: who somebody was when this device met them, what the user has compared, and what happens when it changes.
+//!
+//! 1. The first chain that reaches the organisation's key is believed, and its person key remembered.
+//! 2. Renewed statements under that key are taken over. Another key, in a chain or in the list of a matter, is kept beside it and told.
+//! 3. Where the key before was verified, texts wait in every matter with that person until the user has accepted the new one.
+//!
+//! Invariant: a person's key never changes silently here, this person's own not at all.
+
+use crate::device::state::{Changed, KnownPerson, RecordBody, Stage, Verification};
+use crate::device::{Asked, Device, Notice};
+use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
+use crate::frame::{Reply, Request};
+use crate::identity::{Endorsement, Identity, Name, SafetyNumber, Verified, verify_chain};
+use crate::ids::{MatterId, PersonId, Timestamp};
+use crate::limits;
+use crate::matter::MatterContext;
+use crate::suite::{Digest, PublicKey};
+
+impl Device {
+    /// Asks the relay for somebody's identity; the answer is [`Notice::Identity`].
+    pub fn ask_identity(&mut self, now: Timestamp, person: PersonId) {
+        self.ask(Asked::Identity(person), Request::Chain { person });
+        self.settle(now);
+    }
+
+    pub(super) fn identity_came(&mut self, person: PersonId, reply: Reply) {
+        let outcome = self.take_chain(person, reply).map(|_| ());
+        self.deliver(Notice::Identity { person, outcome });
+    }
+
+    /// The number to compare with somebody.
+    ///
+    /// # Errors
+    /// [`Refused::NotFound`] if they are not known here; [`Misuse`] for this person's own.
+    pub fn safety_number(&self, person: PersonId) -> Result<SafetyNumber, Error> {
+        self.number_with(person, |known| known.chain.first())
+    }
+
+    /// The number to compare with somebody before accepting that they have another key.
+    ///
+    /// # Errors
+    /// As [`Self::safety_number`], and where nothing has changed or the chain has not come.
+    pub fn changed_safety_number(&self, person: PersonId) -> Result<SafetyNumber, Error> {
+        self.number_with(person, |known| known.changed.as_ref().and_then(|changed| changed.chain.first()))
+    }
+
+    fn number_with(
+        &self,
+        person: PersonId,
+        identity: impl FnOnce(&KnownPerson) -> Option<&Identity>,
+    ) -> Result<SafetyNumber, Error> {
+        if person == self.profile.person {
+            return Err(Misuse::Busy("a safety number is compared with somebody else").into());
+        }
+        let theirs = self.people.get(&person).and_then(identity).ok_or_else(|| Refused::not_found("that identity"))?;
+        let own = self.own_key()?;
+        Ok(SafetyNumber::between((self.profile.person, &own), (person, &theirs.person_key)))
+    }
+
+    /// The user has compared the safety number with somebody.
+    ///
+    /// # Errors
+    /// [`PeerMisbehaved::WrongKey`] if it is another; [`Misuse::IdentityChanged`] where they have another key that nobody has accepted.
+    pub fn verify_person(&mut self, now: Timestamp, person: PersonId, number: &SafetyNumber) -> Result<(), Error> {
+        let theirs = self.safety_number(person)?;
+        let mut known = self.people.get(&person).cloned().ok_or_else(|| Refused::not_found("that person"))?;
+        if known.changed.is_some() {
+            return Err(Misuse::IdentityChanged.into());
+        }
+        if theirs != *number {
+            return Err(PeerMisbehaved::WrongKey("the safety number").into());
+        }
+        known.verified = known.key().map(|key| Verification { key, at: now });
+        self.know(person, known);
+        self.settle(now);
+        Ok(())
+    }
+
+    /// The user accepts that somebody has another key. What was verified was the key before. False where nothing has changed.
+    ///
+    /// # Errors
+    /// [`Refused::NotFound`] while the relay has not shown the chain; [`PeerMisbehaved`] if it does not hold.
+    pub fn trust_person(&mut self, now: Timestamp, person: PersonId) -> Result<bool, Error> {
+        let mut known = self.people.get(&person).cloned().ok_or_else(|| Refused::not_found("that person"))?;
+        let Some(changed) = known.changed.take() else { return Ok(false) };
+        if changed.chain.is_empty() {
+            return Err(Refused::not_found("the new identity; the relay has not shown it yet").into());
+        }
+        let said = verify_chain(&changed.chain, &self.profile.organisation)?;
+        let name = known.name.filter(|name| name.commitment() == said.endorsement.name);
+        let mut accepted = KnownPerson::new(&said, changed.chain, name, known.self_stated, now);
+        accepted.past = known.past;
+        accepted.past.extend(known.chain.first().map(|identity| identity.person_key.digest()));
+        let surplus = accepted.past.len().saturating_sub(limits::PAST_KEYS);
+        accepted.past.drain(..surplus);
+        accepted.before = known.chain;
+        self.know(person, accepted);
+        self.materials.remove(&person);
+        self.settle(now);
+        Ok(true)
+    }
+
+    /// Whose changed key keeps texts from being sent in a matter.
+    pub fn in_doubt(&self, matter: MatterId) -> Vec<PersonId> {
+        let people = self.rooms.get(&matter).map(|room| room.row.people.as_slice()).unwrap_or_default();
+        people.iter().copied().filter(|person| self.is_in_doubt(*person)).collect()
+    }
+
+    pub(super) fn is_in_doubt(&self, person: PersonId) -> bool {
+        self.people.get(&person).is_some_and(KnownPerson::is_in_doubt)
+    }
+
+    /// This person's key: made here, or as the directory has it.
+    pub(super) fn own_key(&self) -> Result<PublicKey, Error> {
+        if let Some(key) = &self.profile.person_key {
+            return Ok(key.public()?);
+        }
+        let known = self.people.get(&self.profile.person).and_then(|known| known.chain.first());
+        let identity = known.ok_or_else(|| Refused::not_allowed("nobody has endorsed you yet"))?;
+        Ok(identity.person_key.clone())
+    }
+
+    /// The chain that the relay shows of somebody, verified and remembered.
+    pub(super) fn take_chain(&mut self, person: PersonId, reply: Reply) -> Result<Vec<Identity>, Error> {
+        let chain = match reply {
+            Reply::Chain { chain } => chain,
+            Reply::Refused(refused) => return Err(refused.into()),
+            _ => return Err(PeerMisbehaved::Mismatch("the relay's answer").into()),
+        };
+        let said = verify_chain(&chain, &self.profile.organisation)?;
+        if said.person != person {
+            return Err(PeerMisbehaved::Mismatch("a chain of endorsements").into());
+        }
+        let own = (person == self.profile.person).then(|| (self.profile.name.clone(), self.profile.self_stated));
+        self.meet(&said, &chain, own)?;
+        Ok(chain)
+    }
+
+    /// What a chain that reaches the organisation says of somebody, with a name where one was told.
+    ///
+    /// # Errors
+    /// [`PeerMisbehaved`] for this person's own id with another key, and for an old statement that shows another key.
+    pub(super) fn meet(
+        &mut self,
+        said: &Verified,
+        chain: &[Identity],
+        told: Option<(Name, bool)>,
+    ) -> Result<(), Error> {
+        let (person, key) = (said.person, said.person_key.digest());
+        if person == self.profile.person && self.own_key().is_ok_and(|own| own != said.person_key) {
+            return Err(PeerMisbehaved::WrongKey("this person's own key, as the relay shows it,").into());
+        }
+        let told = told.filter(|(name, _)| name.commitment() == said.endorsement.name);
+        let Some(known) = self.people.get(&person).filter(|known| !known.chain.is_empty()) else {
+            let self_stated = told.as_ref().is_none_or(|(_, self_stated)| *self_stated);
+            let known = KnownPerson::new(said, chain.to_vec(), told.map(|(name, _)| name), self_stated, self.now);
+            self.know(person, known);
+            return Ok(());
+        };
+        let before = known.endorsements().first().map(|before| before.from);
+        let older = before.is_some_and(|before| before > said.endorsement.from);
+        if known.key() == Some(key) {
+            if !older {
+                let known = renewed(known, said, chain, told);
+                self.know(person, known);
+            }
+            return Ok(());
+        }
+        if older || known.past.contains(&key) {
+            return Err(PeerMisbehaved::Mismatch("an old statement about that person").into());
+        }
+        self.changed(person, key, chain);
+        Ok(())
+    }
+
+    /// Holds the people that a matter lists against those known.
+    pub(super) fn watch_people(&mut self, context: &MatterContext) {
+        for participant in &context.people {
+            let Some(known) = self.people.get(&participant.person) else { continue };
+            let listed = participant.person_key;
+            let expected = known.key().is_none_or(|key| key == listed) || known.past.contains(&listed);
+            if !expected && participant.person != self.profile.person {
+                self.changed(participant.person, listed, &[]);
+            }
+        }
+    }
+
+    /// Another key under the id of somebody known: kept beside, and told once.
+    fn changed(&mut self, person: PersonId, key: Digest, chain: &[Identity]) {
+        let Some(mut known) = self.people.get(&person).cloned() else { return };
+        let same = known.changed.take().filter(|changed| changed.key == key);
+        let told = same.is_some();
+        let mut changed = same.unwrap_or(Changed { key, at: self.now, chain: Vec::new() });
+        if !chain.is_empty() {
+            changed.chain = chain.to_vec();
+        }
+        known.changed = Some(changed);
+        let verified = known.verified.is_some();
+        self.know(person, known);
+        if told {
+            return;
+        }
+        self.deliver(Notice::IdentityChanged { person, verified });
+        let shared = self.rooms.iter().filter(|(_, room)| {
+            room.row.people.contains(&person) && !matches!(room.row.stage, Stage::Removed | Stage::Forked)
+        });
+        let shared: Vec<(MatterId, u64)> = shared.map(|(matter, room)| (*matter, room.row.position.seq)).collect();
+        for (matter, seq) in shared {
+            self.record(self.now, matter, seq, None, self.now, RecordBody::IdentityChanged { person, verified });
+        }
+    }
+}
+
+/// Somebody known, as a newer statement about the same key says.
+fn renewed(known: &KnownPerson, said: &Verified, chain: &[Identity], told: Option<(Name, bool)>) -> KnownPerson {
+    let Endorsement { handle, role, name: commitment, .. } = &said.endorsement;
+    let kept = known.name.clone().filter(|name| name.commitment() == *commitment);
+    let self_stated = match (&kept, &told) {
+        (None, Some((_, self_stated))) => *self_stated,
+        _ => known.self_stated,
+    };
+    let name = kept.or_else(|| told.map(|(name, _)| name));
+    KnownPerson { handle: handle.clone(), role: *role, name, self_stated, chain: chain.to_vec(), ..known.clone() }
+}

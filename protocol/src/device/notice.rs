@@ -1,0 +1,109 @@
+//! What a device tells its user, beside the records in its matters.
+//!
+//! Invariant: a notice is delivered only once what it tells is durable.
+
+use crate::device::state::Record;
+use crate::error::{Error, Refused};
+use crate::frame::PersonView;
+use crate::ids::{MatterId, MessageId, PersonId};
+
+/// Something to tell the user.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub enum Notice {
+    /// Everything that the relay had when the link came up has been applied.
+    CaughtUp,
+    /// A new record.
+    Recorded(Record),
+    /// A text is durable at the relay.
+    Stored {
+        /// Which matter.
+        matter: MatterId,
+        /// Which message.
+        id: MessageId,
+        /// At which seq.
+        seq: u64,
+    },
+    /// A text can't be sent.
+    Unsendable {
+        /// Which matter.
+        matter: MatterId,
+        /// Which message.
+        id: MessageId,
+        /// Why.
+        why: Refused,
+    },
+    /// A new matter is durable at the relay.
+    Opened(MatterId),
+    /// A new matter was refused.
+    NotOpened(MatterId, Refused),
+    /// This device was added to a matter.
+    Joined(MatterId),
+    /// A change of membership is done.
+    Done {
+        /// Which matter.
+        matter: MatterId,
+        /// Whom.
+        person: PersonId,
+        /// Added or removed.
+        add: bool,
+    },
+    /// A change of membership waits until the person is ready.
+    Waits {
+        /// Which matter.
+        matter: MatterId,
+        /// Whom.
+        person: PersonId,
+    },
+    /// A change of membership was refused for good.
+    NotDone {
+        /// Which matter.
+        matter: MatterId,
+        /// Whom.
+        person: PersonId,
+        /// Why.
+        why: Error,
+    },
+    /// Somebody whom this device invited has joined and was endorsed.
+    Endorsed {
+        /// Their handle.
+        handle: String,
+    },
+    /// Somebody claims an invite of this device and fails its proof.
+    Suspicious {
+        /// The handle they ask for.
+        handle: String,
+        /// Why they are not believed.
+        why: Error,
+    },
+    /// This person is endorsed now.
+    Ready,
+    /// An invite is filed at the relay and may be used.
+    InviteFiled,
+    /// An invite was refused.
+    InviteRefused(Refused),
+    /// Whom this device may see.
+    People(Vec<PersonView>),
+    /// This vault is a copy of another that is in use, or was restored from a backup: it asks to be let back into its matters, and the
+    /// other copy is admitted no more.
+    Copied,
+    /// The relay was restored from a backup: it has forgotten something that this device has read.
+    Restored,
+    /// Somebody has another key than before. Where the one before was verified, nothing is sent in matters with them until
+    /// [`super::Device::trust_person`].
+    IdentityChanged {
+        /// Who.
+        person: PersonId,
+        /// Whether the key before was verified.
+        verified: bool,
+    },
+    /// The answer to [`super::Device::ask_identity`].
+    Identity {
+        /// Who.
+        person: PersonId,
+        /// Whether their chain holds.
+        outcome: Result<(), Error>,
+    },
+    /// Something the relay or a member did wrong, worth knowing.
+    Problem(Error),
+}

@@ -1,0 +1,120 @@
+//! A person as a device knows them: who they said to be first, what was compared since, and what has changed.
+//!
+//! Invariant: the key by which a person is known changes by a word of the user's alone; another one that turns up is kept beside it.
+
+use minicbor::{Decode, Encode};
+
+use crate::identity::{Endorsement, Identity, Name, Role, Verified};
+use crate::ids::Timestamp;
+use crate::suite::Digest;
+
+/// A person as this device knows them.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(map)]
+pub struct KnownPerson {
+    /// Their handle.
+    #[n(0)]
+    pub handle: String,
+    /// Their role.
+    #[n(1)]
+    pub role: Role,
+    /// Their name, if it was told, and fits the endorsement.
+    #[n(2)]
+    pub name: Option<Name>,
+    /// Whether they gave the name themselves.
+    #[n(3)]
+    pub self_stated: bool,
+    /// Their identity and the chain above.
+    #[n(4)]
+    pub chain: Vec<Identity>,
+    /// When the key in it was first seen here, or accepted in place of the one before.
+    #[n(5)]
+    #[cbor(default)]
+    pub since: Timestamp,
+    /// What the user has compared with them.
+    #[n(6)]
+    pub verified: Option<Verification>,
+    /// Another identity under the same id, which nobody has accepted here.
+    #[n(7)]
+    pub changed: Option<Changed>,
+    /// Keys that were theirs before, the newest last: matters may go on to list them for a while.
+    #[n(8)]
+    #[cbor(default)]
+    pub past: Vec<Digest>,
+    /// The chain with the newest of those: whoever comes into a matter that lists that key is shown it.
+    #[n(9)]
+    #[cbor(default)]
+    pub before: Vec<Identity>,
+}
+
+/// A comparison of safety numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Verification {
+    /// The hash of the person's key.
+    #[n(0)]
+    pub key: Digest,
+    /// When, by this device's clock.
+    #[n(1)]
+    pub at: Timestamp,
+}
+
+/// An identity that is not the one known.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Changed {
+    /// The hash of the person's key.
+    #[n(0)]
+    pub key: Digest,
+    /// When it was seen first.
+    #[n(1)]
+    pub at: Timestamp,
+    /// The identity and the chain above; empty while only the list of a matter names the key.
+    #[n(2)]
+    pub chain: Vec<Identity>,
+}
+
+impl KnownPerson {
+    /// Somebody met for the first time.
+    pub fn new(said: &Verified, chain: Vec<Identity>, name: Option<Name>, self_stated: bool, since: Timestamp) -> Self {
+        let Endorsement { handle, role, .. } = &said.endorsement;
+        let (handle, role) = (handle.clone(), *role);
+        let (past, before) = (Vec::new(), Vec::new());
+        Self { handle, role, name, self_stated, chain, since, verified: None, changed: None, past, before }
+    }
+
+    /// What to call them: name and handle, or the handle alone.
+    pub fn label(&self) -> String {
+        match &self.name {
+            Some(name) => format!("{} ({})", name.name, self.handle),
+            None => self.handle.clone(),
+        }
+    }
+
+    /// The hash of their key.
+    pub fn key(&self) -> Option<Digest> {
+        self.chain.first().map(|identity| identity.person_key.digest())
+    }
+
+    /// When the user has compared the safety number with them, if they have.
+    pub fn verified_at(&self) -> Option<Timestamp> {
+        self.verified.map(|verified| verified.at)
+    }
+
+    /// Whether they were verified and are somebody else now: nothing is sent where they are until the user has accepted it.
+    pub fn is_in_doubt(&self) -> bool {
+        self.verified.is_some() && self.changed.is_some()
+    }
+
+    /// Who vouches for them, from their own endorsement up to the organisation's.
+    pub fn endorsements(&self) -> Vec<Endorsement> {
+        self.chain.iter().filter_map(|identity| identity.endorsement.unverified("endorsement").ok()).collect()
+    }
+
+    /// The chain with that key, of the one known, the one before and the one that nobody has accepted.
+    pub(in crate::device) fn chain_with(&self, key: Digest) -> &[Identity] {
+        let with = |chain: &[Identity]| chain.first().is_some_and(|identity| identity.person_key.digest() == key);
+        let changed = self.changed.as_ref().map(|changed| changed.chain.as_slice()).unwrap_or_default();
+        [changed, &self.before].into_iter().find(|chain| with(chain)).unwrap_or(&self.chain)
+    }
+}

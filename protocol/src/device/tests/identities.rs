@@ -1,0 +1,198 @@
+//! Who somebody is: what is compared, and what happens when it changes.
+
+use super::*;
+use crate::device::post::Wanted;
+use crate::error::PeerMisbehaved;
+use crate::matter::{Certificates, Change};
+
+fn is_changed(notice: &Notice, of: PersonId, was_verified: bool) -> bool {
+    matches!(notice, Notice::IdentityChanged { person, verified } if *person == of && *verified == was_verified)
+}
+
+fn changes(world: &World, who: usize, matter: MatterId) -> usize {
+    let told = |record: &&Record| matches!(record.what, RecordBody::IdentityChanged { .. });
+    world.records(who, matter).iter().filter(told).count()
+}
+
+/// Both have compared their numbers.
+fn compare(world: &mut World, one: usize, other: usize) {
+    for (who, whom) in [(one, other), (other, one)] {
+        let (person, own) = (world.person(whom), world.person(who));
+        let number = world.nodes[whom].device.safety_number(own).unwrap();
+        let now = world.now;
+        world.nodes[who].device.verify_person(now, person, &number).unwrap();
+        world.drain(who);
+        assert!(world.nodes[who].device.person(person).unwrap().verified_at().is_some());
+    }
+}
+
+#[test]
+fn two_people_compare_one_number_and_another_one_verifies_nobody() {
+    let mut world = World::office();
+    world.matter(&[DAN, EVE]);
+    compare(&mut world, ADA, DAN);
+    let (ada, dan, eve) = (world.person(ADA), world.person(DAN), world.person(EVE));
+    let now = world.now;
+    let other = world.nodes[EVE].device.safety_number(ada).unwrap();
+    assert_ne!(other, world.nodes[DAN].device.safety_number(ada).unwrap());
+    let wrong = world.nodes[EVE].device.verify_person(now, dan, &other);
+    assert!(matches!(wrong, Err(Error::PeerMisbehaved(PeerMisbehaved::WrongKey(_)))), "{wrong:?}");
+    assert!(world.nodes[EVE].device.person(dan).unwrap().verified.is_none());
+    assert!(world.nodes[EVE].device.safety_number(eve).is_err(), "with oneself there is nothing to compare");
+    // It survives a restart.
+    world.nodes[ADA].crash();
+    assert!(world.nodes[ADA].device.person(dan).unwrap().verified_at().is_some());
+}
+
+#[test]
+fn a_changed_key_of_somebody_unverified_is_told_once_and_stops_nothing() {
+    let mut world = World::office();
+    let (matter, dan) = (world.matter(&[DAN]), world.person(DAN));
+    let before = world.nodes[ADA].device.person(dan).unwrap().key();
+    world.give_another_key(BOB, DAN, world.now);
+    world.look(ADA, DAN);
+    world.look(ADA, DAN);
+    assert_eq!(world.told(ADA, |notice| is_changed(notice, dan, false)), 1, "{:?}", world.nodes[ADA].notices);
+    assert_eq!(changes(&world, ADA, matter), 1);
+    let known = world.nodes[ADA].device.person(dan).unwrap();
+    assert_eq!(known.key(), before, "nothing is taken silently");
+    assert!(known.changed.is_some());
+    world.say(ADA, matter, "still here");
+    world.settle();
+    world.agree(matter, &[ADA, DAN], &["still here"]);
+}
+
+#[test]
+fn a_changed_key_of_somebody_verified_stops_texts_to_them_until_it_is_accepted() {
+    let mut world = World::office();
+    let (matter, dan) = (world.matter(&[DAN, EVE]), world.person(DAN));
+    let other = world.matter(&[EVE]);
+    compare(&mut world, ADA, DAN);
+    world.disconnect(ADA);
+    world.say(ADA, matter, "typed before");
+    world.give_another_key(BOB, DAN, world.now);
+    // The newest chain comes before the text goes out.
+    let chain = world.relay.show(dan);
+    world.nodes[ADA].device.take_chain(dan, chain).unwrap();
+    world.settle();
+    assert_eq!(world.told(ADA, |notice| is_changed(notice, dan, true)), 1);
+    assert_eq!((changes(&world, ADA, matter), changes(&world, ADA, other)), (1, 0));
+    let (now, id) = (world.now, MessageId::random());
+    let refused = world.nodes[ADA].device.send_text(now, matter, id, "no").unwrap_err();
+    assert_eq!(refused, Misuse::IdentityChanged.into());
+    assert_eq!(world.nodes[ADA].device.in_doubt(matter), [dan]);
+    world.say(ADA, other, "elsewhere");
+    world.settle();
+    world.agree(other, &[ADA, EVE], &["elsewhere"]);
+    world.agree(matter, &[ADA, DAN, EVE], &[]);
+    // A restart changes nothing.
+    world.nodes[ADA].crash();
+    world.settle();
+    world.agree(matter, &[ADA, DAN, EVE], &[]);
+    let (was, is) = {
+        let device = &world.nodes[ADA].device;
+        (device.safety_number(dan).unwrap(), device.changed_safety_number(dan).unwrap())
+    };
+    assert_ne!(was, is);
+    let now = world.now;
+    let early = world.nodes[ADA].device.verify_person(now, dan, &is).unwrap_err();
+    assert_eq!(early, Misuse::IdentityChanged.into(), "accepting comes first");
+    assert!(world.nodes[ADA].device.trust_person(now, dan).unwrap());
+    world.settle();
+    world.agree(matter, &[ADA, DAN, EVE], &["typed before"]);
+    let device = &mut world.nodes[ADA].device;
+    assert_eq!(device.safety_number(dan).unwrap(), is);
+    assert!(device.person(dan).unwrap().verified.is_none(), "what was verified was the key before");
+    assert!(!device.trust_person(now, dan).unwrap(), "there is nothing more to accept");
+    device.verify_person(now, dan, &is).unwrap();
+}
+
+#[test]
+fn whoever_is_in_doubt_is_not_added() {
+    let mut world = World::office();
+    let (dan, matter) = (world.person(DAN), world.matter(&[]));
+    world.look(ADA, DAN);
+    world.look(DAN, ADA);
+    compare(&mut world, ADA, DAN);
+    world.give_another_key(BOB, DAN, world.now);
+    world.add(ADA, matter, DAN);
+    world.settle();
+    let refused = |notice: &Notice| matches!(notice, Notice::NotDone { person, why: Error::Misuse(Misuse::IdentityChanged), .. } if *person == dan);
+    assert_eq!(world.told(ADA, refused), 1, "{:?}", world.nodes[ADA].notices);
+    assert_eq!(people(&world, ADA, matter), 1);
+}
+
+#[test]
+fn an_old_statement_does_not_bring_an_old_key_back() {
+    let mut world = World::office();
+    let (matter, dan) = (world.matter(&[DAN]), world.person(DAN));
+    let old = world.relay.show(dan);
+    world.give_another_key(BOB, DAN, world.now);
+    world.look(ADA, DAN);
+    let now = world.now;
+    world.nodes[ADA].device.trust_person(now, dan).unwrap();
+    let accepted = world.nodes[ADA].device.person(dan).unwrap().key();
+    let told = world.nodes[ADA].device.take_chain(dan, old);
+    assert!(matches!(told, Err(Error::PeerMisbehaved(PeerMisbehaved::Mismatch(_)))), "{told:?}");
+    world.drain(ADA);
+    let known = world.nodes[ADA].device.person(dan).unwrap();
+    assert_eq!((known.key(), known.changed.is_none()), (accepted, true));
+    // The matter goes on to list the key before; that is not news.
+    world.say(ADA, matter, "one");
+    world.add(ADA, matter, EVE);
+    world.settle();
+    assert_eq!(changes(&world, ADA, matter), 1);
+    assert_eq!(people(&world, EVE, matter), 3, "a newcomer is shown the key that the matter lists");
+}
+
+#[test]
+fn another_key_in_the_list_of_a_matter_is_noticed_without_a_chain() {
+    let mut world = World::office();
+    let (matter, dan) = (world.matter(&[BOB, DAN]), world.person(DAN));
+    compare(&mut world, ADA, DAN);
+    let mut context = world.nodes[BOB].device.group(matter).unwrap().context().unwrap();
+    for listed in context.people.iter_mut().filter(|listed| listed.person == dan) {
+        listed.person_key = Digest::of(&[b"another"]);
+    }
+    let seen = Seen::at(world.nodes[BOB].device.matter(matter).unwrap().position);
+    let change = Change { context: Some(context), ..Change::default() };
+    let bob = &mut world.nodes[BOB].device;
+    bob.post_change(matter, Wanted::default(), change, &seen, Certificates::default()).unwrap();
+    let now = world.now;
+    bob.handle_time(now);
+    world.settle();
+    assert_eq!(world.told(ADA, |notice| is_changed(notice, dan, true)), 1, "{:?}", world.nodes[ADA].notices);
+    assert_eq!(changes(&world, ADA, matter), 1);
+    assert_eq!(world.told(DAN, |notice| is_changed(notice, dan, false)), 0, "it is not this person's own key");
+    let device = &mut world.nodes[ADA].device;
+    assert!(device.send_text(now, matter, MessageId::random(), "no").is_err());
+    assert!(device.trust_person(now, dan).is_err(), "there is nothing to accept yet");
+    assert!(device.person(dan).unwrap().is_in_doubt(), "and it stays so");
+}
+
+#[test]
+fn nobody_but_this_person_has_their_key() {
+    let mut world = World::office();
+    let dan = world.person(DAN);
+    let before = world.nodes[DAN].device.person(dan).unwrap().key();
+    world.give_another_key(BOB, DAN, world.now);
+    world.look(DAN, DAN);
+    let told = |notice: &Notice| {
+        matches!(notice, Notice::Identity { outcome: Err(Error::PeerMisbehaved(PeerMisbehaved::WrongKey(_))), .. })
+    };
+    assert_eq!(world.told(DAN, told), 1, "{:?}", world.nodes[DAN].notices);
+    let known = world.nodes[DAN].device.person(dan).unwrap();
+    assert_eq!((known.key(), known.changed.is_none()), (before, true));
+}
+
+#[test]
+fn a_relay_that_gives_somebody_elses_id_for_a_handle_gets_nobody_added() {
+    let mut world = World::office();
+    let (matter, eve) = (world.matter(&[]), world.person(EVE));
+    let now = world.now;
+    world.nodes[ADA].device.add(now, matter, eve, "dan").unwrap();
+    world.settle();
+    let refused = |notice: &Notice| matches!(notice, Notice::NotDone { person, why: Error::PeerMisbehaved(_), .. } if *person == eve);
+    assert_eq!(world.told(ADA, refused), 1, "{:?}", world.nodes[ADA].notices);
+    assert_eq!(people(&world, ADA, matter), 1);
+}
