@@ -177,3 +177,6 @@ pub const LEAF_MAX: usize = 65_535;
 
 /// Keys that were somebody's before, as a device remembers them.
 pub const PAST_KEYS: usize = 8;
+
+/// Refused uses of one invite that the audit log tells: more say nothing new, and would let who has it fill the log.
+pub const REFUSALS_LOGGED: u8 = 8;

@@ -31,9 +31,13 @@ pub(crate) fn check(data: &Path) -> Result<(), RelayError> {
     tell!("configuration  ok: {}, for {}", data.join(config::FILE).display(), config.org);
     let key = key.public().map_err(|_| RelayError::System("the relay's key does not load".to_owned()))?;
     tell!("relay key      {}", key.fingerprint());
-    let store = Sqlite::open(data)?;
     let now = clock::now();
-    tell!("database       ok; {}", founding(&store, now)?);
+    match Sqlite::open(data) {
+        Err(StoreError::Version { found, known }) if found < known => {
+            tell!("database       ok; it has version {found}, and is brought up to date when the relay starts");
+        }
+        opened => tell!("database       ok; {}", founding(&opened?, now)?),
+    }
     disk(data)?;
     match UdpSocket::bind(config.listen) {
         Ok(_) => tell!("port           ok: UDP {} is free", config.listen),

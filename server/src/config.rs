@@ -9,10 +9,11 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use privity_protocol::suite::{SECRET_KEY_LEN, SecretKey};
+use privity_protocol::suite::{Digest, SECRET_KEY_LEN, SecretKey};
 use serde::{Deserialize, Serialize};
 use zeroize::Zeroizing;
 
+use crate::audit::files;
 use crate::store::sqlite;
 
 /// The configuration's file name.
@@ -24,8 +25,8 @@ pub const KEY_FILE: &str = "relay.key";
 pub const LOCK_FILE: &str = "relay.lock";
 
 /// The files that make a folder a relay's.
-pub(crate) fn files() -> [&'static str; 3] {
-    [FILE, KEY_FILE, sqlite::FILE]
+pub(crate) fn files() -> [&'static str; 4] {
+    [FILE, KEY_FILE, sqlite::FILE, files::FOLDER]
 }
 
 /// What IT may set.
@@ -145,6 +146,12 @@ impl Config {
             return Err("connections_max is 0, so nobody could connect".to_owned());
         }
         Ok(self)
+    }
+
+    /// The hash of what is set, as the audit log names it.
+    pub(crate) fn digest(&self) -> Digest {
+        let text = toml::to_string(self).unwrap_or_default();
+        Digest::of(&[b"privity/1 configuration\0", text.as_bytes()])
     }
 
     /// Writes configuration and key into a new folder.

@@ -1,7 +1,7 @@
 //! The relay: stores and forwards envelopes, and keeps the directory. Never sees plaintext or keys.
 //!
 //! `main → start, setup, restore → quic, config → relay, policy → store → protocol`. The rules ([`relay`], [`policy`]) are pure; `writer` makes
-//! what they decide durable; `quic` carries frames.
+//! what they decide durable; `audit` signs and publishes the log of it; `quic` carries frames.
 //!
 //! A relay in a few lines, for a test or a program of one's own:
 //!
@@ -20,6 +20,7 @@
 //! # }
 //! ```
 
+pub mod audit;
 pub mod clock;
 pub mod config;
 mod hub;

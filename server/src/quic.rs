@@ -23,11 +23,13 @@ use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tracing::{debug, info, warn};
 
+use crate::audit::{Bell, Signer};
 use crate::clock::now;
+use crate::config::Config;
 use crate::hub::{Hub, Seat};
-use crate::policy::{Caller, refusal};
+use crate::policy::{Caller, No, refusal};
 use crate::relay::admission::{self, Judged};
-use crate::relay::{self, From};
+use crate::relay::{self, From, history};
 use crate::store::{OpenReader, Read, Reader, Store, StoreError};
 use crate::writer::{Writer, WriterThread};
 
@@ -98,6 +100,7 @@ pub(crate) struct Shared {
     readers: Arc<Readers>,
     hub: Arc<Hub>,
     doors: Arc<Doors>,
+    signer: Arc<Signer>,
 }
 
 impl Shared {
@@ -107,27 +110,50 @@ impl Shared {
     /// [`std::io::Error`] if the system gives no thread.
     pub(crate) fn start(
         key: SecretKey,
-        firm: String,
-        connections_max: usize,
+        config: &Config,
         store: Box<dyn Store>,
+        signer: Arc<Signer>,
+        bell: Bell,
     ) -> std::io::Result<(Self, WriterThread)> {
         let hub = Arc::new(Hub::default());
         let incarnation = store.incarnation();
         let readers = Arc::new(Readers::new(store.readers()));
-        let (writer, thread) = Writer::start(store, Arc::clone(&hub))?;
-        let doors = Arc::new(Doors::new(connections_max));
-        Ok((Self { key, firm, incarnation, writer, readers, hub, doors }, thread))
+        let (writer, thread) = Writer::start(store, Arc::clone(&hub), bell)?;
+        let doors = Arc::new(Doors::new(config.connections_max));
+        let firm = config.org.clone();
+        Ok((Self { key, firm, incarnation, writer, readers, hub, doors, signer }, thread))
     }
 
     /// Answers a request that [`relay::only_reads`], from what has been committed.
     async fn answer(&self, from: From, request: Request) -> Reply {
-        let read = self.readers.read(move |store| refusal(relay::answer(store, &from, &request, now()))).await;
-        let answer = read.unwrap_or_else(|failure| {
-            warn!(%failure, "the store could not be read");
-            Err(Refused::Storage)
+        let signer = Arc::clone(&self.signer);
+        let (asked, by) = (request.clone(), from.clone());
+        let read = self.readers.read(move |store| {
+            let reply = match &asked {
+                Request::Checkpoint => refusal(checkpoint(store, &by, &signer))?,
+                _ => refusal(relay::answer(store, &by, &asked, now()))?,
+            };
+            let news = reply.is_err() && refusal(relay::refusal_is_news(store, &asked))?.unwrap_or(false);
+            Ok((reply, news))
         });
-        answer.unwrap_or_else(Reply::Refused)
+        match read.await {
+            // The writer decides it once more, and logs what it decides.
+            Ok((_, true)) => self.writer.ask(from, request).await,
+            Ok((reply, false)) => reply.unwrap_or_else(Reply::Refused),
+            Err(failure) => {
+                warn!(%failure, "the store could not be read");
+                Reply::Refused(Refused::Storage)
+            }
+        }
     }
+}
+
+/// A checkpoint of the log as it is committed, to an admitted device.
+fn checkpoint(store: &dyn Read, from: &From, signer: &Signer) -> Result<Reply, No> {
+    let From::Device(caller) = from else { return Err(Refused::not_allowed("register first").into()) };
+    admission::still(store, *caller)?;
+    let (_, note) = signer.note(history::state(store)?, now())?;
+    Ok(Reply::Checkpoint { note, keys: signer.keys().clone() })
 }
 
 /// Puts QUIC on a bound socket; inside the runtime that serves it.

@@ -1,9 +1,10 @@
 //! The relay's rules, pure: a request and the time go in, writes and a reply come out. No sockets, disk or clock.
 //!
-//! 1. [`Rules::handle`] reads what it needs and decides; a refusal has written nothing, but that a Post came.
+//! 1. [`Rules::handle`] reads what it needs and decides; a refusal has written nothing, but that a Post came or an invite was tried.
 //! 2. The shell applies the writes of many requests in one transaction, makes them durable, and only then sends the replies.
 //! 3. [`Wake`]s tell the shell whom to tell what.
-//! 4. Requests that [`only_reads`] change nothing: the shell may [`answer`] them from another view of the store.
+//! 4. What is to stand in the audit log is among the writes: durable with the action, before anybody hears of it.
+//! 5. Requests that [`only_reads`] change nothing: the shell may [`answer`] them from another view of the store.
 //!
 //! Invariant: whatever the order and content of requests, a mailbox's seq is contiguous from 1, its running hash is that of its entries,
 //! and no envelope stands after a fence that its author had not read.
@@ -13,12 +14,14 @@ use privity_protocol::error::Refused;
 use privity_protocol::frame::{Blob, Event, Instance, Reply, Request, TakenKeyPackage};
 use privity_protocol::ids::{DeviceId, MailboxId, PersonId, Timestamp};
 use privity_protocol::limits;
+use privity_protocol::log::{Act, Event as LogEvent};
 use privity_protocol::suite::PublicKey;
 
 use crate::policy::{self, Caller, No};
-use crate::store::{KeyPackageRow, Read, Write};
+use crate::store::{KeyPackageRow, Read, StoreError, Write};
 
 pub(crate) mod admission;
+pub(crate) mod history;
 mod joining;
 mod people;
 mod post;
@@ -102,8 +105,33 @@ pub enum Wake {
 
 /// Whether a request changes nothing, so that [`answer`] is all it takes.
 pub fn only_reads(request: &Request) -> bool {
-    use Request::{Chain, Newcomers, OpenInvite, People, Roster};
+    use Request::{Chain, Checkpoint, Consistency, History, Newcomers, OpenInvite, People, Roster};
     matches!(request, People | Chain { .. } | Newcomers | OpenInvite { .. } | Roster { .. })
+        || matches!(request, Checkpoint | Consistency { .. } | History { .. })
+}
+
+/// Whether the refusal of a request that [`only_reads`] is to be logged: it is then to be asked once more, of [`Rules::handle`].
+///
+/// # Errors
+/// [`No::Store`] if the store failed.
+pub fn refusal_is_news(store: &dyn Read, request: &Request) -> Result<bool, No> {
+    match request {
+        Request::OpenInvite { invite, token } => joining::refusal_is_news(store, *invite, token),
+        _ => Ok(false),
+    }
+}
+
+/// What the log has yet to say of what happened by itself: invites that expired.
+///
+/// # Errors
+/// [`StoreError`] if the store failed.
+pub fn overdue(store: &dyn Read, now: Timestamp) -> Result<Vec<Write>, StoreError> {
+    joining::overdue(store, now)
+}
+
+/// A leaf of the audit log.
+fn logged(person: Option<PersonId>, at: Timestamp, act: Act) -> Write {
+    Write::Log { person, event: LogEvent { at, act } }
 }
 
 /// Answers a request that [`only_reads`].
@@ -121,6 +149,8 @@ pub fn answer(store: &dyn Read, from: &From, request: &Request, now: Timestamp) 
         Request::Chain { person } => people::chain_for(store, caller, *person),
         Request::Newcomers => people::newcomers(store, caller),
         Request::Roster { mailbox } => people::roster(store, caller, *mailbox),
+        Request::Consistency { from, to } => history::consistency(store, *from, *to),
+        Request::History { person, after, size } => history::history(store, caller, *person, *after, *size),
         _ => Err(Refused::malformed("this relay does not know that request").into()),
     }
 }
@@ -137,6 +167,9 @@ impl Rules {
     /// # Errors
     /// [`No`]: nothing is to be written. Where a refusal is to be, it is the reply.
     pub fn handle(&mut self, store: &dyn Read, from: &From, request: &Request, now: Timestamp) -> Result<Outcome, No> {
+        if let Request::OpenInvite { invite, token } = request {
+            return joining::try_invite(store, *invite, token, now);
+        }
         if only_reads(request) {
             return answer(store, from, request, now).map(Outcome::reply);
         }
@@ -157,7 +190,7 @@ impl Rules {
             }
             Request::TakeKeyPackages { person } => self.take_key_packages(store, caller, *person, now),
             Request::Invite(invite) => joining::file_invite(store, caller, invite, now),
-            Request::Endorse { person, endorsement } => people::endorse(store, caller, *person, endorsement),
+            Request::Endorse { person, endorsement } => people::endorse(store, caller, *person, endorsement, now),
             _ => Err(Refused::malformed("this relay does not know that request").into()),
         }
     }

@@ -12,6 +12,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::clock;
 use crate::config::{self, Config, ConfigError, Lock};
 use crate::start::RelayError;
 use crate::store::sqlite::{self, Folded, Sqlite};
@@ -86,7 +87,7 @@ fn renew(database: &Path, told: &Path) -> Result<usize, RelayError> {
         error => RelayError::Backup { path: told.to_owned(), reason: error.to_string() },
     };
     let people = || {
-        let store = Sqlite::renew(database)?;
+        let store = Sqlite::renew(database, clock::now())?;
         let people = store.people()?.len();
         store.close()?;
         Ok(people)

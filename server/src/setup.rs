@@ -88,7 +88,7 @@ fn file_invite(store: &mut Sqlite, config: &Config, key: &SecretKey) -> Result<F
     let secret = InviteSecret::random();
     let now = clock::now();
     store.begin()?;
-    store.apply(&[first_invite(secret.token_hash(), secret.id(), now)])?;
+    store.apply(&first_invite(secret.token_hash(), secret.id(), now))?;
     store.commit()?;
     let relay = key.public().map_err(|_| StoreError::Damaged("relay.key"))?.fingerprint();
     let url = Invite { address: config.public.clone(), relay, organisation: None, secret }.url();

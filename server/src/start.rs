@@ -1,6 +1,7 @@
 //! A relay that runs: started, asked where it listens, stopped.
 //!
-//! 1. The folder is read and locked; the database opened; the port bound. Whatever is wrong so far, [`Relay::start`] says.
+//! 1. The folder is read and locked; the database opened, and held against the audit log's files; the port bound. Whatever is wrong so
+//!    far, [`Relay::start`] says.
 //! 2. From then on a thread of its own serves, until it is stopped or the database fails.
 //! 3. On the way out: links end, the group being committed is finished, the database's log is folded into its file.
 //!
@@ -11,13 +12,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 
+use privity_protocol::log::{Act, Event};
+use privity_protocol::suite::Digest;
 use tokio::sync::{oneshot, watch};
 use tracing::info;
 
+use crate::audit::{self, Signer};
+use crate::clock;
 use crate::config::{Config, ConfigError, Lock};
 use crate::quic::{Shared, listen, serve};
-use crate::store::StoreError;
-use crate::store::sqlite::Sqlite;
+use crate::store::sqlite::{self, Sqlite};
+use crate::store::{Read as _, Store as _, StoreError, Write};
 use crate::writer::WriterThread;
 
 /// Why a relay does not start, or stopped.
@@ -41,6 +46,28 @@ pub enum RelayError {
     /// The disk has no room.
     #[error("the disk is full; make room and try again")]
     DiskFull,
+    /// The database was put back in time by hand.
+    #[error(
+        "the audit log on disk has {there} entries, and the database, which has {here}, is not the one that wrote them: it is an older \
+         copy. If you have restored it, say so with `privity-relay restore --data DIR`; devices then mend what they can"
+    )]
+    RolledBack {
+        /// How many leaves the checkpoint on disk has.
+        there: u64,
+        /// How many the database has.
+        here: u64,
+    },
+    /// A file of the audit log is no good.
+    #[error("{path}: {reason}; move the folder `audit` away, and the relay makes it anew from the database")]
+    Log {
+        /// Which file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// What was to be made is there.
+    #[error("{0} is there already; choose another name")]
+    Exists(PathBuf),
     /// There is an organisation, so there are registrars who invite.
     #[error("the organisation has its key already; a registrar invites others with `privity invite new`")]
     Founded,
@@ -64,7 +91,7 @@ impl RelayError {
     pub fn is_wrong_use(&self) -> bool {
         match self {
             Self::Config(error) => !matches!(error, ConfigError::Io { .. } | ConfigError::Running { .. }),
-            Self::Founded | Self::Backup { .. } => true,
+            Self::Founded | Self::Backup { .. } | Self::RolledBack { .. } | Self::Log { .. } | Self::Exists(_) => true,
             _ => false,
         }
     }
@@ -111,18 +138,23 @@ impl Relay {
     pub fn start(folder: &Path) -> Result<Self, RelayError> {
         let (config, key) = Config::load(folder)?;
         let lock = Lock::take(folder)?;
-        let store = Sqlite::open(folder)?;
+        Sqlite::upgrade(&folder.join(sqlite::FILE))?;
+        let mut store = Sqlite::open(folder)?;
+        log_configuration(&mut store, &config)?;
+        let signer = Arc::new(Signer::new(key.clone(), &store.incarnation())?);
         let listen = config.listen;
         let socket = UdpSocket::bind(listen).map_err(|error| RelayError::Listen { listen, error })?;
         let address = socket.local_addr().map_err(system)?;
-        let (shared, writer) =
-            Shared::start(key, config.org, config.connections_max, Box::new(store)).map_err(system)?;
+        let (bell, publisher) = audit::publish(folder, Arc::clone(&signer), &store.readers())?;
+        let (shared, writer) = Shared::start(key, &config, Box::new(store), signer, bell).map_err(system)?;
         let (stop, stopping) = watch::channel(false);
         let (ending, ended) = oneshot::channel();
         let stop_also = stop.clone();
         // The runtime lives and dies on its own thread: whoever starts a relay may be inside another one.
         let thread = std::thread::Builder::new().name("relay".to_owned()).spawn(move || {
             let done = run(socket, shared, writer, &stop_also, stopping);
+            // The writer has ended, and with it the last who could ring for it.
+            let _published = publisher.join();
             drop((lock, ending));
             done
         });
@@ -162,6 +194,20 @@ impl Drop for Relay {
         // Whoever wants to know calls `stop`.
         let _ended = self.join();
     }
+}
+
+/// The log says with what the relay runs, where that is not what it has said last.
+fn log_configuration(store: &mut Sqlite, config: &Config) -> Result<(), RelayError> {
+    let version = env!("CARGO_PKG_VERSION").to_owned();
+    let configuration = config.digest();
+    let named = Digest::of(&[configuration.as_bytes(), version.as_bytes()]);
+    if store.configuration()? == Some(named) {
+        return Ok(());
+    }
+    let event = Event { at: clock::now(), act: Act::Configured { configuration, version } };
+    store.begin()?;
+    store.apply(&[Write::Log { person: None, event }, Write::Configuration(named)])?;
+    Ok(store.commit()?)
 }
 
 fn run(

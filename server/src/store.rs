@@ -10,10 +10,14 @@ use minicbor::{Decode, Encode};
 use privity_protocol::frame::{Entry, Instance, NewInvite, Registration, Rights};
 use privity_protocol::identity::{Role, Signed};
 use privity_protocol::ids::{DeviceId, InviteId, MailboxId, PersonId, Position, Timestamp};
+use privity_protocol::log::{Event, Last, TreeHash};
 use privity_protocol::suite::{Digest, PublicKey};
+
+pub use log::{LogRow, LogTiles};
 
 #[cfg(test)]
 mod conformance;
+mod log;
 pub mod memory;
 pub mod sqlite;
 
@@ -34,7 +38,10 @@ pub enum StoreError {
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// The database belongs to another version of this program.
-    #[error("the database has version {found}, this program knows up to {known}")]
+    #[error(
+        "the database has version {found}, this program has {known}; an older one is brought up to date when the relay starts, \
+         a newer one needs a newer program"
+    )]
     Version {
         /// The database's.
         found: i64,
@@ -131,6 +138,14 @@ pub struct InviteRow {
     /// Who used it.
     #[n(7)]
     pub used_by: Option<PersonId>,
+    /// Whether the log says that it has expired.
+    #[n(8)]
+    #[cbor(default)]
+    pub expired: bool,
+    /// How many refused uses of it the log has.
+    #[n(9)]
+    #[cbor(default)]
+    pub refusals: u8,
 }
 
 /// The head of a mailbox.
@@ -329,6 +344,15 @@ pub enum Write {
         /// Whose.
         device: DeviceId,
     },
+    /// The audit log has one more leaf.
+    Log {
+        /// Whom it is about; none for the relay itself.
+        person: Option<PersonId>,
+        /// What happened.
+        event: Event,
+    },
+    /// The configuration and version that the log has named last.
+    Configuration(Digest),
 }
 
 /// What the rules ask.
@@ -381,6 +405,20 @@ pub trait Read {
     fn last_resort(&self, device: DeviceId) -> Result<Option<Vec<u8>>, StoreError>;
     /// How many single-use key packages are left.
     fn key_packages_left(&self, device: DeviceId) -> Result<u32, StoreError>;
+    /// Invites that have expired unused, and of which the log does not say so; at most `limit`.
+    fn overdue_invites(&self, now: Timestamp, limit: usize) -> Result<Vec<InviteRow>, StoreError>;
+    /// The configuration and version that the log has named last.
+    fn configuration(&self) -> Result<Option<Digest>, StoreError>;
+    /// How many leaves the audit log has.
+    fn log_size(&self) -> Result<u64, StoreError>;
+    /// The newest leaf about somebody, or about the relay.
+    fn log_last(&self, person: Option<PersonId>) -> Result<Option<Last>, StoreError>;
+    /// The leaves from index `from` up to, without, `until`.
+    fn log_rows(&self, from: u64, until: u64) -> Result<Vec<LogRow>, StoreError>;
+    /// Leaves about a person after the number `after` and below the index `size`, in order, at most `limit`.
+    fn log_of(&self, person: PersonId, after: u64, size: u64, limit: usize) -> Result<Vec<LogRow>, StoreError>;
+    /// Hashes of the log's tree, as [`Tiles`](privity_protocol::log::tree::Tiles) has them.
+    fn log_hashes(&self, level: u8, from: u64, until: u64) -> Result<Vec<TreeHash>, StoreError>;
 }
 
 /// A view of what has been committed.

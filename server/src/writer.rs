@@ -19,10 +19,11 @@ use privity_protocol::ids::DeviceId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tracing::{error, warn};
 
+use crate::audit::Bell;
 use crate::clock::now;
 use crate::hub::{Hub, Outbox};
 use crate::policy::No;
-use crate::relay::{From, Rules, Wake};
+use crate::relay::{self, From, Rules, Wake};
 use crate::store::{Store, StoreError};
 
 /// Requests that wait for the writer; beyond, links wait with reading more.
@@ -67,9 +68,10 @@ impl Writer {
     ///
     /// # Errors
     /// [`std::io::Error`] if the system gives no thread.
-    pub(crate) fn start(store: Box<dyn Store>, hub: Arc<Hub>) -> std::io::Result<(Self, WriterThread)> {
+    pub(crate) fn start(store: Box<dyn Store>, hub: Arc<Hub>, bell: Bell) -> std::io::Result<(Self, WriterThread)> {
         let (jobs, receiver) = mpsc::channel(WAITING_MAX);
-        let thread = std::thread::Builder::new().name("writer".to_owned()).spawn(move || run(store, &hub, receiver))?;
+        let thread =
+            std::thread::Builder::new().name("writer".to_owned()).spawn(move || run(store, &hub, &bell, receiver))?;
         Ok((Self { jobs, room: Arc::new(Semaphore::new(WAITING_KIB_MAX as usize)) }, thread))
     }
 
@@ -141,7 +143,7 @@ fn weight_kib(ask: &Ask) -> u32 {
     u32::try_from(bytes / 1024 + 1).unwrap_or(WAITING_KIB_MAX).min(WAITING_KIB_MAX)
 }
 
-fn run(mut store: Box<dyn Store>, hub: &Hub, mut jobs: mpsc::Receiver<Job>) -> Result<(), StoreError> {
+fn run(mut store: Box<dyn Store>, hub: &Hub, bell: &Bell, mut jobs: mpsc::Receiver<Job>) -> Result<(), StoreError> {
     let mut rules = Rules::default();
     let mut expired_at: Option<Instant> = None;
     let mut group = Vec::with_capacity(GROUP_MAX);
@@ -159,6 +161,7 @@ fn run(mut store: Box<dyn Store>, hub: &Hub, mut jobs: mpsc::Receiver<Job>) -> R
                     let _gone = reply.send(answer);
                 }
                 hub.publish(wakes);
+                bell.ring();
             }
             Err(failure) => {
                 error!(%failure, "the store failed; nothing of this group was acknowledged");
@@ -226,9 +229,15 @@ fn decide(
     }
 }
 
-/// Drops expired bodies; whether there are more.
+/// Drops expired bodies, and logs expired invites; whether there are more.
 fn expire(store: &mut dyn Store) -> Result<bool, StoreError> {
-    let done = store.begin().and_then(|()| store.expire(now(), EXPIRE_AT_ONCE));
+    let drop = |store: &mut dyn Store| {
+        store.begin()?;
+        let overdue = relay::overdue(store.as_read(), now())?;
+        store.apply(&overdue)?;
+        store.expire(now(), EXPIRE_AT_ONCE)
+    };
+    let done = drop(store);
     match done.and_then(|dropped| store.commit().map(|()| dropped)) {
         Ok(dropped) => Ok(dropped >= EXPIRE_AT_ONCE),
         Err(failure) => {

@@ -11,6 +11,8 @@ use privity_protocol::identity::{DeviceCertificate, Endorsement, Issuer, Role, S
 use privity_protocol::ids::{DeviceId, MailboxId, PersonId, Position, Timestamp};
 use privity_protocol::invite::{Invite, InviteSecret, InviteStatement};
 use privity_protocol::link::{Opening, Pin};
+use privity_protocol::log::tree;
+use privity_protocol::log::{Checkpoint, Leaf, TreeHash};
 use privity_protocol::suite::{Digest, Label, SecretKey};
 use privity_protocol::{error::Refused, limits};
 use privity_server::config::Config;
@@ -635,5 +637,73 @@ async fn a_restored_relay_has_forgotten_the_end_and_shows_another_incarnation() 
     let here = again.ask(Request::Subscribe { mailbox, after }).await?;
     assert_eq!(here, Reply::Subscribed { start: base, head: 1 }, "where it stands now, and nothing is subscribed");
     assert!(matches!(again.ask(Request::People).await?, Reply::People { people } if people.len() == 1));
+    Ok(())
+}
+
+/// What is acknowledged is in the very next checkpoint, provably, and on disk when the relay has stopped.
+#[tokio::test]
+async fn what_a_device_did_is_in_the_log_that_the_relay_signs() -> Done {
+    let (folder, relay, founder) = founded().await?;
+    let mut link = Link::open(&founder, Some(founder.device)).await?;
+    let Reply::Checkpoint { note: before, keys } = link.ask(Request::Checkpoint).await? else {
+        return Err("no checkpoint".into());
+    };
+    let verifier = keys.verifier(&link.admitted.relay_key)?;
+    let before = verifier.open(&before)?.0;
+    assert_eq!(
+        link.ask(post(1, vec![Part::Create { mailbox: MailboxId::random() }])).await?,
+        Reply::Posted { seqs: vec![] }
+    );
+    let Reply::Checkpoint { note, .. } = link.ask(Request::Checkpoint).await? else {
+        return Err("no checkpoint".into());
+    };
+    let Checkpoint { size, root, .. } = verifier.open(&note)?.0;
+    assert_eq!(size, before.size + 1);
+    let asked = Request::Consistency { from: before.size, to: size };
+    let Reply::Consistency { proof } = link.ask(asked).await? else { return Err("no proof".into()) };
+    tree::verify_consistency((before.size, &before.root), (size, &root), &proof)?;
+    let asked = Request::History { person: founder.person, after: 0, size };
+    let Reply::History { leaves, more: false } = link.ask(asked).await? else { return Err("no history".into()) };
+    let mut names = Vec::new();
+    for proved in leaves {
+        tree::verify_inclusion(&TreeHash::leaf(&proved.leaf), proved.index, size, &proved.proof, &root)?;
+        names.push(Leaf::decode(&proved.leaf)?.open(&proved.opening.ok_or("sealed")?)?.act.name());
+    }
+    assert_eq!(names, ["registered", "device-added", "endorsed", "mailbox-created"]);
+    let mut stranger = Link::open(&another(&founder), None).await?;
+    assert!(matches!(stranger.ask(Request::Checkpoint).await?, Reply::Refused(Refused::NotAllowed { .. })));
+    tokio::task::spawn_blocking(move || relay.stop()).await??;
+    let on_disk = std::fs::read_to_string(folder.path().join("audit/checkpoint"))?;
+    assert_eq!(verifier.open(&on_disk)?.0.root, root);
+    Ok(())
+}
+
+/// Readers answer who opens an invite; a refusal still gets its leaf.
+#[tokio::test]
+async fn opening_an_expired_invite_is_refused_and_logged() -> Done {
+    let (_folder, _relay, founder) = founded().await?;
+    let mut link = Link::open(&founder, Some(founder.device)).await?;
+    let secret = InviteSecret::random();
+    let issuer = Issuer { person: founder.person, device: founder.device };
+    let expires = Timestamp(link.admitted.now.0.saturating_sub(1));
+    let (role, handle, name) = (Role::Client, None, None);
+    let statement = InviteStatement { invite: secret.id(), issuer, role, handle, name, expires };
+    let statement = Signed::make(Label::Invite, &founder.mls_key, &statement)?;
+    let filed = NewInvite { token_hash: secret.token_hash(), statement, name: None };
+    assert_eq!(link.ask(Request::Invite(filed)).await?, Reply::Done);
+    let mut late = Link::open(&another(&founder), None).await?;
+    let refused = late.ask(Request::OpenInvite { invite: secret.id(), token: secret.token() }).await?;
+    assert!(matches!(refused, Reply::Refused(Refused::Invite { .. })), "{refused:?}");
+    let Reply::Checkpoint { note, keys } = link.ask(Request::Checkpoint).await? else {
+        return Err("no checkpoint".into());
+    };
+    let size = keys.verifier(&link.admitted.relay_key)?.open(&note)?.0.size;
+    let asked = Request::History { person: founder.person, after: 3, size };
+    let Reply::History { leaves, .. } = link.ask(asked).await? else { return Err("no history".into()) };
+    let mut names = Vec::new();
+    for proved in leaves {
+        names.push(Leaf::decode(&proved.leaf)?.open(&proved.opening.ok_or("sealed")?)?.act.name());
+    }
+    assert_eq!(names, ["invite-made", "invite-refused"]);
     Ok(())
 }

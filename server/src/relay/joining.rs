@@ -3,21 +3,26 @@
 //! 1. A device files an invite: its statement, and the hash of the token that proves it.
 //! 2. A newcomer who proves the token sees what it says, and registers once.
 //! 3. The first invite is the relay's own; with it, and only with it, the organisation begins.
+//! 4. What becomes of an invite stands in the log of whoever made it: used, expired, and by whom it was tried in vain.
 //!
 //! Invariant: an invite makes one person, in the role and under the handle that it names, and no handle looks like another.
 
 use privity_protocol::error::Refused;
 use privity_protocol::frame::{Event, InviteView, NewInvite, Registration, Reply};
 use privity_protocol::identity::{DeviceCertificate, Endorsement, Role, Signed, check_handle, handle_skeleton};
-use privity_protocol::ids::{InviteId, Timestamp};
+use privity_protocol::ids::{DeviceId, InviteId, Timestamp};
 use privity_protocol::invite::{InviteStatement, token_hash};
 use privity_protocol::limits;
+use privity_protocol::log::Act;
 use privity_protocol::suite::{self, Digest, Label, PublicKey};
 
 use super::people::{chain, verified_by_device};
-use super::{Outcome, Wake};
+use super::{Outcome, Wake, logged};
 use crate::policy::{self, Caller, No};
-use crate::store::{DeviceRow, InviteRow, PersonRow, Read, Write};
+use crate::store::{DeviceRow, InviteRow, PersonRow, Read, StoreError, Write};
+
+/// Expired invites that are logged in one transaction.
+const OVERDUE_AT_ONCE: usize = 256;
 
 pub(super) fn file_invite(store: &dyn Read, caller: Caller, invite: &NewInvite, now: Timestamp) -> Result<Outcome, No> {
     let person = policy::endorsed(store, caller)?;
@@ -50,8 +55,11 @@ pub(super) fn file_invite(store: &dyn Read, caller: Caller, invite: &NewInvite, 
         handle: statement.handle,
         expires: statement.expires,
         used_by: None,
+        expired: false,
+        refusals: 0,
     };
-    let writes = vec![Write::Invite(Box::new(row))];
+    let act = Act::InviteMade { invite: row.invite, statement: Some(invite.statement.digest()), expires: row.expires };
+    let writes = vec![Write::Invite(Box::new(row)), logged(Some(caller.person), now, act)];
     Ok(Outcome { writes, reply: Some(Reply::Done), wakes: Vec::new() })
 }
 
@@ -91,13 +99,68 @@ pub(super) fn open_invite(store: &dyn Read, invite: InviteId, token: &[u8; 32], 
     Ok(Reply::Invite(Box::new(InviteView { statement, name, chain })))
 }
 
+/// Whether the log has room for one more refused use of an invite: somebody who has it and is turned away again and again makes the
+/// log no longer than that.
+pub(super) fn refusal_is_news(store: &dyn Read, invite: InviteId, token: &[u8; 32]) -> Result<bool, No> {
+    match proved_invite(store, invite, token) {
+        Ok(row) => Ok(row.refusals < limits::REFUSALS_LOGGED),
+        Err(No::Refused(_)) => Ok(false),
+        Err(failed) => Err(failed),
+    }
+}
+
+/// A refusal to somebody who has an invite, with its place in the log of whoever made it.
+fn refused_use(mut invite: InviteRow, refused: Refused, now: Timestamp) -> Outcome {
+    let mut outcome = Outcome::default();
+    if invite.refusals < limits::REFUSALS_LOGGED {
+        invite.refusals += 1;
+        let act = Act::InviteRefused { invite: invite.invite, why: refused.to_string() };
+        outcome.writes.push(logged(invite.inviter, now, act));
+        outcome.writes.push(Write::Invite(Box::new(invite)));
+    }
+    outcome.reply = Some(Reply::Refused(refused));
+    outcome
+}
+
+/// Invites that nobody has used in time, as the log has yet to say.
+pub(super) fn overdue(store: &dyn Read, now: Timestamp) -> Result<Vec<Write>, StoreError> {
+    let mut writes = Vec::new();
+    for invite in store.overdue_invites(now, OVERDUE_AT_ONCE)? {
+        writes.push(logged(invite.inviter, now, Act::InviteExpired { invite: invite.invite }));
+        writes.push(Write::Invite(Box::new(InviteRow { expired: true, ..invite })));
+    }
+    Ok(writes)
+}
+
+/// Opens an invite for somebody whose refusal is [news](refusal_is_news).
+pub(super) fn try_invite(store: &dyn Read, invite: InviteId, token: &[u8; 32], now: Timestamp) -> Result<Outcome, No> {
+    let row = proved_invite(store, invite, token)?;
+    match open_invite(store, invite, token, now) {
+        Err(No::Refused(refused)) => Ok(refused_use(row, refused, now)),
+        opened => opened.map(Outcome::reply),
+    }
+}
+
 pub(super) fn register(
     store: &dyn Read,
     link_key: &PublicKey,
     asked: &Registration,
     now: Timestamp,
 ) -> Result<Outcome, No> {
-    let mut invite = proved_invite(store, asked.invite, &asked.token)?;
+    let invite = proved_invite(store, asked.invite, &asked.token)?;
+    match enter(store, invite.clone(), link_key, asked, now) {
+        Err(No::Refused(refused)) => Ok(refused_use(invite, refused, now)),
+        entered => entered,
+    }
+}
+
+fn enter(
+    store: &dyn Read,
+    mut invite: InviteRow,
+    link_key: &PublicKey,
+    asked: &Registration,
+    now: Timestamp,
+) -> Result<Outcome, No> {
     let registration = without_token(asked);
     if let Some(used_by) = invite.used_by {
         let known = if used_by == asked.person { store.person(used_by)? } else { None };
@@ -114,7 +177,7 @@ pub(super) fn register(
         return Err(Refused::malformed("an id is in use").into());
     }
     invite.used_by = Some(person);
-    let mut writes = Vec::new();
+    let mut writes = admission_log(&invite, asked, device, founding.as_ref(), now);
     if let Some(founding) = &founding {
         writes.push(Write::Organisation(founding.0.clone()));
     }
@@ -142,6 +205,33 @@ pub(super) fn register(
     };
     writes.push(Write::Invite(Box::new(invite)));
     Ok(Outcome { writes, reply: Some(Reply::Done), wakes })
+}
+
+/// What the log says of somebody who came in, and of their inviter.
+fn admission_log(
+    invite: &InviteRow,
+    asked: &Registration,
+    device: DeviceId,
+    founding: Option<&(PublicKey, Signed)>,
+    now: Timestamp,
+) -> Vec<Write> {
+    let registered = Act::Registered {
+        person_key: asked.person_key.digest(),
+        handle: asked.handle.clone(),
+        role: asked.role,
+        invite: invite.invite,
+    };
+    let mut acts = Vec::new();
+    if let Some((organisation, _)) = founding {
+        acts.push((None, Act::Founded { organisation: organisation.digest() }));
+    }
+    acts.push((Some(asked.person), registered));
+    acts.push((Some(asked.person), Act::DeviceAdded { device, certificate: asked.certificate.digest() }));
+    if let Some((_, endorsement)) = founding {
+        acts.push((Some(asked.person), Act::Endorsed { endorsement: endorsement.digest(), by: None }));
+    }
+    acts.push((invite.inviter, Act::InviteUsed { invite: invite.invite, by: asked.person }));
+    acts.into_iter().map(|(person, act)| logged(person, now, act)).collect()
 }
 
 fn check_registration(
@@ -220,17 +310,22 @@ fn free_handle(store: &dyn Read, handle: &str) -> Result<(), No> {
 }
 
 /// The first invite of a relay, made by the relay itself while there is no organisation.
-pub fn first_invite(token_hash: Digest, invite: InviteId, now: Timestamp) -> Write {
-    Write::Invite(Box::new(InviteRow {
+pub fn first_invite(token_hash: Digest, invite: InviteId, now: Timestamp) -> [Write; 2] {
+    let expires = now.plus_ms(limits::INVITE_LIFETIME_MS);
+    let row = InviteRow {
         invite,
         token_hash,
         filed: None,
         inviter: None,
         role: None::<Role>,
         handle: None,
-        expires: now.plus_ms(limits::INVITE_LIFETIME_MS),
+        expires,
         used_by: None,
-    }))
+        expired: false,
+        refusals: 0,
+    };
+    let made = Act::InviteMade { invite, statement: None, expires };
+    [Write::Invite(Box::new(row)), logged(None, now, made)]
 }
 
 #[cfg(test)]

@@ -5,13 +5,14 @@
 use privity_protocol::error::Refused;
 use privity_protocol::frame::{Event, Interval, PersonView, Reply, Rights};
 use privity_protocol::identity::{DeviceCertificate, Endorsement, Identity, Signed};
-use privity_protocol::ids::{MailboxId, PersonId};
+use privity_protocol::ids::{MailboxId, PersonId, Timestamp};
 use privity_protocol::limits;
+use privity_protocol::log::Act;
 use privity_protocol::suite::Label;
 
-use super::{Outcome, Wake};
+use super::{Outcome, Wake, logged};
 use crate::policy::{self, Caller, No};
-use crate::store::{GrantRow, Read, StoreError, Write};
+use crate::store::{GrantRow, PersonRow, Read, StoreError, Write};
 
 pub(super) fn people(store: &dyn Read, caller: Caller) -> Result<Reply, No> {
     let own = store.person(caller.person)?.ok_or_else(|| Refused::not_found("your registration"))?;
@@ -30,12 +31,15 @@ pub(super) fn people(store: &dyn Read, caller: Caller) -> Result<Reply, No> {
     Ok(Reply::People { people })
 }
 
-pub(super) fn chain_for(store: &dyn Read, caller: Caller, person: PersonId) -> Result<Reply, No> {
+/// A person whom the caller may see.
+pub(super) fn seen(store: &dyn Read, caller: Caller, person: PersonId) -> Result<PersonRow, No> {
     let own = store.person(caller.person)?.ok_or_else(|| Refused::not_found("your registration"))?;
     let row = store.person(person)?.ok_or_else(|| Refused::not_found("that person"))?;
-    if !policy::may_see(store, &own, &row)? {
-        return Err(Refused::not_found("that person").into());
-    }
+    if policy::may_see(store, &own, &row)? { Ok(row) } else { Err(Refused::not_found("that person").into()) }
+}
+
+pub(super) fn chain_for(store: &dyn Read, caller: Caller, person: PersonId) -> Result<Reply, No> {
+    seen(store, caller, person)?;
     Ok(Reply::Chain { chain: chain(store, person)? })
 }
 
@@ -81,7 +85,13 @@ pub(super) fn newcomers(store: &dyn Read, caller: Caller) -> Result<Reply, No> {
     Ok(Reply::Newcomers { newcomers })
 }
 
-pub(super) fn endorse(store: &dyn Read, caller: Caller, person: PersonId, endorsement: &Signed) -> Result<Outcome, No> {
+pub(super) fn endorse(
+    store: &dyn Read,
+    caller: Caller,
+    person: PersonId,
+    endorsement: &Signed,
+    now: Timestamp,
+) -> Result<Outcome, No> {
     let own = policy::endorsed(store, caller)?;
     let mut row = store.person(person)?.ok_or_else(|| Refused::not_found("that person"))?;
     let said: Endorsement = verified_by_device(store, caller, endorsement, Label::Endorsement)?;
@@ -102,7 +112,8 @@ pub(super) fn endorse(store: &dyn Read, caller: Caller, person: PersonId, endors
         return Err(Refused::malformed("the endorsement is for somebody else").into());
     }
     row.endorsement = Some(endorsement.clone());
-    let writes = vec![Write::Person(Box::new(row))];
+    let act = Act::Endorsed { endorsement: endorsement.digest(), by: Some(caller.person) };
+    let writes = vec![Write::Person(Box::new(row)), logged(Some(person), now, act)];
     let wakes = vec![Wake::Person { person, event: Event::Endorsed }];
     Ok(Outcome { writes, reply: Some(Reply::Done), wakes })
 }

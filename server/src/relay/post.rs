@@ -15,10 +15,11 @@ use privity_protocol::error::Refused;
 use privity_protocol::frame::{Part, Post, Reply, Rights};
 use privity_protocol::ids::{DeviceId, MailboxId, PersonId, Position, Timestamp};
 use privity_protocol::limits;
+use privity_protocol::log::{Act, RosterChange};
 use privity_protocol::suite::Digest;
 
 use super::rates::Rates;
-use super::{Outcome, Wake};
+use super::{Outcome, Wake, logged};
 use crate::policy::{self, Caller, No};
 use crate::store::{GrantRow, IdemRow, MailboxRow, PersonRow, Read, ReceivedRow, StoreError, Waiting, Write};
 
@@ -92,7 +93,8 @@ fn accept(
         plan.part(part)?;
     }
     plan.somebody_manages()?;
-    let Plan { seqs, mut outcome, .. } = plan;
+    let Plan { seqs, mut outcome, log, .. } = plan;
+    outcome.writes.extend(log.into_iter().map(|act| logged(Some(caller.person), now, act)));
     keep_with_fences(&mut outcome.writes);
     rates.post(caller, &post.parts, now)?;
     let row = IdemRow { idem: post.idem, parts, mac: post.mac, seqs: seqs.clone() };
@@ -131,6 +133,8 @@ struct Plan<'a> {
     commits: BTreeMap<MailboxId, u64>,
     seqs: Vec<u64>,
     outcome: Outcome,
+    /// What the log says of it: the mailboxes made, and the changes of each roster.
+    log: Vec<Act>,
 }
 
 impl<'a> Plan<'a> {
@@ -148,6 +152,7 @@ impl<'a> Plan<'a> {
             commits: BTreeMap::new(),
             seqs: Vec::new(),
             outcome: Outcome::default(),
+            log: Vec::new(),
         }
     }
 
@@ -171,6 +176,7 @@ impl<'a> Plan<'a> {
         let start = Position::start(mailbox);
         self.heads.insert(mailbox, MailboxRow { mailbox, inbox_of: None, head: start, fence: start });
         self.outcome.writes.push(Write::Mailbox { mailbox, inbox_of: None });
+        self.log.push(Act::MailboxCreated { mailbox, device: self.caller.device });
         let grant = GrantRow { device: self.caller.device, rights: Rights::MANAGER, from: 0, until: None };
         self.put_grant(mailbox, grant);
         Ok(())
@@ -290,7 +296,21 @@ impl<'a> Plan<'a> {
         self.rosters.insert(mailbox);
         self.grants.insert((mailbox, device), known);
         self.put_grant(mailbox, GrantRow { device, rights, from, until: None });
+        self.changed(mailbox, RosterChange { device, rights: Some(rights) });
         Ok(())
+    }
+
+    /// One leaf tells all that a Post changes in one roster.
+    fn changed(&mut self, mailbox: MailboxId, change: RosterChange) {
+        for act in &mut self.log {
+            if let Act::RosterChanged { mailbox: known, changes, .. } = act
+                && *known == mailbox
+            {
+                changes.push(change);
+                return;
+            }
+        }
+        self.log.push(Act::RosterChanged { mailbox, device: self.caller.device, changes: vec![change] });
     }
 
     /// Reading on where it ended gives a device what lies between: whoever does not manage gives only what they may read themselves.
@@ -310,6 +330,7 @@ impl<'a> Plan<'a> {
         self.rosters.insert(mailbox);
         // Who has left by themselves is removed from the group by a Commit that comes later, with its own Revoke.
         if self.end_grant(mailbox, device, self.border(&row))? {
+            self.changed(mailbox, RosterChange { device, rights: None });
             self.outcome.wakes.push(Wake::Ended { mailbox, device });
         }
         Ok(())

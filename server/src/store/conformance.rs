@@ -1,6 +1,8 @@
 //! One suite for every store: each case runs against memory and SQLite alike.
 
 use privity_protocol::frame::{Blob, EntryBody, Registration};
+use privity_protocol::log::tree::{self, Tiles as _};
+use privity_protocol::log::{Act, Leaf};
 use privity_protocol::suite::SecretKey;
 
 use super::memory::Memory;
@@ -103,6 +105,24 @@ fn person(handle: &str) -> (PersonRow, DeviceRow) {
     let inbox = row.registration.inbox;
     let device = DeviceRow { device, person, link_key: key.public().unwrap(), certificate, inbox };
     (row, device)
+}
+
+/// Two people with a device each, the first of them endorsed.
+pub(super) fn two_people() -> [(PersonRow, DeviceRow); 2] {
+    let (mut ada, adas) = person("ada");
+    let said = privity_protocol::identity::Endorsement {
+        person: ada.registration.person,
+        person_key: ada.registration.person_key.digest(),
+        role: Role::Attorney,
+        registrar: true,
+        handle: "ada".to_owned(),
+        name: Digest::of(&[]),
+        issuer: None,
+        from: Timestamp(0),
+        until: Timestamp(9),
+    };
+    ada.endorsement = Some(Signed { body: privity_protocol::cbor::encode(&said), signature: Vec::new() });
+    [(ada, adas), person("bob")]
 }
 
 /// Reads a mailbox to its end and checks every position of it.
@@ -297,6 +317,8 @@ fn people_devices_handles_and_invites_are_found() {
             handle: None,
             expires: Timestamp(100),
             used_by: None,
+            expired: false,
+            refusals: 0,
         };
         let people = [bob.clone(), ada.clone()].map(|row| Write::Person(Box::new(row)));
         let devices = [adas.clone(), bobs.clone()].map(|row| Write::Device(Box::new(row)));
@@ -526,4 +548,115 @@ fn a_crash_at_any_step_loses_exactly_what_was_not_committed() {
             return;
         }
     }
+}
+
+fn log(person: Option<PersonId>, number: u64) -> Write {
+    let event = Event { at: Timestamp(number), act: Act::InviteExpired { invite: InviteId::new([7; 16]) } };
+    Write::Log { person, event }
+}
+
+#[test]
+fn leaves_follow_each_other_and_are_found_by_index_and_person() {
+    on_each(|bench| {
+        let people = [None, Some(PersonId::random()), Some(PersonId::random())];
+        assert_eq!(bench.store().log_size().unwrap(), 0);
+        assert_eq!(bench.store().log_last(None).unwrap(), None);
+        for number in 0..7 {
+            write(bench.store(), &[log(people[0], number), log(people[1], number)]);
+        }
+        write(bench.store(), &[log(people[2], 99)]);
+        bench.reopen();
+        let store = bench.store();
+        assert_eq!(store.log_size().unwrap(), 15);
+        let rows = store.log_rows(0, u64::MAX).unwrap();
+        assert_eq!(rows.iter().map(|row| row.index).collect::<Vec<_>>(), (0..15).collect::<Vec<_>>());
+        for person in people {
+            let mut last: Option<Last> = None;
+            for row in &rows {
+                let leaf = Leaf::decode(&row.leaf).unwrap();
+                leaf.open(&row.opening).unwrap();
+                if leaf.person == person {
+                    assert!(leaf.follows(last.as_ref()), "{leaf:?}");
+                    last = Some(leaf.last());
+                }
+            }
+            assert_eq!(store.log_last(person).unwrap(), last);
+        }
+        let indices = |rows: Vec<LogRow>| rows.iter().map(|row| row.index).collect::<Vec<_>>();
+        let of = |after, size, limit| indices(store.log_of(people[1].unwrap(), after, size, limit).unwrap());
+        assert_eq!(of(0, 15, 99), [1, 3, 5, 7, 9, 11, 13]);
+        assert_eq!(of(2, 12, 99), [5, 7, 9, 11]);
+        assert_eq!(of(2, 12, 2), [5, 7]);
+        assert_eq!(of(7, u64::MAX, 9), [0; 0]);
+        assert_eq!(indices(store.log_rows(3, 5).unwrap()), [3, 4]);
+        let hashes: Vec<TreeHash> = rows.iter().map(|row| TreeHash::leaf(&row.leaf)).collect();
+        assert_eq!(store.log_hashes(0, 2, 9).unwrap(), hashes[2..9]);
+    });
+}
+
+#[test]
+fn a_log_over_several_tiles_has_the_root_and_proofs_of_its_leaves() {
+    on_each(|bench| {
+        let store = bench.store();
+        let writes: Vec<Write> = (0..600).map(|number| log(None, number)).collect();
+        write(store, &writes);
+        let leaves = store.log_hashes(0, 0, 600).unwrap();
+        assert_eq!(store.log_hashes(1, 0, 9).unwrap(), leaves[..].hashes(1, 0, 2).unwrap());
+        assert!(store.log_hashes(2, 0, 9).unwrap().is_empty());
+        let read = store.as_read();
+        let tiles = LogTiles::of(read).unwrap();
+        for size in [0, 1, 255, 256, 257, 512, 599, 600] {
+            assert_eq!(tree::root(&tiles, size).unwrap(), tree::root(&leaves[..], size).unwrap());
+            for index in [0, 255, 256, 511, 598].into_iter().filter(|index| *index < size) {
+                let proof = tree::inclusion(&tiles, index, size).unwrap();
+                assert_eq!(proof, tree::inclusion(&leaves[..], index, size).unwrap());
+            }
+        }
+        assert!(tree::root(&tiles, 601).is_err());
+    });
+}
+
+#[test]
+fn what_is_rolled_back_leaves_no_leaf_and_no_number() {
+    on_each(|bench| {
+        let store = bench.store();
+        write(store, &[log(None, 1)]);
+        let last = store.log_last(None).unwrap();
+        store.begin().unwrap();
+        store.apply(&[log(None, 2)]).unwrap();
+        assert_eq!(store.log_size().unwrap(), 2);
+        store.rollback().unwrap();
+        assert_eq!((store.log_size().unwrap(), store.log_last(None).unwrap()), (1, last));
+    });
+}
+
+#[test]
+fn an_invite_is_overdue_once_it_has_expired_unused_and_until_that_is_logged() {
+    on_each(|bench| {
+        let store = bench.store();
+        let row = |byte, expires| InviteRow {
+            invite: InviteId::new([byte; 16]),
+            token_hash: Digest::of(&[]),
+            filed: None,
+            inviter: None,
+            role: None,
+            handle: None,
+            expires: Timestamp(expires),
+            used_by: None,
+            expired: false,
+            refusals: 0,
+        };
+        let used = InviteRow { used_by: Some(PersonId::random()), ..row(3, 5) };
+        write(store, &[row(1, 5), row(2, 9), used].map(|row| Write::Invite(Box::new(row))));
+        assert_eq!(store.overdue_invites(Timestamp(4), 9).unwrap(), []);
+        assert_eq!(store.overdue_invites(Timestamp(5), 9).unwrap(), [row(1, 5)]);
+        assert_eq!(store.overdue_invites(Timestamp(9), 1).unwrap().len(), 1);
+        write(store, &[Write::Invite(Box::new(InviteRow { expired: true, ..row(1, 5) }))]);
+        assert_eq!(store.overdue_invites(Timestamp(9), 9).unwrap(), [row(2, 9)]);
+        assert_eq!(store.configuration().unwrap(), None);
+        for digest in [Digest::of(&[b"one"]), Digest::of(&[b"two"])] {
+            write(store, &[Write::Configuration(digest)]);
+            assert_eq!(store.configuration().unwrap(), Some(digest));
+        }
+    });
 }

@@ -13,10 +13,12 @@ use privity_protocol::frame::{Blob, Entry, EntryBody, Instance};
 use privity_protocol::identity::handle_skeleton;
 use privity_protocol::ids::{DeviceId, InviteId, MailboxId, PersonId, Position, Timestamp};
 use privity_protocol::limits;
+use privity_protocol::log::{Event, Last, Leaf, TreeHash};
 use privity_protocol::suite::{self, Digest, PublicKey};
 
+use super::log::{NewLeaf, filled};
 use super::{
-    DeviceRow, GrantRow, IdemRow, InviteRow, KeyPackageRow, MailboxRow, OpenReader, PersonRow, Read, Reader,
+    DeviceRow, GrantRow, IdemRow, InviteRow, KeyPackageRow, LogRow, MailboxRow, OpenReader, PersonRow, Read, Reader,
     ReceivedRow, Store, StoreError, Waiting, Write,
 };
 
@@ -33,6 +35,10 @@ struct Data {
     received: BTreeMap<DeviceId, ReceivedRow>,
     key_packages: BTreeMap<(DeviceId, bool, u64), Vec<u8>>,
     numbers: u64,
+    configuration: Option<Digest>,
+    log: Vec<LogRow>,
+    log_last: BTreeMap<Option<PersonId>, Last>,
+    log_tiles: BTreeMap<(u8, u64), TreeHash>,
 }
 
 #[derive(Debug, Clone)]
@@ -123,6 +129,17 @@ impl Data {
         self.mailboxes.get_mut(&mailbox).ok_or(StoreError::Damaged("mailbox"))
     }
 
+    fn log(&mut self, person: Option<PersonId>, event: &Event) -> Result<(), StoreError> {
+        let NewLeaf { row, last } = NewLeaf::next(self, person, event)?;
+        self.log.push(row);
+        self.log_last.insert(person, last);
+        for level in 1.. {
+            let Some((number, hash)) = filled(self, level, self.log.len() as u64)? else { break };
+            self.log_tiles.insert((level, number), hash);
+        }
+        Ok(())
+    }
+
     fn apply(&mut self, write: &Write) -> Result<(), StoreError> {
         match write {
             Write::Organisation(key) => self.organisation = Some(key.clone()),
@@ -156,6 +173,8 @@ impl Data {
                 self.key_packages.remove(&(*device, false, *number));
             }
             Write::DropKeyPackages { device } => self.key_packages.retain(|(of, _, _), _| of != device),
+            Write::Configuration(digest) => self.configuration = Some(*digest),
+            Write::Log { person, event } => self.log(*person, event)?,
             Write::Mailbox { mailbox, inbox_of } => {
                 let start = Position::start(*mailbox);
                 let row = MailboxRow { mailbox: *mailbox, inbox_of: *inbox_of, head: start, fence: start };
@@ -364,6 +383,42 @@ impl Read for Data {
         let left = self.key_packages.range((device, false, 0)..=(device, false, u64::MAX)).count();
         Ok(u32::try_from(left).unwrap_or(u32::MAX))
     }
+
+    fn overdue_invites(&self, now: Timestamp, limit: usize) -> Result<Vec<InviteRow>, StoreError> {
+        let overdue = |row: &&InviteRow| row.used_by.is_none() && !row.expired && row.expires <= now;
+        Ok(self.invites.values().filter(overdue).take(limit).cloned().collect())
+    }
+
+    fn configuration(&self) -> Result<Option<Digest>, StoreError> {
+        Ok(self.configuration)
+    }
+
+    fn log_size(&self) -> Result<u64, StoreError> {
+        Ok(self.log.len() as u64)
+    }
+
+    fn log_last(&self, person: Option<PersonId>) -> Result<Option<Last>, StoreError> {
+        Ok(self.log_last.get(&person).copied())
+    }
+
+    fn log_rows(&self, from: u64, until: u64) -> Result<Vec<LogRow>, StoreError> {
+        Ok(self.log.iter().filter(|row| (from..until).contains(&row.index)).cloned().collect())
+    }
+
+    fn log_of(&self, person: PersonId, after: u64, size: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {
+        let wanted = |row: &&LogRow| {
+            let leaf = Leaf::decode(&row.leaf);
+            row.index < size && leaf.is_ok_and(|leaf| leaf.person == Some(person) && leaf.number > after)
+        };
+        Ok(self.log.iter().filter(wanted).take(limit).cloned().collect())
+    }
+
+    fn log_hashes(&self, level: u8, from: u64, until: u64) -> Result<Vec<TreeHash>, StoreError> {
+        if level == 0 {
+            return Ok(self.log_rows(from, until)?.iter().map(|row| TreeHash::leaf(&row.leaf)).collect());
+        }
+        Ok(self.log_tiles.range((level, from)..(level, until)).map(|(_, hash)| *hash).collect())
+    }
 }
 
 /// Passes every question on: a `Memory` answers what has been applied.
@@ -400,6 +455,13 @@ answer_from_data! {
     key_package(device: DeviceId) -> Option<KeyPackageRow>;
     last_resort(device: DeviceId) -> Option<Vec<u8>>;
     key_packages_left(device: DeviceId) -> u32;
+    overdue_invites(now: Timestamp, limit: usize) -> Vec<InviteRow>;
+    configuration() -> Option<Digest>;
+    log_size() -> u64;
+    log_last(person: Option<PersonId>) -> Option<Last>;
+    log_rows(from: u64, until: u64) -> Vec<LogRow>;
+    log_of(person: PersonId, after: u64, size: u64, limit: usize) -> Vec<LogRow>;
+    log_hashes(level: u8, from: u64, until: u64) -> Vec<TreeHash>;
 }
 
 impl Store for Memory {

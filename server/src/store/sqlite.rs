@@ -14,25 +14,30 @@ use privity_protocol::frame::{Blob, Entry, EntryBody, Instance, Rights};
 use privity_protocol::identity::handle_skeleton;
 use privity_protocol::ids::{DeviceId, InviteId, MailboxId, PersonId, Position, Timestamp};
 use privity_protocol::limits;
+use privity_protocol::log::{Act, Event, Last, TreeHash};
 use privity_protocol::suite::{self, Digest, PublicKey};
 use rusqlite::{Connection, OpenFlags, OptionalExtension, Row, params};
 
 use crate::config::private_folder;
 
 use super::{
-    DeviceRow, GrantRow, IdemRow, InviteRow, KeyPackageRow, MailboxRow, OpenReader, PersonRow, Read, Reader,
+    DeviceRow, GrantRow, IdemRow, InviteRow, KeyPackageRow, LogRow, MailboxRow, OpenReader, PersonRow, Read, Reader,
     ReceivedRow, Store, StoreError, Waiting, Write,
 };
+
+mod log;
 
 /// The database's file name inside the data folder.
 pub const FILE: &str = "relay.db";
 
 /// The schema's version.
-const VERSION: i64 = 3;
+const VERSION: i64 = 4;
 /// Pages after which SQLite moves the log into the file.
 const CHECKPOINT_PAGES: i64 = 4000;
 /// The last seq that a place has bits for.
 const SEQ_LAST: u64 = u32::MAX as u64;
+/// The largest number that SQLite counts to.
+const PLACE_LAST: u64 = i64::MAX as u64;
 /// Statements kept compiled.
 const STATEMENTS: usize = 64;
 
@@ -67,6 +72,16 @@ CREATE TABLE key_packages (number INTEGER PRIMARY KEY, device BLOB NOT NULL, las
 CREATE INDEX key_packages_of ON key_packages (device, last_resort, number);
 ";
 
+/// The audit log, since version 4. `person` is empty where a leaf is about the relay itself; tiles are those of level 1 and above.
+const LOG_SCHEMA: &str = "
+CREATE TABLE log (
+    place INTEGER PRIMARY KEY, person BLOB NOT NULL, number INTEGER NOT NULL, hash BLOB NOT NULL, leaf BLOB NOT NULL,
+    opening BLOB NOT NULL) STRICT;
+CREATE UNIQUE INDEX log_of ON log (person, number);
+CREATE TABLE log_tiles (level INTEGER NOT NULL, number INTEGER NOT NULL, hash BLOB NOT NULL,
+    PRIMARY KEY (level, number)) STRICT, WITHOUT ROWID;
+";
+
 /// How folding a database's log into it went.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Folded {
@@ -96,7 +111,7 @@ impl Sqlite {
         let path = folder.join(FILE);
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         let connection = Self::connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        connection.execute_batch(&format!("BEGIN; {SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"))?;
+        connection.execute_batch(&format!("BEGIN; {SCHEMA} {LOG_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"))?;
         let incarnation: [u8; 16] = suite::random();
         connection.execute("INSERT INTO meta VALUES ('incarnation', ?1)", params![incarnation])?;
         Ok(Self { connection, path, incarnation })
@@ -115,20 +130,23 @@ impl Sqlite {
         Self::with(connection, path)
     }
 
-    /// Opens a database that was restored from a backup, and makes it a new incarnation. Its key packages go: some have been taken since,
-    /// and a second Welcome for one opens for nobody. Devices bring new ones when they come.
+    /// Opens a database that was restored from a backup, and makes it a new incarnation, which the log says. Its key packages go: some
+    /// have been taken since, and a second Welcome for one opens for nobody. Devices bring new ones when they come.
     ///
     /// # Errors
     /// [`StoreError`] if SQLite finds it damaged, or it is of another version.
-    pub fn renew(path: &Path) -> Result<Self, StoreError> {
+    pub fn renew(path: &Path, now: Timestamp) -> Result<Self, StoreError> {
         let connection = Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let found: String = connection.query_row("PRAGMA integrity_check(1)", [], |row| row.get(0))?;
         if found != "ok" {
             return Err(StoreError::Damaged("a page or an index of it"));
         }
+        Self::upgrade(path)?;
         let mut store = Self::with(connection, path.to_owned())?;
-        store.incarnation = suite::random();
+        let before = std::mem::replace(&mut store.incarnation, suite::random());
         store.begin()?;
+        let restored = Event { at: now, act: Act::Restored { before, incarnation: store.incarnation } };
+        store.log(None, &restored)?;
         store.run("UPDATE meta SET value = ?1 WHERE name = 'incarnation'", params![store.incarnation])?;
         store.run("DELETE FROM key_packages", [])?;
         store.commit()?;
@@ -279,7 +297,7 @@ impl Sqlite {
                         row.invite.as_bytes(),
                         row.inviter.as_ref().map(PersonId::as_bytes),
                         row.expires.0,
-                        row.used_by.is_some(),
+                        row.used_by.is_some() || row.expired,
                         cbor::encode(&**row)
                     ],
                 )?;
@@ -311,6 +329,10 @@ impl Sqlite {
             }
             Write::DropKeyPackages { device } => {
                 self.run("DELETE FROM key_packages WHERE device = ?1", [device.as_bytes()])?;
+            }
+            Write::Log { person, event } => self.log(*person, event)?,
+            Write::Configuration(digest) => {
+                self.run("INSERT OR REPLACE INTO meta VALUES ('configuration', ?1)", [digest.as_bytes().as_slice()])?;
             }
             mailbox => self.apply_to_mailbox(mailbox)?,
         }
@@ -578,6 +600,39 @@ impl Read for Sqlite {
             .connection
             .prepare_cached("SELECT count(*) FROM key_packages WHERE device = ?1 AND last_resort = 0")?;
         Ok(statement.query_row([device.as_bytes()], |row| row.get(0))?)
+    }
+
+    fn overdue_invites(&self, now: Timestamp, limit: usize) -> Result<Vec<InviteRow>, StoreError> {
+        let sql = "SELECT row FROM invites WHERE used = 0 AND expires <= ?1 LIMIT ?2";
+        self.rows(sql, params![now.0, limit], "invite")
+    }
+
+    fn configuration(&self) -> Result<Option<Digest>, StoreError> {
+        let mut statement = self.connection.prepare_cached("SELECT value FROM meta WHERE name = 'configuration'")?;
+        Ok(statement.query_row([], |row| digest(row, 0)).optional()?)
+    }
+
+    fn log_size(&self) -> Result<u64, StoreError> {
+        self.log_size_now()
+    }
+
+    fn log_last(&self, person: Option<PersonId>) -> Result<Option<Last>, StoreError> {
+        self.log_last_of(person)
+    }
+
+    fn log_rows(&self, from: u64, until: u64) -> Result<Vec<LogRow>, StoreError> {
+        let sql = "SELECT place, leaf, opening FROM log WHERE place >= ?1 AND place < ?2 ORDER BY place";
+        self.log_read(sql, params![from, until.min(PLACE_LAST)])
+    }
+
+    fn log_of(&self, person: PersonId, after: u64, size: u64, limit: usize) -> Result<Vec<LogRow>, StoreError> {
+        let sql = "SELECT place, leaf, opening FROM log WHERE person = ?1 AND number > ?2 AND place < ?3
+                   ORDER BY number LIMIT ?4";
+        self.log_read(sql, params![person.as_bytes(), after.min(PLACE_LAST), size.min(PLACE_LAST), limit])
+    }
+
+    fn log_hashes(&self, level: u8, from: u64, until: u64) -> Result<Vec<TreeHash>, StoreError> {
+        self.log_hashes_of(level, from, until.min(PLACE_LAST))
     }
 }
 

@@ -37,7 +37,7 @@ fn link(hub: &Hub, from: &From) -> Arc<Outbox> {
 }
 
 fn writer(store: Memory) -> (Writer, WriterThread) {
-    Writer::start(Box::new(store), Arc::default()).unwrap()
+    Writer::start(Box::new(store), Arc::default(), Bell::default()).unwrap()
 }
 
 fn left(store: &Memory, from: &From) -> u32 {

@@ -79,8 +79,15 @@ fn a_backup_takes_the_databases_place_as_a_new_incarnation_and_what_was_there_is
     {
         assert!(said.contains(expected), "{expected} in {said}");
     }
-    assert_eq!(backed.names(), ["relay.db", "relay.db.before-restore", "relay.key", "relay.lock", "relay.toml"]);
-    assert!(modes(Path::new(&backed.folder)).iter().all(|(_, mode)| *mode == 0o600));
+    assert_eq!(
+        backed.names(),
+        ["audit", "relay.db", "relay.db.before-restore", "relay.key", "relay.lock", "relay.toml"]
+    );
+    assert!(
+        modes(Path::new(&backed.folder))
+            .iter()
+            .all(|(name, mode)| *mode == if name == "audit" { 0o700 } else { 0o600 })
+    );
     assert_eq!(invites(&backed.path("relay.db")), 1);
     assert_eq!(invites(&backed.path("relay.db.before-restore")), 2);
     assert_ne!(backed.incarnation(), before);
@@ -269,7 +276,10 @@ fn a_restore_that_died_half_way_is_simply_done_again() {
     fs::hard_link(backed.path("relay.db"), backed.path("relay.db.before-restore")).unwrap();
     let said = backed.restore(&[]);
     assert!(said.contains("relay.db.before-restore;"), "{said}");
-    assert_eq!(backed.names(), ["relay.db", "relay.db.before-restore", "relay.key", "relay.lock", "relay.toml"]);
+    assert_eq!(
+        backed.names(),
+        ["audit", "relay.db", "relay.db.before-restore", "relay.key", "relay.lock", "relay.toml"]
+    );
     assert_eq!(invites(&backed.path("relay.db.before-restore")), 2);
     assert_eq!(invites(&backed.path("relay.db")), 1);
 }

@@ -3,19 +3,21 @@
 use privity_protocol::cbor;
 use privity_protocol::frame::{Blob, Founding, Request};
 use privity_protocol::identity::Issuer;
-use privity_protocol::ids::DeviceId;
+use privity_protocol::ids::{DeviceId, PersonId};
 use privity_protocol::invite::InviteSecret;
+use privity_protocol::log::Leaf;
 
 use super::super::world::{Human, World};
 use super::*;
 use crate::relay::From;
+use crate::store::LogRow;
 
 /// A founded relay: its registrar.
 fn founded() -> (World, Human) {
     let mut world = World::new();
     let ada = Human::new("ada");
     let secret = InviteSecret::random();
-    world.write(&[first_invite(secret.token_hash(), secret.id(), world.now)]);
+    world.write(&first_invite(secret.token_hash(), secret.id(), world.now));
     let registration = founding_registration(&ada, &secret);
     assert_eq!(world.newcomer(&ada, &Request::Register(Box::new(registration))).unwrap(), Reply::Done);
     (world, ada)
@@ -74,7 +76,7 @@ fn the_first_invite_founds_the_organisation_once() {
     let (mut world, ada) = founded();
     assert!(world.store.person(ada.caller.person).unwrap().unwrap().registrar);
     let (eve, secret) = (Human::new("eve"), InviteSecret::random());
-    world.write(&[first_invite(secret.token_hash(), secret.id(), world.now)]);
+    world.write(&first_invite(secret.token_hash(), secret.id(), world.now));
     let registration = founding_registration(&eve, &secret);
     assert!(is_invite(&world.newcomer(&eve, &Request::Register(Box::new(registration))).unwrap_err()));
     let plain = eve.registration(secret.id(), secret.token(), Role::Attorney);
@@ -84,7 +86,7 @@ fn the_first_invite_founds_the_organisation_once() {
 #[test]
 fn an_organisation_endorses_exactly_who_registers() {
     let (mut world, secret) = (World::new(), InviteSecret::random());
-    world.write(&[first_invite(secret.token_hash(), secret.id(), world.now)]);
+    world.write(&first_invite(secret.token_hash(), secret.id(), world.now));
     let (ada, eve) = (Human::new("ada"), Human::new("eve"));
     let mut registration = founding_registration(&ada, &secret);
     registration.organisation = founding_registration(&eve, &secret).organisation;
@@ -131,7 +133,7 @@ fn no_stored_row_contains_the_token() {
     let mut world = World::new();
     let (ada, bob) = (Human::new("ada"), Human::new("bob"));
     let first = InviteSecret::random();
-    world.write(&[first_invite(first.token_hash(), first.id(), world.now)]);
+    world.write(&first_invite(first.token_hash(), first.id(), world.now));
     let founding = founding_registration(&ada, &first);
     world.newcomer(&ada, &Request::Register(Box::new(founding))).unwrap();
     let second = invite(&mut world, &ada, Role::Client);
@@ -395,5 +397,80 @@ fn a_newcomer_can_do_nothing_but_join() {
     let bob = Human::new("bob");
     for request in [Request::People, Request::Newcomers] {
         assert!(matches!(world.newcomer(&bob, &request), Err(Refused::NotAllowed { .. })));
+    }
+}
+
+/// What the log says, leaf by leaf: about whom, and what.
+fn logged(world: &World) -> Vec<(Option<PersonId>, Act)> {
+    let rows = world.store.log_rows(0, u64::MAX).unwrap();
+    let read = |row: &LogRow| {
+        let leaf = Leaf::decode(&row.leaf).unwrap();
+        (leaf.person, leaf.open(&row.opening).unwrap().act)
+    };
+    rows.iter().map(read).collect()
+}
+
+fn names(world: &World, person: Option<PersonId>) -> Vec<&'static str> {
+    logged(world).iter().filter(|(about, _)| *about == person).map(|(_, act)| act.name()).collect()
+}
+
+#[test]
+fn how_people_come_in_stands_in_the_log_of_each_who_had_a_part_in_it() {
+    let (mut world, ada) = founded();
+    let bob = joined(&mut world, &ada, "bob", Role::Client);
+    assert_eq!(names(&world, None), ["invite-made", "founded", "invite-used"]);
+    assert_eq!(
+        names(&world, Some(ada.caller.person)),
+        ["registered", "device-added", "endorsed", "invite-made", "invite-used"]
+    );
+    assert_eq!(names(&world, Some(bob.caller.person)), ["registered", "device-added", "endorsed"]);
+    let row = world.store.person(bob.caller.person).unwrap().unwrap();
+    let (device, endorsement) = (world.store.device(bob.caller.device).unwrap().unwrap(), row.endorsement.unwrap());
+    let about =
+        |act: &Act| logged(&world).iter().any(|(person, known)| *person == Some(bob.caller.person) && known == act);
+    assert!(about(&Act::DeviceAdded { device: device.device, certificate: device.certificate.digest() }));
+    assert!(about(&Act::Endorsed { endorsement: endorsement.digest(), by: Some(ada.caller.person) }));
+    assert!(about(&Act::Registered {
+        person_key: bob.person_key.public().unwrap().digest(),
+        handle: "bob".to_owned(),
+        role: Role::Client,
+        invite: row.registration.invite,
+    }));
+}
+
+#[test]
+fn a_refused_use_of_an_invite_is_logged_up_to_a_bound_and_only_for_who_has_it() {
+    let (mut world, ada) = founded();
+    let secret = invite(&mut world, &ada, Role::Client);
+    let open = |token| Request::OpenInvite { invite: secret.id(), token };
+    let refusals =
+        |world: &World| names(world, Some(ada.caller.person)).iter().filter(|name| **name == "invite-refused").count();
+    register(&mut world, &Human::new("bob"), &secret, Role::Client).unwrap();
+    let eve = Human::new("eve");
+    assert!(world.newcomer(&eve, &open([9; 32])).is_err(), "who does not have it");
+    assert_eq!(refusals(&world), 0);
+    assert!(refusal_is_news(&world.store, secret.id(), &secret.token()).unwrap());
+    assert!(!refusal_is_news(&world.store, secret.id(), &[9; 32]).unwrap());
+    for used in 1..20 {
+        match used % 2 {
+            0 => drop(world.newcomer(&eve, &open(secret.token())).unwrap_err()),
+            _ => drop(register(&mut world, &eve, &secret, Role::Client).unwrap_err()),
+        }
+        assert_eq!(refusals(&world), used.min(usize::from(limits::REFUSALS_LOGGED)));
+    }
+    assert!(!refusal_is_news(&world.store, secret.id(), &secret.token()).unwrap());
+}
+
+#[test]
+fn an_invite_that_nobody_used_is_logged_as_expired_once() {
+    let (mut world, ada) = founded();
+    let (used, _unused) = (invite(&mut world, &ada, Role::Client), invite(&mut world, &ada, Role::Client));
+    register(&mut world, &Human::new("bob"), &used, Role::Client).unwrap();
+    let expired =
+        |world: &World| names(world, Some(ada.caller.person)).iter().filter(|name| **name == "invite-expired").count();
+    for (later, count) in [(0, 0), (limits::INVITE_LIFETIME_MS, 1), (limits::INVITE_LIFETIME_MS * 2, 1)] {
+        let writes = overdue(&world.store, world.now.plus_ms(later)).unwrap();
+        world.write(&writes);
+        assert_eq!(expired(&world), count);
     }
 }

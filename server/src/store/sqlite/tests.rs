@@ -58,3 +58,44 @@ fn a_database_of_another_version_is_refused() {
     drop(store);
     assert!(matches!(Sqlite::open(folder.path()), Err(StoreError::Version { .. })));
 }
+
+/// The people of a relay that had no log are in it from the start, so that whoever asks finds them.
+#[test]
+fn a_database_of_version_3_gets_the_log_of_its_people() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE);
+    let store = Sqlite::create(folder.path()).unwrap();
+    let people = crate::store::conformance::two_people();
+    for (person, device) in &people {
+        store.apply_one(&Write::Person(Box::new(person.clone()))).unwrap();
+        store.apply_one(&Write::Device(Box::new(device.clone()))).unwrap();
+    }
+    store.apply_one(&Write::Organisation(people[0].1.link_key.clone())).unwrap();
+    store.connection.execute_batch("DROP TABLE log; DROP TABLE log_tiles; PRAGMA user_version = 3;").unwrap();
+    drop(store);
+    assert!(matches!(Sqlite::open(folder.path()), Err(StoreError::Version { found: 3, .. })));
+    for _ in 0..2 {
+        Sqlite::upgrade(&path).unwrap();
+    }
+    let store = Sqlite::open(folder.path()).unwrap();
+    let acts: Vec<&str> = store
+        .log_rows(0, 99)
+        .unwrap()
+        .iter()
+        .map(|row| {
+            let leaf = privity_protocol::log::Leaf::decode(&row.leaf).unwrap();
+            leaf.open(&row.opening).unwrap().act.name()
+        })
+        .collect();
+    assert_eq!(acts, ["founded", "registered", "device-added", "endorsed", "registered", "device-added"]);
+}
+
+#[test]
+fn a_restored_database_says_so_in_its_log() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = Sqlite::create(folder.path()).unwrap().incarnation();
+    let store = Sqlite::renew(&folder.path().join(FILE), Timestamp(7)).unwrap();
+    let [row] = &store.log_rows(0, 99).unwrap()[..] else { panic!("one leaf") };
+    let event: Event = cbor::decode(&row.opening.event, "event").unwrap();
+    assert_eq!(event, Event { at: Timestamp(7), act: Act::Restored { before, incarnation: store.incarnation() } });
+}
