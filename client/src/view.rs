@@ -13,14 +13,11 @@ use serde_json::{Value, json};
 
 use crate::error::Error;
 
-mod notes;
 mod record;
 mod state;
-mod void;
 
-pub use notes::{Notes, lines};
 pub use record::{json, line};
-pub use state::{FORGOTTEN, forgotten_told, notice, stage, stage_told, state_shown};
+pub use state::{notice, stage, stage_told};
 
 /// The version of every JSON object's schema, docs/json.md.
 pub const SCHEMA: u32 = 1;

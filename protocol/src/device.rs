@@ -362,7 +362,8 @@ impl Device {
             // Where the mailbox ends, the subscription tells.
             (room.fence_at, room.heal_from, room.read_first) = (now, None, 0);
             reading.push((room.row.mailbox, room.row.reads_from()));
-            reading.extend(room.row.old.as_ref().map(|old| (old.mailbox, Some(old.position))));
+            let old = room.row.old.as_ref().filter(|old| !old.gone);
+            reading.extend(old.map(|old| (old.mailbox, Some(old.position).filter(|position| position.seq > 0))));
         }
         for (mailbox, after) in reading {
             self.ask(Asked::Subscribe(mailbox, after), Request::Subscribe { mailbox, after });
@@ -647,6 +648,7 @@ impl Room {
     /// Whether this device reads the mailbox: also where it can't apply what it reads, and for a while behind its own removal.
     fn reads(&self, now: Timestamp) -> bool {
         match self.row.stage {
+            _ if self.row.gone => false,
             Stage::Opening | Stage::Forked => false,
             Stage::Removed => self.row.removal.is_some_and(|removal| now <= removal.at.plus_ms(limits::REMOVAL_MS)),
             _ => true,

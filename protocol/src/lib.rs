@@ -85,7 +85,7 @@
 //! let change = Change {
 //!     add: vec![package],
 //!     context: Some(MatterContext { people, ..alone }),
-//!     companion: Some(Companion { bundle, seen: seen.position }),
+//!     companion: Some(Companion { bundle, seen: seen.position, statement: None }),
 //!     ..Change::default()
 //! };
 //! let built = hers.build(change, &seen, certificates)?;

@@ -136,6 +136,12 @@ pub const SILENT_MS: u64 = 90 * 24 * 3600 * 1000;
 /// not be counted on from.
 pub const SUCCESSOR_AHEAD: u64 = 1 << 32;
 
+/// How many turns a successor's statement may be ahead of those that its reader knows.
+pub const SUCCESSOR_TURNS: u32 = 1024;
+
+/// Removed people of one matter whom a device remembers, to keep them out of what continues it.
+pub const OUTS_MAX: usize = 256;
+
 /// How long a device that was removed keeps its old keys, should the removal turn out void: 24 hours, in milliseconds.
 pub const REMOVAL_MS: u64 = 24 * 3600 * 1000;
 

@@ -31,6 +31,7 @@ use zeroize::Zeroizing;
 use crate::cbor;
 use crate::content::Bundle;
 use crate::error::{Error, Malformed, Misuse, PeerMisbehaved};
+use crate::frame::Blob;
 use crate::identity::{DeviceCertificate, Identity, Role, verify_devices};
 use crate::ids::{DeviceId, MailboxId, MatterId, PersonId, Position};
 use crate::limits;
@@ -214,6 +215,9 @@ pub struct Companion {
     /// The last position that the author of the Commit had read: the newcomer's start lies after it.
     #[n(1)]
     pub seen: Position,
+    /// The [statement](crate::rescue::Successor) by which the group continues another, for those who can't read where it stands.
+    #[n(2)]
+    pub statement: Option<Blob>,
 }
 
 /// This device, as it signs inside matters.
@@ -417,6 +421,7 @@ pub struct Matter {
     group: Group<Config>,
     saved: Saved,
     judge: Judge,
+    welcomed_by: Option<LeafCredential>,
 }
 
 impl Matter {
@@ -434,7 +439,7 @@ impl Matter {
                 Some(MlsTime::from(0)),
             )
             .map_err(|_| Misuse::Crypto)?;
-        Self { group, saved, judge }.save()
+        Self { group, saved, judge, welcomed_by: None }.save()
     }
 
     /// The matter that a Welcome leads into. Every member's leaf is held against its certificate and the listed person key.
@@ -452,7 +457,9 @@ impl Matter {
             .get(ExtensionType::from(EXTENSION))
             .ok_or(Malformed::Cbor("welcome's companion"))?;
         let companion: Companion = cbor::decode(&extension.extension_data, "welcome's companion")?;
-        let matter = Self { group, saved, judge };
+        let welcomed_by = group.roster().member_with_index(info.sender).ok();
+        let welcomed_by = welcomed_by.and_then(|member| leaf_credential(&member.signing_identity).ok());
+        let matter = Self { group, saved, judge, welcomed_by };
         let context = matter.context()?;
         let certificates = Certificates::of(&companion.bundle.identities)?;
         for member in matter.group.roster().members_iter() {
@@ -476,7 +483,12 @@ impl Matter {
         let group = client(me, packages, saved.clone(), judge.clone())?
             .load_group(id.as_bytes())
             .map_err(|_| Misuse::State("matter"))?;
-        Ok(Self { group, saved, judge })
+        Ok(Self { group, saved, judge, welcomed_by: None })
+    }
+
+    /// Whose Welcome led into this group, while it was not loaded again.
+    pub fn welcomed_by(&self) -> Option<PersonId> {
+        self.welcomed_by.as_ref().map(|credential| credential.person)
     }
 
     /// The state to persist: a secret.

@@ -11,7 +11,7 @@ use crate::cbor;
 use crate::error::{Error, Malformed};
 use crate::frame::Blob;
 use crate::identity::Signed;
-use crate::ids::{DeviceId, MailboxId, MatterId, Position};
+use crate::ids::{DeviceId, MailboxId, MatterId, PersonId, Position};
 use crate::limits;
 use crate::suite::{Label, PublicKey, SecretKey};
 
@@ -41,7 +41,7 @@ pub struct RepairRequest {
 }
 
 /// A matter goes on in another mailbox, with another group.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Successor {
     /// The MLS group that ends.
@@ -50,7 +50,7 @@ pub struct Successor {
     /// Who continues it.
     #[n(1)]
     pub device: DeviceId,
-    /// The highest epoch of the old group that this device applied: a later one supersedes.
+    /// The highest epoch of the old group that its author, or whoever it overrules, applied.
     #[n(2)]
     pub epoch: u64,
     /// The last position that it has read.
@@ -62,6 +62,15 @@ pub struct Successor {
     /// The new MLS group.
     #[n(5)]
     pub successor: MatterId,
+    /// How many statements from this epoch it overrules.
+    #[n(6)]
+    pub turn: u32,
+    /// Whom its author takes over into the new group: at most [`limits::PEOPLE_MAX`].
+    #[n(7)]
+    pub people: Vec<PersonId>,
+    /// Who was removed, as far as its author knows, and so stays out: at most [`limits::OUTS_MAX`].
+    #[n(8)]
+    pub out: Vec<PersonId>,
 }
 
 impl RepairRequest {
@@ -107,10 +116,21 @@ impl Successor {
     /// The statement in a payload, believed by nobody yet, with what to [verify](Self::verify).
     ///
     /// # Errors
-    /// [`Malformed`] if it does not decode.
+    /// [`Malformed`] if it does not decode, or names too many.
     pub fn read(payload: &[u8]) -> Result<(Self, Signed), Malformed> {
         let signed: Signed = cbor::decode(payload, "successor")?;
-        Ok((signed.unverified("successor")?, signed))
+        let said: Self = signed.unverified("successor")?;
+        for (people, limit) in [(&said.people, limits::PEOPLE_MAX), (&said.out, limits::OUTS_MAX)] {
+            if people.len() > limit {
+                return Err(Malformed::TooLarge { what: "list of people", limit });
+            }
+        }
+        Ok((said, signed))
+    }
+
+    /// Of two statements about one group the one of the higher rank counts, and of one rank the first.
+    pub fn rank(&self) -> (u64, u32) {
+        (self.epoch, self.turn)
     }
 
     /// Whether the leaf's key signed it.

@@ -57,6 +57,10 @@ impl Device {
                     self.inbox_subscribed(start, head);
                     return;
                 }
+                if let Some(matter) = self.continued_from(mailbox) {
+                    self.old_subscribed(matter, asked, start, head);
+                    return;
+                }
                 let Some(matter) = self.room_of(mailbox) else { return };
                 if !self.continues(now, matter, asked, start) {
                     return;
@@ -68,8 +72,14 @@ impl Device {
             }
             // The relay alone can't claim a removal, nor take back what was read: the matter rests, on this link.
             Reply::Refused(refused) => {
-                let stage = self.room_of(mailbox).and_then(|id| self.rooms.get(&id)).map(|room| room.row.stage);
-                if stage != Some(Stage::Removed) {
+                let Some(matter) = self.room_of(mailbox) else { return };
+                let Some(row) = self.rooms.get(&matter).map(|room| &room.row) else { return };
+                if row.stage == Stage::Removed {
+                    return;
+                }
+                if row.before.is_some() && matches!(refused, Refused::NotFound { .. }) {
+                    self.mailbox_is_gone(now, matter);
+                } else {
                     self.deliver(Notice::Problem(refused.into()));
                 }
             }
@@ -123,6 +133,21 @@ impl Device {
         }
     }
 
+    /// The mailbox before is read again, from where this device may.
+    fn old_subscribed(&mut self, matter: MatterId, asked: Option<Position>, start: Position, head: u64) {
+        let Some(old) = self.rooms.get_mut(&matter).and_then(|room| room.row.old.as_mut()) else { return };
+        if asked.is_none() {
+            (old.position, old.fence) = (start, start);
+        }
+        let mailbox = old.mailbox;
+        if asked.is_none_or(|asked| asked == start)
+            && let Some(link) = self.link.as_mut()
+        {
+            link.heads.insert(mailbox, head);
+        }
+        self.save_room(matter);
+    }
+
     fn continued_from(&self, mailbox: MailboxId) -> Option<MatterId> {
         let from = |room: &Room| room.row.old.as_ref().is_some_and(|old| old.mailbox == mailbox);
         self.rooms.iter().find(|(_, room)| from(room)).map(|(matter, _)| *matter)
@@ -168,6 +193,16 @@ impl Device {
                 if entry.fence {
                     self.look_at_roster(matter);
                 }
+            }
+            // What can't be followed any more in a group that the matter is leaving is missing there.
+            Err(Stop::OutOfStep | Stop::Paused | Stop::Outdated)
+                if self.rooms.get(&matter).is_some_and(|room| room.row.reads_on) =>
+            {
+                self.drop_group(matter);
+                if let Some(room) = self.rooms.get_mut(&matter) {
+                    room.row.reads_on = false;
+                }
+                self.advance(now, matter, position, entry, None);
             }
             Err(Stop::OutOfStep) => {
                 self.lose_way(now, matter);
@@ -241,10 +276,16 @@ impl Device {
         digest: &Digest,
     ) -> Result<Option<(PersonId, MessageId)>, Stop> {
         let room = self.rooms.get_mut(&matter).ok_or(Misuse::NoMatter)?;
-        let (stage, rereads) = (room.row.stage, room.row.lost.is_some());
-        let astray = rereads || matches!(stage, Stage::OutOfStep | Stage::Moving);
+        let (stage, rereads, own) = (room.row.stage, room.row.lost.is_some(), room.commits.contains_key(digest));
+        let moves = stage == Stage::Moving && !room.row.reads_on;
+        let astray = rereads || stage == Stage::OutOfStep || moves;
         let EntryBody::Envelope(bytes) = &entry.body else {
             if astray {
+                return Ok(None);
+            }
+            if entry.fence && own {
+                // An own one is applied with the secrets kept for it.
+                self.commit(now, matter, entry.seq, digest, &[])?;
                 return Ok(None);
             }
             if entry.fence {
@@ -296,11 +337,11 @@ impl Device {
     /// What does not open for a device that was let back in, and has not heard anybody since, may be the others going on without it:
     /// the group into which it was let may be nobody's.
     fn doubt(&self, matter: MatterId, payload: &[u8], stop: Stop) -> Stop {
-        let unheard = self.rooms.get(&matter).filter(|room| room.row.unconfirmed).map(|room| room.row.epoch);
-        let theirs = Seen::with_epoch(payload).ok().map(|(epoch, _)| epoch);
-        match (stop, unheard, theirs) {
-            (Stop::Void(_), Some(own), Some(epoch)) if epoch.saturating_add(1) >= own => Stop::OutOfStep,
-            (stop, ..) => stop,
+        let unheard = self.rooms.get(&matter).is_some_and(|room| room.row.unconfirmed);
+        let framed = Seen::with_epoch(payload).is_ok();
+        match stop {
+            Stop::Void(_) if unheard && framed => Stop::OutOfStep,
+            stop => stop,
         }
     }
 
@@ -400,7 +441,12 @@ impl Device {
     ) {
         let Some(room) = self.rooms.get_mut(&matter) else { return };
         room.heard(from.1, now);
-        room.row.unconfirmed = false;
+        // Whoever let this device in does not vouch for the group into which they did; where nobody else is, there is nobody to ask.
+        let own = self.profile.person;
+        let alone = |by: PersonId| room.row.people.iter().all(|person| *person == own || *person == by);
+        if room.row.let_in_by.is_none_or(|(by, _)| by != from.0 || alone(by)) {
+            (room.row.unconfirmed, room.row.let_in_by) = (false, None);
+        }
         let removed = std::mem::take(&mut room.row.requested);
         let disputed = room.disputes(&seen.position);
         if disputed {
@@ -487,7 +533,8 @@ impl Device {
         if let Some(room) = self.rooms.get_mut(&matter) {
             if let Some(group) = &room.group {
                 room.state = group.state();
-                if room.row.lost.is_none() || room.row.stage == Stage::Open {
+                // The epoch of a group into which this device is being let is not believed before its Commit is read.
+                if room.row.lost.is_none() {
                     room.row.epoch = group.epoch();
                 }
             }
@@ -549,6 +596,8 @@ impl Room {
         let added = self.row.people.iter().filter(|person| !before.contains(person)).copied().collect();
         let removed: Vec<PersonId> =
             before.iter().filter(|person| !self.row.people.contains(person)).copied().collect();
+        self.row.keep_out(&removed);
+        self.row.outs.retain(|person| !self.row.people.contains(person));
         if let Some(old) = &mut self.row.old {
             // Whoever was removed since has no say in the mailbox before, either.
             old.people.retain(|person| !removed.contains(person));

@@ -23,8 +23,12 @@ impl Device {
         payload: &[u8],
     ) -> Result<(), Stop> {
         let room = self.rooms.get(&matter).ok_or(Misuse::NoMatter)?;
-        let (bundles, requests) = (room.row.bundles.clone(), room.row.requests.clone());
+        let (mut bundles, requests) = (room.row.bundles.clone(), room.row.requests.clone());
         let own: Option<OwnCommit> = room.commits.get(digest).cloned();
+        if let Some((digest, bundle)) = own.as_ref().and_then(|own| own.bundle.clone()) {
+            // What it names is known here, whatever the relay shows of it.
+            bundles.push(HeldBundle { digest, device: self.profile.device, bundle });
+        }
         let applied = match &own {
             Some(own) => self.group(matter)?.apply_own(&own.secrets, own.epoch)?,
             None => self.try_commit(matter, payload)??,
@@ -182,7 +186,11 @@ impl Device {
         let by = self.rooms.get(&matter).and_then(|room| room.row.removal).map(|removal| removal.by);
         let goes_on = match (class, fence) {
             (Class::Message, false) => self.group(matter)?.open(payload).map(|opened| opened.sender),
-            (Class::Commit, true) => self.try_commit(matter, payload)?.map(|applied| applied.committer),
+            (Class::Commit, true) => match self.try_commit(matter, payload) {
+                Ok(applied) => applied.map(|applied| applied.committer),
+                // What can't be judged is no sign that the others go on.
+                Err(_) => return Ok(None),
+            },
             _ => return Ok(None),
         };
         // It was only tried: what it changed in memory is thrown away.

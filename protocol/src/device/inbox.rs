@@ -59,6 +59,12 @@ impl Device {
     pub(super) fn welcome(&mut self, now: Timestamp, seq: u64, welcome: &[u8]) -> Result<bool, Error> {
         let (before, kept) = (self.key_packages.references(), self.key_packages.snapshot());
         let joined = Matter::join(&self.me, &self.key_packages, welcome);
+        if let Ok((group, companion)) = &joined {
+            let matter = self.matter_of(group.id()?, &group.context()?);
+            if let Err(error) = self.statement_in_a_welcome(now, matter, group, companion) {
+                self.deliver(Notice::Problem(error));
+            }
+        }
         // It is used up, whatever comes of the Welcome.
         let after = self.key_packages.references();
         let by_last_resort = before == after;
@@ -88,6 +94,7 @@ impl Device {
         }
         let mut row = MatterRow::new(group_id, &context, Stage::Joining, group.epoch(), now);
         row.old = self.old_of(matter, context.continues);
+        row.statement = companion.statement.filter(|_| context.continues.is_some());
         if let Some(old) = &mut row.old {
             // Whoever was left out has no say in the mailbox before, either.
             old.people.retain(|person| context.participant(*person).is_some());
@@ -177,6 +184,7 @@ impl Device {
                 let read = old.recent.values().rev().filter_map(|recent| recent.message);
                 room.row.known = old.row.known.iter().copied().chain(read).take(limits::KNOWN_MAX).collect();
                 room.row.since_cursor = self.cursor;
+                room.row.outs.clone_from(&old.row.outs);
                 (room.outbox, room.intents) = (old.outbox, old.intents);
             } else {
                 for number in old.outbox.into_keys() {

@@ -147,6 +147,12 @@ impl Device {
         // The newest wish counts, a repeated one is told about again.
         let replaced = room.intents.iter().filter(|(_, other)| other.person == person);
         let replaced: Vec<u64> = replaced.map(|(number, _)| *number).collect();
+        if let Some(row) = self.rooms.get_mut(&matter).map(|room| &mut room.row).filter(|row| !add && row.old.is_some())
+        {
+            // Somebody whom the statement takes over may not be in yet: whoever continues the matter again must know.
+            row.keep_out(&[person]);
+        }
+        let room = self.rooms.get(&matter).ok_or(Misuse::NoMatter)?;
         if room.row.people.contains(&person) == add && room.commits.is_empty() {
             self.drop_intents(matter, &replaced);
             self.deliver(Notice::Done { matter, person, add });
@@ -188,7 +194,10 @@ impl Device {
         let matters: Vec<MatterId> = self
             .rooms
             .iter()
-            .filter(|(_, room)| link.heads.get(&room.row.mailbox).is_some_and(|head| room.may_post(*head, now)))
+            .filter(|(_, room)| {
+                let head = link.heads.get(&room.row.mailbox).or_else(|| room.row.gone.then_some(&0));
+                head.is_some_and(|head| room.may_post(*head, now))
+            })
             .map(|(matter, _)| *matter)
             .collect();
         for matter in matters {
@@ -429,8 +438,11 @@ impl Device {
             bundle = Some((part_digest(&part), told));
             parts.push(part);
         }
-        let companion = (!wanted.participants.is_empty())
-            .then(|| Companion { bundle: self.bundle_of_listed(&context, &wanted.chains), seen: row.position });
+        let companion = (!wanted.participants.is_empty()).then(|| Companion {
+            bundle: self.bundle_of_listed(&context, &wanted.chains),
+            seen: row.position,
+            statement: row.statement.clone(),
+        });
         let certificates = Certificates::of(bundle.as_ref().map_or(&[][..], |(_, told)| &told.identities))?;
         let change = Change {
             add: wanted.devices.iter().map(|(_, _, taken)| taken.package.0.clone()).collect(),

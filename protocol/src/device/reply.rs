@@ -20,6 +20,10 @@ impl Device {
     pub(super) fn posted(&mut self, now: Timestamp, idem: u64, reply: Reply) {
         let Some(post) = self.posts.get(&idem).cloned() else { return };
         match reply {
+            Reply::Posted { seqs } if seqs.len() != post.appends() => {
+                // The relay can't tell what it has done: reading does.
+                self.refused(now, idem, &post, Refused::Unknown);
+            }
             Reply::Posted { seqs } => {
                 self.drop_post(idem);
                 self.accepted(now, &post, &seqs);
@@ -64,8 +68,13 @@ impl Device {
             }
             Purpose::Successor => {
                 if let (Some(room), Some(seq)) = (self.rooms.get_mut(&matter), seqs.first()) {
-                    room.read_first = *seq;
+                    if post.appends_to(room.row.mailbox) {
+                        room.read_first = *seq;
+                    } else if let (Some(link), Some(old)) = (self.link.as_mut(), &room.row.old) {
+                        link.heads.insert(old.mailbox, *seq);
+                    }
                 }
+                self.successor_posted(now, matter);
             }
             Purpose::Repair(_) | Purpose::Roster => {}
         }
@@ -155,7 +164,7 @@ impl Device {
             }
             Purpose::Successor => {
                 if let Some(room) = self.rooms.get_mut(&matter) {
-                    room.row.continue_at = None;
+                    room.row.continue_at = Some(now.plus_ms(limits::MOVING_MS));
                 }
                 self.save_room(matter);
                 self.deliver(Notice::Problem(refused.into()));
@@ -168,7 +177,9 @@ impl Device {
     /// that fence turns out void.
     fn stale(&mut self, now: Timestamp, post: &PendingPost, latest: u64) {
         let matter = post.matter;
-        if let Some(room) = self.rooms.get_mut(&matter) {
+        if let Some(room) = self.rooms.get_mut(&matter)
+            && post.appends_to(room.row.mailbox)
+        {
             room.read_first = latest;
         }
         match post.purpose {

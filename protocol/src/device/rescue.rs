@@ -40,15 +40,18 @@ impl Device {
         let (position, fence) = (room.row.position, room.row.fence);
         let lost = room.row.lost.get_or_insert_with(|| Lost::at(position, fence, now));
         (lost.request, lost.ask_at) = (None, now);
-        if std::mem::take(&mut room.row.unconfirmed) {
-            // The epoch into which this device was let was nobody's.
-            room.row.epoch = room.row.epoch.saturating_sub(1);
+        let unconfirmed = std::mem::take(&mut room.row.unconfirmed);
+        if let Some((_, before)) = room.row.let_in_by.take().filter(|_| unconfirmed) {
+            // The epoch into which this device was let was nobody's, and nobody has read what it said there.
+            room.row.epoch = before;
+            room.row.recall = Some(room.row.epoch_seq);
         }
         let told = std::mem::replace(&mut room.row.stage, Stage::OutOfStep) == Stage::OutOfStep;
         if !told {
             self.record(now, matter, position.seq.saturating_add(1), None, now, RecordBody::OutOfStep);
         }
         self.save_room(matter);
+        self.ask_recall(matter);
     }
 
     /// Reading without applying: own texts that were accepted leave the outbox; the Commit that lets this device back in ends it.
@@ -172,6 +175,7 @@ impl Device {
         room.row.requests.clear();
         room.row.withheld.clear();
         (room.row.stage, room.row.continue_at) = (Stage::Open, None);
+        room.row.let_in_by = group.welcomed_by().map(|by| (by, room.row.epoch));
         room.group = Some(group);
         for digest in std::mem::take(&mut room.commits).into_keys() {
             self.batch.delete(Table::Commit, Some(matter), digest.as_bytes());
@@ -255,7 +259,8 @@ impl Device {
         let group = self.group(matter)?;
         let (member, _) = group.member_of(request.device)?;
         let context = group.context()?;
-        let companion = Companion { bundle: self.bundle_of_listed(&context, &[]), seen: row.position };
+        let bundle = self.bundle_of_listed(&context, &[]);
+        let companion = Companion { bundle, seen: row.position, statement: None };
         let change = Change {
             add: vec![request.package.0.clone()],
             remove: vec![member.leaf],
@@ -308,7 +313,8 @@ impl Device {
             }
             let (position, fence) = (room.row.position, room.row.fence);
             match room.row.stage {
-                Stage::Opening | Stage::Removed | Stage::Forked => continue,
+                // Nobody answers in a mailbox that the matter has left; the way into the next one shows that it was used before.
+                Stage::Opening | Stage::Removed | Stage::Forked | Stage::Moving => continue,
                 Stage::Joining => room.row.lost = Some(Lost::copied(position, now)),
                 _ => {
                     room.row.lost = Some(Lost { fence, ..Lost::copied(position, now) });

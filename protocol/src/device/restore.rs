@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use crate::content::{Body, Content};
-use crate::device::state::{Counters, Lost, Purpose, Record, RecordBody, Snapshot, Stage, Table, load};
+use crate::device::state::{Counters, Lost, Record, RecordBody, Snapshot, Stage, Table, load};
 use crate::device::{Device, Notice, Output};
 use crate::error::{Error, PeerMisbehaved};
 use crate::frame::{Entry, EntryBody};
@@ -56,6 +56,10 @@ impl Device {
             }
             row.before.get_or_insert(row.position);
             row.position = Position::start(row.mailbox);
+            if let Some(old) = &mut row.old {
+                // Statements that were followed already have no rank any more.
+                old.position = Position::start(old.mailbox);
+            }
             self.save_room(matter);
         }
     }
@@ -165,10 +169,13 @@ impl Device {
     }
 
     /// The relay has forgotten what comes behind this position.
-    fn forgotten(&mut self, now: Timestamp, matter: MatterId) {
+    pub(super) fn forgotten(&mut self, now: Timestamp, matter: MatterId) {
         let Some(room) = self.rooms.get_mut(&matter) else { return };
         if room.row.before.take().is_none_or(|old| old.seq <= room.row.position.seq) {
             return;
+        }
+        if room.row.gone {
+            room.row.fence = room.row.position;
         }
         let last = room.row.position;
         let gone = room.recent.split_off(&last.seq.saturating_add(1));
@@ -183,12 +190,15 @@ impl Device {
         if let Some(lost) = room.row.lost.as_mut().filter(|lost| lost.position.seq > last.seq) {
             (lost.position, lost.fence) = (last, room.row.fence);
         }
-        // What was sealed names a position that is gone.
-        self.forget_posts_if(matter, |purpose| matches!(purpose, Purpose::Text(_) | Purpose::Commit(_)));
+        // Whatever was to be posted names a position that is gone.
+        self.forget_posts(matter);
         self.unseal(matter);
+        let manages = self.profile.role.manages();
         let Some(room) = self.rooms.get_mut(&matter) else { return };
-        if room.row.epoch_seq > last.seq && room.row.stage != Stage::Removed {
-            room.row.forgotten = true;
+        if (room.row.epoch_seq > last.seq || room.row.gone) && room.row.stage != Stage::Removed {
+            // Whoever may continue the matter does; anybody else asks to be let back into what the others have, where they can.
+            room.row.forgotten = manages || room.row.gone;
+            room.row.epoch = if room.row.forgotten { room.row.epoch } else { 0 };
             room.row.stage = Stage::OutOfStep;
             room.row.lost = Some(Lost::at(last, room.row.fence, now));
             self.record(now, matter, last.seq, None, now, RecordBody::OutOfStep);

@@ -324,9 +324,24 @@ pub struct MatterRow {
     /// Whether the roster is to be held against the members.
     #[n(30)]
     pub roster_due: bool,
-    /// The highest epoch that somebody without a say here has claimed to continue the matter from: others may have believed it.
-    #[cbor(n(31), default)]
-    pub claimed: u64,
+    /// A statement that this device does not follow, though others may: it is to be overruled.
+    #[n(31)]
+    pub claimed: Option<Successor>,
+    /// Who let this device back in, while it is [unconfirmed](Self::unconfirmed), and the epoch that it had applied before.
+    #[n(32)]
+    pub let_in_by: Option<(PersonId, u64)>,
+    /// Who was removed, the newest last: nobody takes them over when the matter is continued.
+    #[n(33)]
+    pub outs: Vec<PersonId>,
+    /// The signed statement by which this group continues another, where this device has it.
+    #[n(34)]
+    pub statement: Option<Blob>,
+    /// Whether the relay has forgotten this mailbox, or this device in it.
+    #[n(35)]
+    pub gone: bool,
+    /// Whether the group is still followed, though a statement leads the matter away from it.
+    #[n(36)]
+    pub reads_on: bool,
 }
 
 /// An envelope of which the relay gives the hash alone.
@@ -360,6 +375,21 @@ pub struct Old {
     /// Who was in it then.
     #[n(4)]
     pub people: Vec<PersonId>,
+    /// The last fence read there.
+    #[n(5)]
+    pub fence: Position,
+    /// The turn of the statement that was followed.
+    #[n(6)]
+    pub turn: u32,
+    /// Whom that statement takes over.
+    #[n(7)]
+    pub listed: Vec<PersonId>,
+    /// Whether the relay has forgotten it.
+    #[n(8)]
+    pub gone: bool,
+    /// The mailbox in which that statement continues the matter.
+    #[n(9)]
+    pub next: MailboxId,
 }
 
 /// A removal of this device.
@@ -421,7 +451,12 @@ impl MatterRow {
             continues_in: None,
             since_cursor: 0,
             roster_due: false,
-            claimed: 0,
+            claimed: None,
+            let_in_by: None,
+            outs: Vec::new(),
+            statement: None,
+            gone: false,
+            reads_on: false,
         }
     }
 }
@@ -635,6 +670,16 @@ pub struct PendingPost {
 impl PendingPost {
     pub(super) fn new(parts: Vec<Part>, matter: MatterId, purpose: Purpose) -> Self {
         Self { parts, matter, purpose, unknown: false }
+    }
+
+    /// Whether it brings one to this mailbox.
+    pub(super) fn appends_to(&self, to: MailboxId) -> bool {
+        self.parts.iter().any(|part| matches!(part, Part::Append { mailbox, .. } if *mailbox == to))
+    }
+
+    /// How many envelopes it brings.
+    pub(super) fn appends(&self) -> usize {
+        self.parts.iter().filter(|part| matches!(part, Part::Append { .. })).count()
     }
 }
 

@@ -1,20 +1,25 @@
 //! Successors: a matter goes on in a new mailbox when nobody can save its group, or the relay has forgotten Commits.
 //!
 //! 1. An attorney's or staff's device appends a signed statement to the old mailbox, as a fence, and makes the new mailbox in one Post.
-//! 2. The first valid statement counts, until one names a later epoch: whoever knows more, for one of a removal, continues instead.
-//! 3. Who reads their own statement makes the new group and adds the people of the old one; who reads another's waits to be let in.
+//! 2. The first valid statement counts, until one of a higher rank: from a later epoch, or a turn later from the same.
+//! 3. Who reads their own statement makes the new group and adds the people whom it names; who reads another's waits to be let in.
+//! 4. Who manages and knows of a removal that a statement does not know of overrules it; whom anybody has removed is named in the next.
+//! 5. Where the relay has forgotten the old mailbox as well, the statement comes inside the Welcome.
 //!
-//! Invariant: it stays one matter to its people, and nobody comes back who was removed in an epoch that the counting statement knows.
+//! Invariant: it stays one matter to its people, and nobody comes back who was removed in an epoch that an author, or whoever overrules
+//! them, knows of.
+
+use std::cmp::Reverse;
 
 use crate::device::state::{Intent, Lost, MatterRow, Old, PendingPost, Purpose, RecordBody, Stage, Table};
-use crate::device::{Asked, Device};
+use crate::device::{Asked, Device, Room};
 use crate::envelope::{self, Class};
 use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{Blob, Entry, EntryBody, Part, Request};
 use crate::identity::{Signed, verify_devices};
 use crate::ids::{DeviceId, MailboxId, MatterId, PersonId, Position, Timestamp};
 use crate::limits;
-use crate::matter::{Continues, Matter, MatterContext, RULES};
+use crate::matter::{Companion, Continues, Matter, MatterContext, RULES};
 use crate::rescue::Successor;
 use crate::suite::PublicKey;
 
@@ -22,6 +27,13 @@ use crate::suite::PublicKey;
 const LEAF_MS: u64 = 2_000;
 /// How long whoever continues a matter waits before adding anybody: whoever knows of a later epoch says so first.
 const GRACE_MS: u64 = 5_000;
+/// How long a device waits before it continues a matter of which the relay has forgotten even the mailbox, and how much longer each
+/// further leaf: whoever can still say so in the old mailbox goes first, and one at a time.
+const GONE_MS: u64 = 60_000;
+const GONE_LEAF_MS: u64 = 30_000;
+
+/// Whoever continues a matter, as a reader has found out.
+type Author = (PersonId, DeviceId);
 
 impl Device {
     /// Continues a matter in a new mailbox with the people it has. For matters that nobody can repair.
@@ -49,7 +61,8 @@ impl Device {
         }
         let leaf = self.group(matter).map_or(0, |group| u64::from(group.own_leaf()));
         if let Some(room) = self.rooms.get_mut(&matter) {
-            let turn = now.plus_ms(leaf.saturating_mul(LEAF_MS));
+            let (first, each) = if room.row.gone { (GONE_MS, GONE_LEAF_MS) } else { (0, LEAF_MS) };
+            let turn = now.plus_ms(first.saturating_add(leaf.saturating_mul(each)));
             room.row.continue_at = room.row.continue_at.or(Some(turn));
         }
         self.save_room(matter);
@@ -58,30 +71,60 @@ impl Device {
     /// Posts the statement, with the new mailbox.
     pub(super) fn post_successor(&mut self, matter: MatterId) -> Result<(), Error> {
         let row = self.rooms.get(&matter).ok_or(Misuse::NoMatter)?.row.clone();
+        let place = row.place();
+        let heads = self.link.as_ref().map(|link| &link.heads);
+        let read = heads.and_then(|heads| heads.get(&place.mailbox)).is_some_and(|head| place.position.seq >= *head);
+        if !read && !row.gone {
+            // Another statement may stand there already; where it can't be read, nothing can be said there either.
+            let closed = heads.is_none_or(|heads| !heads.contains_key(&place.mailbox));
+            if let Some(room) = self.rooms.get_mut(&matter).filter(|_| closed) {
+                room.row.continue_at = Some(self.now.plus_ms(limits::MOVING_MS));
+            }
+            return Ok(());
+        }
+        let (epoch, turn) = row.next_rank();
         let statement = Successor {
-            group: row.group,
+            group: place.group,
             device: self.profile.device,
-            // Whoever let nobody in, or had no say, is overruled.
-            epoch: row.overruled().map_or(row.epoch, |epoch| epoch.saturating_add(1).max(row.epoch)),
-            position: row.position,
+            epoch,
+            position: place.position,
             mailbox: MailboxId::random(),
             successor: MatterId::random(),
+            turn,
+            people: row.taken_over(self.profile.person),
+            out: row.outs.clone(),
         };
-        let envelope = envelope::wrap(Class::Successor, &statement.sign(&self.profile.mls_key)?)?;
-        let append = Part::Append {
-            mailbox: row.mailbox,
-            base: row.fence,
-            fence: true,
-            envelope: Blob(envelope),
-            keep_ms: limits::ENVELOPE_LIFETIME_MS,
-        };
+        let payload = statement.sign(&self.profile.mls_key)?;
+        let mut parts = vec![Part::Create { mailbox: statement.mailbox }];
+        if !row.gone {
+            parts.push(Part::Append {
+                mailbox: place.mailbox,
+                base: place.fence,
+                fence: true,
+                envelope: Blob(envelope::wrap(Class::Successor, &payload)?),
+                keep_ms: limits::ENVELOPE_LIFETIME_MS,
+            });
+        }
         if let Some(room) = self.rooms.get_mut(&matter) {
             room.row.continues_in = Some(statement.mailbox);
+            room.row.statement = Some(Blob(payload));
         }
         self.save_room(matter);
-        let parts = vec![Part::Create { mailbox: statement.mailbox }, append];
         self.new_post(PendingPost::new(parts, matter, Purpose::Successor));
         Ok(())
+    }
+
+    /// The relay has this device's statement, or the new mailbox, where there is no other any more.
+    pub(super) fn successor_posted(&mut self, now: Timestamp, matter: MatterId) {
+        let Some(row) = self.rooms.get(&matter).map(|room| &room.row).filter(|row| row.gone) else { return };
+        let own = (self.profile.person, self.profile.device);
+        let said = row.statement.as_ref().and_then(|signed| Successor::read(&signed.0).ok());
+        let position = row.position;
+        if let Some((said, _)) = said.filter(|(said, _)| row.continues_in == Some(said.mailbox))
+            && let Err(error) = self.follow(now, matter, position, &said, own)
+        {
+            self.deliver(super::Notice::Problem(error));
+        }
     }
 
     /// A statement in the mailbox of a matter.
@@ -94,28 +137,39 @@ impl Device {
     ) -> Result<(), Error> {
         let (claim, signed) = Successor::read(payload)?;
         self.claimed_by_a_stranger(now, matter, &claim, &signed);
-        let group = self.group(matter)?;
-        let (member, key) = group.member_of(claim.device)?;
-        let listed = group.context()?.participant(member.credential.person).copied();
-        let said = Successor::verify(&signed, &key)?;
-        if listed.is_none_or(|listed| !listed.role.manages()) {
-            return Err(PeerMisbehaved::Role("continuing a matter").into());
-        }
-        let row = &self.rooms.get(&matter).ok_or(Misuse::NoMatter)?.row;
-        let late = row.successor.as_ref().is_some_and(|first| first.epoch >= said.epoch);
-        if said.group != row.group || late || row.is_beyond(&said) {
+        let (said, from) = self.statement_of_a_member(matter, &claim, &signed)?;
+        let room = self.rooms.get(&matter).ok_or(Misuse::NoMatter)?;
+        let row = &room.row;
+        let late = row.successor.as_ref().is_some_and(|first| first.rank() >= said.rank());
+        if said.group != row.group || late || row.is_beyond(&said) || !room.stands_here(&said) {
             return Err(PeerMisbehaved::Void("another statement has continued this matter".to_owned()).into());
-        }
-        if said.epoch < row.epoch && row.stage != Stage::Removed {
-            // This device knows of changes that the other does not: who was removed in them would come back.
-            self.want_successor(now, matter);
-            return Err(PeerMisbehaved::Void("it continues the matter from before its last change".to_owned()).into());
         }
         if row.stage == Stage::Removed {
             return Ok(());
         }
-        let from = (member.credential.person, claim.device);
-        self.follow(now, matter, position, &said, from)
+        if said.epoch < row.epoch {
+            // This device knows of changes that the other does not: who was removed in them would come back.
+            self.overrule(now, matter, &said);
+            return Err(PeerMisbehaved::Void("it continues the matter from before its last change".to_owned()).into());
+        }
+        self.follow_or_overrule(now, matter, position, &said, from)
+    }
+
+    /// A statement whose author was in this matter's group, by its roster and list.
+    fn statement_of_a_member(
+        &mut self,
+        matter: MatterId,
+        claim: &Successor,
+        signed: &Signed,
+    ) -> Result<(Successor, Author), Error> {
+        let group = self.group(matter)?;
+        let (member, key) = group.member_of(claim.device)?;
+        let listed = group.context()?.participant(member.credential.person).copied();
+        let said = Successor::verify(signed, &key)?;
+        if listed.is_none_or(|listed| !listed.role.manages()) {
+            return Err(PeerMisbehaved::Role("continuing a matter").into());
+        }
+        Ok((said, (member.credential.person, claim.device)))
     }
 
     /// Somebody who was removed continues the matter: whoever knows of the removal refuses that, and overrules it for those who do not.
@@ -127,12 +181,40 @@ impl Device {
         {
             return;
         }
-        let Some(row) = self.rooms.get_mut(&matter).map(|room| &mut room.row) else { return };
+        let Some(row) = self.rooms.get(&matter).map(|room| &room.row) else { return };
         let open = matches!(row.stage, Stage::Open | Stage::OutOfStep);
         if open && claim.group == row.group && claim.epoch >= row.epoch && !row.is_beyond(claim) {
-            row.claimed = row.claimed.max(claim.epoch);
-            self.want_successor(now, matter);
+            // Whom they name is nobody's wish.
+            self.overrule(now, matter, &Successor { people: Vec::new(), out: Vec::new(), ..claim.clone() });
         }
+    }
+
+    /// A statement that this device does not follow, though others may: it says so with a higher rank, if it may.
+    fn overrule(&mut self, now: Timestamp, matter: MatterId, said: &Successor) {
+        let Some(row) = self.rooms.get_mut(&matter).map(|room| &mut room.row) else { return };
+        row.keep_out(&said.out);
+        if row.claimed.as_ref().is_none_or(|claimed| claimed.group != said.group || claimed.rank() < said.rank()) {
+            row.claimed = Some(said.clone());
+        }
+        self.want_successor(now, matter);
+        self.save_room(matter);
+    }
+
+    /// The statement that counts is followed, unless this device may and must say better who stays out.
+    fn follow_or_overrule(
+        &mut self,
+        now: Timestamp,
+        matter: MatterId,
+        position: Position,
+        said: &Successor,
+        from: Author,
+    ) -> Result<(), Error> {
+        let removed = |row: &MatterRow| said.people.iter().any(|person| row.outs.contains(person));
+        if self.profile.role.manages() && self.rooms.get(&matter).is_some_and(|room| removed(&room.row)) {
+            self.overrule(now, matter, said);
+            return Err(PeerMisbehaved::Void("it brings back somebody who was removed".to_owned()).into());
+        }
+        self.follow(now, matter, position, said, from)
     }
 
     /// Follows the statement that counts: into a group of this device's own making, or into waiting for a Welcome.
@@ -142,29 +224,38 @@ impl Device {
         matter: MatterId,
         position: Position,
         said: &Successor,
-        from: (PersonId, DeviceId),
+        from: Author,
     ) -> Result<(), Error> {
-        self.forget_posts(matter);
-        self.unseal(matter);
-        let here = self.rooms.get(&matter).and_then(|room| room.row.continues_in) == Some(said.mailbox);
-        let copied = from.1 == self.profile.device && !here;
+        let row = self.rooms.get(&matter).ok_or(Misuse::NoMatter)?.row.clone();
+        let here = row.continues_in == Some(said.mailbox);
         let group = if here { Some(self.successor_group(matter, said)?) } else { None };
         self.record(now, matter, position.seq, Some(from), now, RecordBody::Continued);
-        let Some(room) = self.rooms.get_mut(&matter) else { return Ok(()) };
-        for digest in std::mem::take(&mut room.commits).into_keys() {
-            self.batch.delete(Table::Commit, Some(matter), digest.as_bytes());
+        self.forget_posts(matter);
+        let old = row.left_by(said, position);
+        // What overrules the group that this device is in stands in the mailbox before: it is read on until the new one takes this device.
+        let reads_on = said.group != row.group && row.stage == Stage::Open && row.lost.is_none() && group.is_none();
+        if !reads_on {
+            self.unseal(matter);
+            for digest in self
+                .rooms
+                .get_mut(&matter)
+                .map(|room| std::mem::take(&mut room.commits))
+                .unwrap_or_default()
+                .into_keys()
+            {
+                self.batch.delete(Table::Commit, Some(matter), digest.as_bytes());
+            }
         }
-        room.row.successor = Some(*said);
+        self.drop_taken_over(matter);
+        let Some(room) = self.rooms.get_mut(&matter) else { return Ok(()) };
+        room.row.keep_out(&said.out);
+        room.row.successor = Some(said.clone());
         (room.row.stage, room.row.lost, room.row.continue_at) = (Stage::Moving, None, None);
-        (room.row.disputed, room.row.forgotten) = (None, false);
-        let people: Vec<PersonId> = room.row.people.clone();
-        let old = Old {
-            mailbox: room.row.mailbox,
-            group: room.row.group,
-            position,
-            epoch: said.epoch,
-            people: people.clone(),
-        };
+        (room.row.disputed, room.row.forgotten, room.row.claimed) = (None, false, None);
+        room.row.reads_on = reads_on;
+        if said.group != row.group {
+            room.row.old = Some(old.clone());
+        }
         let Some((group, context)) = group else {
             if self.profile.role.manages() {
                 let leaf = self.group(matter).map_or(0, |group| u64::from(group.own_leaf()));
@@ -174,27 +265,37 @@ impl Device {
                 }
             }
             self.save_room(matter);
-            if copied {
+            if from.1 == self.profile.device {
                 return self.follow_the_other_copy(now, matter, said, old);
             }
             self.inbox_again();
             return Ok(());
         };
-        let row =
-            MatterRow { old: Some(old), ..MatterRow::new(said.successor, &context, Stage::Open, group.epoch(), now) };
+        let statement = row.statement;
+        let next = MatterRow::new(said.successor, &context, Stage::Open, group.epoch(), now);
+        let row = MatterRow { old: Some(old), statement, ..next };
         let after = Some(row.position);
         self.take_room(matter, row, group);
+        // What was known of those to be added may be why the statement before came to nothing.
+        self.materials.clear();
         if let Some(room) = self.rooms.get_mut(&matter) {
             room.not_before = now.plus_ms(GRACE_MS);
         }
         self.save_state(matter);
         self.ask_later(Asked::Subscribe(said.mailbox, after), Request::Subscribe { mailbox: said.mailbox, after });
         let own = self.profile.person;
-        for person in people.into_iter().filter(|person| *person != own) {
+        for person in said.people.iter().copied().filter(|person| *person != own) {
             let handle = self.people.get(&person).map(|known| known.handle.clone()).unwrap_or_default();
             self.put_intent(matter, Intent { person, handle, add: true, told: true, taken_over: true });
         }
         Ok(())
+    }
+
+    fn drop_taken_over(&mut self, matter: MatterId) {
+        let Some(room) = self.rooms.get(&matter) else { return };
+        let taken_over = |(_, intent): &(&u64, &Intent)| intent.taken_over;
+        let numbers: Vec<u64> = room.intents.iter().filter(taken_over).map(|(number, _)| *number).collect();
+        self.drop_intents(matter, &numbers);
     }
 
     /// Another copy of this vault has continued the matter: nobody will let this device in, for it is in already. It asks there.
@@ -249,46 +350,84 @@ impl Device {
             })
     }
 
-    /// An entry of the mailbox that a matter was continued from: all that still counts there is a statement with a later epoch.
+    /// Where the relay has forgotten the mailbox in which a statement would stand, the Welcome that comes of it brings it along.
+    pub(super) fn statement_in_a_welcome(
+        &mut self,
+        now: Timestamp,
+        matter: MatterId,
+        group: &Matter,
+        companion: &Companion,
+    ) -> Result<(), Error> {
+        let Some(row) = self.rooms.get(&matter).map(|room| room.row.clone()) else { return Ok(()) };
+        let context = group.context()?;
+        if !self.comes_before_its_statement(matter, &context) {
+            return Ok(());
+        }
+        let Some(statement) = &companion.statement else { return Ok(()) };
+        let (claim, signed) = Successor::read(&statement.0)?;
+        let in_old = row.old.as_ref().filter(|old| old.gone && old.group == claim.group);
+        let found = match in_old {
+            Some(old) => self.later_statement(old, &statement.0),
+            None if row.gone && row.group == claim.group => self.statement_of_a_member(matter, &claim, &signed),
+            None => return Ok(()),
+        };
+        let (said, from) = found?;
+        let leads_here = said.mailbox == context.mailbox && said.successor == group.id()?;
+        let late = row.successor.as_ref().is_some_and(|first| first.rank() >= said.rank());
+        if leads_here && !late && !row.is_beyond(&said) {
+            self.follow_or_overrule(now, matter, row.position, &said, from)?;
+        }
+        Ok(())
+    }
+
+    /// The relay, restored from a backup, knows nothing of this mailbox, or of this device in it.
+    pub(super) fn mailbox_is_gone(&mut self, now: Timestamp, matter: MatterId) {
+        let Some(room) = self.rooms.get_mut(&matter) else { return };
+        room.row.gone = true;
+        self.forgotten(now, matter);
+    }
+
+    /// An entry of the mailbox that a matter was continued from: all that still counts there is a statement of a higher rank.
     pub(super) fn old_entry(&mut self, now: Timestamp, matter: MatterId, entry: &Entry) {
-        let Some(old) = self.rooms.get(&matter).and_then(|room| room.row.old.clone()) else { return };
+        let Some(old) = self.rooms.get_mut(&matter).and_then(|room| room.row.old.as_mut()) else { return };
         if entry.seq != old.position.seq.saturating_add(1) {
             return;
         }
-        let position = old.position.next(entry.fence, &entry.digest());
-        if let Some(old) = self.rooms.get_mut(&matter).and_then(|room| room.row.old.as_mut()) {
-            old.position = position;
+        let before = old.clone();
+        old.position = old.position.next(entry.fence, &entry.digest());
+        let position = old.position;
+        if entry.fence {
+            old.fence = position;
         }
         if let EntryBody::Envelope(bytes) = &entry.body
             && let Ok((Class::Successor, payload)) = envelope::unwrap(&bytes.0)
-            && let Ok((claim, from)) = self.later_statement(&old, payload)
-            && let Some(room) = self.rooms.get_mut(&matter)
+            && let Ok((said, from)) = self.later_statement(&before, payload)
+            && said.position.seq >= before.fence.seq
+            && self.rooms.get(&matter).is_some_and(|room| room.row.stage != Stage::Removed)
         {
             // Whatever was said in the successor stays in the history; the matter goes on elsewhere.
-            room.row.successor = Some(claim);
-            room.row.stage = Stage::Moving;
-            if let Some(old) = room.row.old.as_mut() {
-                old.epoch = claim.epoch;
+            if let Err(error) = self.follow_or_overrule(now, matter, position, &said, from) {
+                self.drop_group(matter);
+                self.deliver(super::Notice::Problem(error));
             }
-            let taken_over = |(_, intent): &(&u64, &Intent)| intent.taken_over;
-            let numbers: Vec<u64> = room.intents.iter().filter(taken_over).map(|(number, _)| *number).collect();
-            self.drop_intents(matter, &numbers);
-            self.forget_posts(matter);
-            self.unseal(matter);
-            self.record(now, matter, position.seq, Some(from), now, RecordBody::Continued);
-            self.inbox_again();
         }
         self.save_room(matter);
     }
 
     /// A statement of somebody who was in the old group, by the certificates that this device has seen there.
-    fn later_statement(&self, old: &Old, payload: &[u8]) -> Result<(Successor, (PersonId, DeviceId)), Error> {
+    fn later_statement(&self, old: &Old, payload: &[u8]) -> Result<(Successor, Author), Error> {
         let (claim, signed) = Successor::read(payload)?;
         let (person, key) = self.known_device(claim.device).ok_or(PeerMisbehaved::NotEndorsed)?;
         let said = Successor::verify(&signed, &key)?;
         let manages = self.people.get(&person).is_some_and(|known| known.role.manages());
+        // Of two that stand in no mailbox, the same one counts for everybody.
+        let later = if old.gone {
+            (said.rank(), Reverse(said.mailbox)) > (old.rank(), Reverse(old.next))
+        } else {
+            said.rank() > old.rank()
+        };
         let beyond = said.epoch > old.epoch.saturating_add(limits::SUCCESSOR_AHEAD);
-        if said.group != old.group || said.epoch <= old.epoch || beyond || !manages || !old.people.contains(&person) {
+        if said.group != old.group || !later || beyond || !manages || !old.people.contains(&person) {
             return Err(PeerMisbehaved::Void("another statement has continued this matter".to_owned()).into());
         }
         Ok((said, (person, claim.device)))
@@ -317,23 +456,128 @@ impl Device {
     /// Where a matter comes from, for the row of the group that continues it.
     pub(super) fn old_of(&self, matter: MatterId, continues: Option<Continues>) -> Option<Old> {
         let row = &self.rooms.get(&matter)?.row;
-        let epoch = continues?.epoch;
-        let here =
-            Old { mailbox: row.mailbox, group: row.group, position: row.position, epoch, people: row.people.clone() };
-        let before = row.old.clone().filter(|old| continues.is_some_and(|from| from.group == old.group));
-        Some(before.map_or(here, |old| Old { epoch, ..old }))
+        let from = continues?;
+        let said = row.successor.as_ref().filter(|said| said.group == from.group);
+        let before = row.old.clone().filter(|old| from.group == old.group);
+        let old = before.unwrap_or_else(|| row.as_old(row.position, from.epoch));
+        Some(match said {
+            Some(said) => old.said(said),
+            None => Old { epoch: from.epoch, ..old },
+        })
+    }
+}
+
+/// Where a statement of this device's would stand.
+struct Place {
+    group: MatterId,
+    mailbox: MailboxId,
+    position: Position,
+    fence: Position,
+}
+
+impl Room {
+    /// Whether a statement stands where its author had read to: it names the last position before it, or one since the last fence.
+    fn stands_here(&self, said: &Successor) -> bool {
+        let known = self.recent.get(&said.position.seq).map(|recent| recent.position);
+        said.position.seq >= self.row.fence.seq && known.is_none_or(|known| known == said.position)
     }
 }
 
 impl MatterRow {
-    /// The highest epoch of a statement that this device's own would have to exceed.
-    fn overruled(&self) -> Option<u64> {
-        let followed = self.successor.map(|first| first.epoch);
-        followed.max(Some(self.claimed).filter(|claimed| *claimed > 0))
+    /// The statement that this device's own would have to exceed.
+    fn overruled(&self) -> Option<&Successor> {
+        let place = self.place().group;
+        let of = |said: &&Successor| said.group == place;
+        let (followed, claimed) = (self.successor.as_ref().filter(of), self.claimed.as_ref().filter(of));
+        followed.into_iter().chain(claimed).max_by_key(|said| said.rank())
     }
 
-    /// Whether a statement claims an epoch that no matter comes to.
+    /// Whether the group that this one was to continue is claimed anew: what overrules that stands in the mailbox before.
+    fn is_overruled_from_before(&self) -> bool {
+        let of = |said: &Option<Successor>| {
+            said.as_ref().is_some_and(|said| self.old.as_ref().is_some_and(|old| old.group == said.group))
+        };
+        of(&self.successor) || of(&self.claimed)
+    }
+
+    fn place(&self) -> Place {
+        match self.old.as_ref().filter(|_| self.is_overruled_from_before()) {
+            Some(Old { mailbox, group, position, fence, .. }) => {
+                Place { group: *group, mailbox: *mailbox, position: *position, fence: *fence }
+            }
+            None => Place { group: self.group, mailbox: self.mailbox, position: self.position, fence: self.fence },
+        }
+    }
+
+    /// The rank of this device's own statement: its epoch, or a turn above the statement that it overrules.
+    fn next_rank(&self) -> (u64, u32) {
+        let from_before = self.old.as_ref().filter(|_| self.is_overruled_from_before());
+        let known = from_before.map_or((self.epoch, 0), Old::rank);
+        let highest = self.overruled().map(Successor::rank).max(from_before.map(Old::rank));
+        match highest {
+            Some((epoch, turn)) if epoch >= known.0 => (epoch, turn.saturating_add(1)),
+            _ => known,
+        }
+    }
+
+    /// Whom this device would take over: everybody who is in the matter as far as it and those whom it overrules know, and whom nobody
+    /// has removed.
+    fn taken_over(&self, own: PersonId) -> Vec<PersonId> {
+        let listed = self.old.as_ref().filter(|_| self.is_overruled_from_before()).map(|old| old.listed.as_slice());
+        let overruled = self.overruled().map(|said| said.people.as_slice());
+        let mut people = [&self.people, listed.unwrap_or_default(), overruled.unwrap_or_default()].concat();
+        people.sort();
+        people.dedup();
+        people.retain(|person| !self.outs.contains(person) && *person != own);
+        people.truncate(limits::PEOPLE_MAX);
+        people
+    }
+
+    /// Whether a statement claims an epoch or a turn that no matter comes to.
     fn is_beyond(&self, said: &Successor) -> bool {
-        said.epoch > self.epoch.max(self.overruled().unwrap_or(0)).saturating_add(limits::SUCCESSOR_AHEAD)
+        let (epoch, turn) = self.overruled().map_or((0, 0), Successor::rank);
+        said.epoch > self.epoch.max(epoch).saturating_add(limits::SUCCESSOR_AHEAD)
+            || said.turn > turn.saturating_add(limits::SUCCESSOR_TURNS)
+    }
+
+    /// Remembers who was removed: the newest of them, should there be too many.
+    pub(super) fn keep_out(&mut self, people: &[PersonId]) {
+        for person in people {
+            self.outs.retain(|out| out != person);
+            self.outs.push(*person);
+        }
+        let many = self.outs.len().saturating_sub(limits::OUTS_MAX);
+        self.outs.drain(..many);
+    }
+
+    fn as_old(&self, position: Position, epoch: u64) -> Old {
+        Old {
+            mailbox: self.mailbox,
+            group: self.group,
+            position,
+            epoch,
+            people: self.people.clone(),
+            fence: position,
+            turn: 0,
+            listed: Vec::new(),
+            gone: self.gone,
+            next: self.mailbox,
+        }
+    }
+
+    /// Where a matter that follows this statement comes from.
+    fn left_by(&self, said: &Successor, position: Position) -> Old {
+        let before = self.old.clone().filter(|old| old.group == said.group && said.group != self.group);
+        before.unwrap_or_else(|| self.as_old(position, said.epoch)).said(said)
+    }
+}
+
+impl Old {
+    fn rank(&self) -> (u64, u32) {
+        (self.epoch, self.turn)
+    }
+
+    fn said(self, said: &Successor) -> Self {
+        Self { epoch: said.epoch, turn: said.turn, listed: said.people.clone(), next: said.mailbox, ..self }
     }
 }

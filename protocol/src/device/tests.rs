@@ -11,6 +11,7 @@ use crate::matter::{MatterContext, Participant, Seen};
 use crate::suite::{Label, SecretKey};
 
 mod corners;
+mod crossings;
 mod healing;
 mod hostile;
 mod identities;
@@ -592,12 +593,10 @@ fn a_welcome_into_another_matters_mailbox_or_under_a_false_role_is_refused() {
         (device.matter(matter).unwrap().mailbox, device.profile().inbox)
     };
     let honest = MailboxId::random();
-    for (mailbox, role, good) in [
-        (shared, Role::Client, false),
-        (inbox, Role::Client, false),
-        (honest, Role::Attorney, false),
-        (honest, Role::Client, true),
-    ] {
+    // Eve is a client.
+    for (mailbox, author, good) in
+        [(shared, ADA, false), (inbox, ADA, false), (honest, EVE, false), (honest, ADA, true)]
+    {
         let package = world.nodes[DAN].device.new_key_package(false).unwrap().0;
         let victim = &world.nodes[DAN].device;
         let listed = |device: &Device, role| Participant {
@@ -605,19 +604,20 @@ fn a_welcome_into_another_matters_mailbox_or_under_a_false_role_is_refused() {
             role,
             person_key: device.own_person_key().unwrap(),
         };
-        let eve = &world.nodes[EVE].device;
-        let mut people = vec![listed(eve, role), listed(victim, Role::Client)];
+        let author_device = &world.nodes[author].device;
+        let mut people = vec![listed(author_device, Role::Attorney), listed(victim, Role::Client)];
         people.sort();
         let alone = MatterContext {
             rules: crate::matter::RULES,
             mailbox,
             title: "A trap".to_owned(),
             orders: [0; 48],
-            people: vec![listed(eve, Role::Attorney)],
+            people: vec![listed(author_device, Role::Attorney)],
             continues: None,
         };
-        let mut group = Matter::create(&eve.me, &eve.key_packages, MatterId::random(), &alone).unwrap();
-        let chains = [eve, victim].map(|device| device.people[&device.profile.person].chain.clone());
+        let mut group =
+            Matter::create(&author_device.me, &author_device.key_packages, MatterId::random(), &alone).unwrap();
+        let chains = [author_device, victim].map(|device| device.people[&device.profile.person].chain.clone());
         let bundle = Bundle { identities: chains.concat(), names: Vec::new() };
         let certificates = crate::matter::Certificates::of(&bundle.identities[..]).unwrap();
         let seen = Seen::at(Position::start(mailbox));
@@ -625,11 +625,11 @@ fn a_welcome_into_another_matters_mailbox_or_under_a_false_role_is_refused() {
             add: vec![package],
             remove: Vec::new(),
             context: Some(MatterContext { people, ..alone }),
-            companion: Some(crate::matter::Companion { bundle, seen: seen.position }),
+            companion: Some(crate::matter::Companion { bundle, seen: seen.position, statement: None }),
         };
         let built = group.build(change, &seen, certificates).unwrap();
         let joined = world.nodes[DAN].device.welcome(now, 1, &built.welcome.unwrap());
-        assert_eq!(joined.is_ok(), good, "{mailbox} {role:?}: {joined:?}");
+        assert_eq!(joined.is_ok(), good, "{mailbox} by {author}: {joined:?}");
     }
     assert_eq!(stage(&world, DAN, matter), Stage::Open);
 }

@@ -3,6 +3,7 @@
 //! Invariant: a judgement depends on the Commit's bytes, the [`MatterContext`] before it and certificates named by hash; never on a
 //! clock, the network or a directory (so no time is ever passed to `mls-rs`).
 
+use std::collections::BTreeSet;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -18,6 +19,7 @@ use mls_rs_core::identity::MemberValidationContext;
 
 use crate::cbor;
 use crate::error::{Error, Misuse};
+use crate::ids::PersonId;
 use crate::rescue::RepairRequest;
 use crate::suite::PublicKey;
 
@@ -126,15 +128,35 @@ impl Judge {
             }
             certificates.check(&added, identity.signature_key.as_bytes(), &after)?;
         }
+        let mut gone = Vec::new();
         for remove in removes {
             let member = roster.member_with_index(remove.proposal.to_remove()).map_err(|_| Void("no such leaf"))?;
             let removed = leaf_credential(&member.signing_identity)?;
             if !role.manages() && removed.person != author.person {
                 return Err(Void("its author's role may not remove"));
             }
+            gone.push(member.index);
         }
-        Ok(())
+        let stay = roster.members_iter().filter(|member| !gone.contains(&member.index));
+        let identities = stay.map(|member| member.signing_identity);
+        let identities = identities.chain(adds.iter().map(|add| add.proposal.signing_identity().clone()));
+        let people = identities.map(|identity| leaf_credential(&identity).map(|leaf| leaf.person));
+        judge_list(&before, &after, &people.collect::<Result<BTreeSet<PersonId>, Void>>()?)
     }
+}
+
+/// Who is listed has a leaf, and who has a leaf is listed, once; who stays, stays who they are. A newcomer's device holds a Welcome
+/// against the same.
+fn judge_list(before: &MatterContext, after: &MatterContext, leaves: &BTreeSet<PersonId>) -> Result<(), Void> {
+    let listed: BTreeSet<PersonId> = after.people.iter().map(|participant| participant.person).collect();
+    if !listed.is_superset(leaves) {
+        return Err(Void("a member is not listed"));
+    }
+    if listed.len() != after.people.len() || listed != *leaves {
+        return Err(Void("it lists somebody who has no device in the matter"));
+    }
+    let changed = after.people.iter().any(|new| before.participant(new.person).is_some_and(|old| old != new));
+    if changed { Err(Void("it changes who somebody is")) } else { Ok(()) }
 }
 
 /// Whoever answers a request does nothing but remove and re-add the leaf that asks, with the key package that it gave.

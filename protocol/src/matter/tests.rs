@@ -79,7 +79,7 @@ fn add(matter: &mut Matter, everyone: &[&Person], newcomer: &Person) -> Result<B
     let change = Change {
         add: vec![package],
         context: Some(context(everyone)),
-        companion: Some(Companion { bundle, seen: seen().position }),
+        companion: Some(Companion { bundle, seen: seen().position, statement: None }),
         ..Change::default()
     };
     matter.build(change, &seen(), certificates)
@@ -208,8 +208,7 @@ fn a_commit_without_its_certificates_is_void() {
 fn building_a_commit_uses_up_a_key_of_the_saved_state() {
     let (_ada, mut hers, _bob, _his) = pair();
     let (before, epoch) = (hers.state(), hers.epoch());
-    hers.build(Change { remove: vec![1], context: None, ..Change::default() }, &seen(), Certificates::default())
-        .unwrap();
+    hers.build(Change::default(), &seen(), Certificates::default()).unwrap();
     assert_ne!(before, hers.state());
     assert_eq!(epoch, hers.epoch());
 }

@@ -293,7 +293,7 @@ impl<'a> Source<'a> {
     }
 
     fn companion(&mut self) -> Companion {
-        Companion { bundle: self.bundle(), seen: self.position() }
+        Companion { bundle: self.bundle(), seen: self.position(), statement: self.maybe(Self::blob) }
     }
 
     fn credential(&mut self) -> LeafCredential {

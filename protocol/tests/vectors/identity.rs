@@ -193,6 +193,9 @@ fn successor() -> Successor {
         position: position(300),
         mailbox: MailboxId::new([0x3b; 16]),
         successor: MatterId::new([0x62; 16]),
+        turn: 2,
+        people: vec![ADA.issuer().person],
+        out: vec![PersonId::new([0x63; 16])],
     }
 }
 

@@ -81,7 +81,17 @@ fn claim(world: &mut World, who: usize, matter: MatterId, epoch: u64) -> Mailbox
     let (position, base) = end_of(world, row.mailbox);
     let device = &mut world.nodes[who].device;
     let (mailbox, successor) = (MailboxId::random(), MatterId::random());
-    let said = Successor { group: row.group, device: device.profile().device, epoch, position, mailbox, successor };
+    let said = Successor {
+        group: row.group,
+        device: device.profile().device,
+        epoch,
+        position,
+        mailbox,
+        successor,
+        turn: 0,
+        people: row.people.clone(),
+        out: Vec::new(),
+    };
     let envelope = envelope::wrap(Class::Successor, &said.sign(&device.profile().mls_key).unwrap()).unwrap();
     let append = Part::Append { mailbox: row.mailbox, base, fence: true, envelope: Blob(envelope), keep_ms: 1_000_000 };
     device.new_post(PendingPost::new(vec![Part::Create { mailbox }, append], matter, Purpose::Roster));
@@ -161,6 +171,9 @@ fn a_person_removed_from_the_successor_does_not_take_the_matter_away() {
         position,
         mailbox: MailboxId::random(),
         successor: MatterId::random(),
+        turn: 0,
+        people: old.people.clone(),
+        out: Vec::new(),
     };
     let envelope = envelope::wrap(Class::Successor, &said.sign(&bob.profile().mls_key).unwrap()).unwrap();
     let parts = vec![

@@ -501,7 +501,10 @@ impl World {
     /// The relay is what it was then, in a new incarnation. Everybody's link breaks.
     pub(super) fn restore(&mut self, backup: Relay) {
         (0..self.nodes.len()).for_each(|index| self.disconnect(index));
-        self.relay = Relay { incarnation: [self.relay.incarnation[0] + 1; 16], ..backup };
+        let incarnation = [self.relay.incarnation[0] + 1; 16];
+        // Key packages of a backup may have been taken since.
+        let (single_use, last_resort) = (BTreeMap::new(), BTreeMap::new());
+        self.relay = Relay { incarnation, single_use, last_resort, ..backup };
     }
 
     fn found(&mut self, handle: &str) {
