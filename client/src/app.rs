@@ -11,7 +11,7 @@ use privity_protocol::ids::{MatterId, MessageId};
 
 use crate::command::{self, Typed, Verb, Words};
 use crate::error::Error;
-use crate::view::{Choice, counted, find_among, plain, short, titled};
+use crate::view::{Choice, counted, find_among, plain, short, state_shown, titled};
 
 /// Lines of history that `/history` shows unless it is told.
 pub const HISTORY: usize = 20;
@@ -384,7 +384,7 @@ impl App {
         for room in &self.rooms {
             let mut notes = Vec::new();
             if room.stage != "open" {
-                notes.push(room.stage.replace('_', " "));
+                notes.push(state_shown(room.stage));
             }
             if room.disputed.is_some() {
                 notes.push("disputed".to_owned());

@@ -11,9 +11,10 @@ use privity_protocol::device::{NewPersonInvite, Notice};
 use privity_protocol::frame::PersonView;
 use privity_protocol::identity::Role;
 use privity_protocol::ids::{MatterId, MessageId};
+use tokio::time::sleep_until;
 
 use crate::app::{App, Effect, Event, Room};
-use crate::commands::message::{pending_state, pending_text};
+use crate::commands::message::{GATHER, pending_state, pending_text};
 use crate::commands::people::{invite_advice, invite_shown};
 use crate::commands::{Run, matter};
 use crate::error::Error;
@@ -50,6 +51,9 @@ pub(crate) async fn chat(run: &Run, asked: Option<&str>, joined: Option<(Held, S
         changes: Vec::new(),
         invites: VecDeque::new(),
         show_people: false,
+        notes: view::Notes::default(),
+        since: None,
+        restored: false,
     };
     let ended = chat.run(asked).await;
     chat.terminal.end();
@@ -71,6 +75,11 @@ struct Chat {
     /// Invites that wait to be filed.
     invites: VecDeque<(String, &'static str)>,
     show_people: bool,
+    /// What is held for a moment, to be shown as one, and since when.
+    notes: view::Notes,
+    since: Option<Instant>,
+    /// Whether the relay was found to be restored, and no note has said so.
+    restored: bool,
 }
 
 impl Chat {
@@ -86,8 +95,10 @@ impl Chat {
             self.begin(asked, &[])?;
         }
         loop {
+            let due = self.since.map_or_else(|| Instant::now() + FAR, |since| since + GATHER);
             let event = tokio::select! {
                 told = self.session.next(Instant::now() + FAR) => self.told(told?)?,
+                () = sleep_until(due.into()), if self.started => self.gathered(),
                 line = self.terminal.line(), if self.started => vec![line],
                 _ = &mut interrupt => return Ok(()),
             };
@@ -150,7 +161,21 @@ impl Chat {
         };
         Ok(match notice {
             // Before the first screen the vault has them, and they are shown from there.
-            Notice::Recorded(record) if self.started => vec![self.recorded(&record)],
+            Notice::Recorded(record) if self.started && self.json => vec![self.recorded(&[record])],
+            Notice::Recorded(record) if self.started => {
+                let groups = self.notes.push(record);
+                if self.notes.is_empty() && !self.restored {
+                    self.since = None;
+                } else {
+                    self.since.get_or_insert_with(Instant::now);
+                }
+                self.shown(&groups)
+            }
+            Notice::Restored if !self.json => {
+                self.restored = true;
+                self.since.get_or_insert_with(Instant::now);
+                Vec::new()
+            }
             Notice::Joined(matter) if self.started => vec![Event::Joined(matter)],
             Notice::People(people) => self.people_came(people)?,
             Notice::InviteFiled => match self.invites.pop_front() {
@@ -186,20 +211,40 @@ impl Chat {
         })
     }
 
-    fn recorded(&self, record: &Record) -> Event {
+    /// What was held, as events.
+    fn gathered(&mut self) -> Vec<Event> {
+        self.since = None;
+        let groups = self.notes.flush();
+        let mut events = self.shown(&groups);
+        if std::mem::take(&mut self.restored) {
+            events.extend(view::notice(&Notice::Restored).map(|text| Event::Told(format!("— {text}"))));
+        }
+        events
+    }
+
+    fn shown(&mut self, groups: &[Vec<Record>]) -> Vec<Event> {
+        let restored = |record: &Record| matches!(record.what, RecordBody::Restored { .. });
+        self.restored &= !groups.iter().flatten().any(restored);
+        groups.iter().map(|group| self.recorded(group)).collect()
+    }
+
+    /// Records that are shown as one.
+    fn recorded(&self, group: &[Record]) -> Event {
+        let Some(record) = group.last() else { return Event::Told(String::new()) };
         let id = match &record.what {
             RecordBody::Text { id, .. } => Some(*id),
             _ => None,
         };
         let theirs = id.is_some() && record.from != Some(self.session.device.profile().person);
-        Event::Recorded { matter: record.matter, id, theirs, line: self.line(record), cursor: record.cursor }
+        Event::Recorded { matter: record.matter, id, theirs, line: self.line(group), cursor: record.cursor }
     }
 
-    fn line(&self, record: &Record) -> String {
+    fn line(&self, group: &[Record]) -> String {
         if self.json {
-            view::compact(&view::json(&self.session.device, record))
+            let objects = group.iter().map(|record| view::compact(&view::json(&self.session.device, record)));
+            objects.collect::<Vec<_>>().join("\n")
         } else {
-            view::line(&self.session.device, record, now())
+            view::lines(&self.session.device, group, now())
         }
     }
 
@@ -282,31 +327,33 @@ impl Chat {
     }
 
     fn enter(&mut self, matter: MatterId) -> Result<(), Error> {
-        let mut from = marks::shown(&self.session, Some(matter))?;
+        let (mut from, mut notes) = (marks::shown(&self.session, Some(matter))?, view::Notes::default());
         if self.terminal.is_interactive() {
             self.history(matter, from, CONTEXT)?;
         }
         loop {
             let records = self.session.vault.records(Some(matter), from, PAGE)?;
             let Some(last) = records.last().map(|record| record.cursor) else { break };
-            for record in &records {
-                self.terminal.show(&self.line(record))?;
+            for record in records {
+                notes.push(record).iter().try_for_each(|group| self.terminal.show(&self.line(group)))?;
             }
             from = last;
-            marks::mark(&mut self.session, Some(matter), last)?;
+            marks::mark(&mut self.session, Some(matter), notes.first().map_or(last, |first| first - 1))?;
         }
-        let stage = self.session.device.matter(matter).map(|row| row.stage);
-        match stage.and_then(view::stage_told) {
+        notes.flush().iter().try_for_each(|group| self.terminal.show(&self.line(group)))?;
+        marks::mark(&mut self.session, Some(matter), from)?;
+        match self.session.state_told(matter) {
             Some(told) => self.show(&format!("— {told}")),
             None => Ok(()),
         }
     }
 
     fn history(&self, matter: MatterId, upto: u64, lines: usize) -> Result<(), Error> {
+        let mut notes = view::Notes::default();
         for record in self.session.vault.last_records(matter, upto, lines.min(PAGE))? {
-            self.terminal.show(&self.line(&record))?;
+            notes.push(record).iter().try_for_each(|group| self.terminal.show(&self.line(group)))?;
         }
-        Ok(())
+        notes.flush().iter().try_for_each(|group| self.terminal.show(&self.line(group)))
     }
 
     fn change(&mut self, matter: MatterId, handle: String, add: bool) -> Result<(), Error> {
@@ -326,8 +373,9 @@ impl Chat {
             events.extend(lines);
         }
         for (matter, handle, add) in std::mem::take(&mut self.changes) {
-            let device = &mut self.session.device;
-            let changed = view::find_person(&self.people, &handle).and_then(|person| {
+            let known = self.session.may_go_on(matter).and_then(|()| view::find_person(&self.people, &handle));
+            let changed = known.and_then(|person| {
+                let device = &mut self.session.device;
                 let already = matter::already(device, matter, person, add);
                 let changed = if add {
                     device.add(now(), matter, person, &handle)
@@ -413,7 +461,7 @@ impl Chat {
                 id,
                 title: row.title.clone(),
                 people: view::handles(&self.session.device, row),
-                stage: view::stage(row.stage),
+                stage: self.session.state(id),
                 disputed: row.disputed.map(|person| view::person(&self.session.device, person)),
                 unread: marks::unread(&self.session, id)?,
                 unsent: if keeps(row.stage) {
@@ -450,6 +498,9 @@ impl Chat {
                     }
                 }
             }
+        }
+        for event in self.gathered() {
+            self.handle(event)?;
         }
         Ok(())
     }

@@ -59,7 +59,8 @@ const RECV_HELP: &str = "\
 Examples:
   privity recv                                         what is new, then end
   privity recv --timeout 30                            end after 30 quiet seconds
-  privity recv --follow --json | my-archive            go on until Ctrl-C; one object a line";
+  privity recv --follow --json | my-archive            go on until Ctrl-C; one object a line
+Where the relay shows another history of a matter than before, it ends with exit code 4, after everything it has.";
 
 const READ_HELP: &str = "\
 Examples:
@@ -95,8 +96,8 @@ Getting started:
   privity send 'Smith v Jones' 'Good morning'
   privity recv --follow
 
-Exit codes: 0 done, 1 wrong use, 2 this machine, 3 network, 4 a key that is not the right one, 5 refused, 6 too fast,
-7 not yet or partly."
+Exit codes: 0 done, 1 wrong use, 2 this machine, 3 network, 4 a key that is not the right one or two
+histories, 5 refused, 6 too fast, 7 not yet or partly."
 )]
 pub struct Cli {
     /// The profile's folder; one for each firm you deal with

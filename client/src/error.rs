@@ -118,6 +118,12 @@ impl From<PeerMisbehaved> for Error {
                  Ask your firm's IT"
                     .to_owned(),
             ),
+            PeerMisbehaved::Fork { .. } => Self::Untrusted(
+                "this matter has stopped: the relay shows another history of it than before. Nothing was sent or kept now; what waited \
+                 before stays here, marked not sent (`privity read MATTER --pending`). Tell your firm's IT, and talk to the others by \
+                 telephone"
+                    .to_owned(),
+            ),
             PeerMisbehaved::OutOfStep => Self::NotYet(
                 "this device missed a change of the matter and has asked the others to let it back in; try again once somebody of \
                  the matter was online"

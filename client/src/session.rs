@@ -8,14 +8,15 @@
 //!
 //! Invariant: [`Session::next`] may be cancelled at any await and called again; nothing is lost between.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use privity_protocol::cbor;
-use privity_protocol::device::state::{Profile, Stage, Table};
+use privity_protocol::device::state::{Batch, Profile, Stage, Table};
 use privity_protocol::device::{Device, Notice, Output};
-use privity_protocol::frame::FromRelay;
-use privity_protocol::ids::{MatterId, MessageId, PersonId, Timestamp};
+use privity_protocol::error::{Error as ProtocolError, Refused};
+use privity_protocol::frame::{FromRelay, Reply, Request};
+use privity_protocol::ids::{MailboxId, MatterId, MessageId, PersonId, Timestamp};
 use privity_protocol::link::Pin;
 use privity_protocol::suite;
 use tokio::task::JoinHandle;
@@ -24,12 +25,16 @@ use tokio::time::{sleep, sleep_until};
 use crate::error::Error;
 use crate::link::{Dialer, Live, Opened};
 use crate::vault::Vault;
+use crate::view;
 
 /// The first pause before connecting again, and the longest.
 const PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// A device that wants another link again so soon waits as after a lost one.
 const RECONNECT: Duration = Duration::from_secs(1);
+
+/// The row of a matter that the relay does not know any more.
+const FORGOTTEN: &[u8] = b"forgotten";
 
 /// How long a session that is closed waits for what it has under way.
 const LINGER: Duration = Duration::from_secs(2);
@@ -77,6 +82,12 @@ pub struct Session {
     waiting: BTreeSet<(MatterId, PersonId)>,
     /// Whether a matter was owed fresh keys when this session began.
     owes: bool,
+    /// Mailboxes whose reading was asked for, by request.
+    reading: BTreeMap<u64, MailboxId>,
+    /// Matters that the relay does not know any more.
+    forgotten: BTreeSet<MatterId>,
+    /// Refusals that were told before, and are not told again.
+    known: usize,
 }
 
 impl Session {
@@ -87,6 +98,12 @@ impl Session {
     pub fn open(vault: Vault) -> Result<Self, Error> {
         let device = Device::open(&vault)?;
         let owes = device.owes_keys(now());
+        let mut forgotten = BTreeSet::new();
+        for (matter, _) in device.matters() {
+            if vault.get(Table::Counter, Some(matter), FORGOTTEN)?.is_some() {
+                forgotten.insert(matter);
+            }
+        }
         let profile = device.profile();
         let dialer = Dialer {
             address: profile.address.clone(),
@@ -106,6 +123,9 @@ impl Session {
             told: VecDeque::new(),
             waiting: BTreeSet::new(),
             owes,
+            reading: BTreeMap::new(),
+            forgotten,
+            known: 0,
         })
     }
 
@@ -117,6 +137,23 @@ impl Session {
         let bytes = vault.get(Table::Profile, None, &[])?;
         let bytes = bytes.ok_or_else(|| Error::Machine("the vault has no profile".to_owned()))?;
         Ok(cbor::decode(&bytes, "profile")?)
+    }
+
+    /// Whether the relay does not know a matter any more: nothing goes out there.
+    pub fn is_forgotten(&self, matter: MatterId) -> bool {
+        self.forgotten.contains(&matter)
+    }
+
+    /// How far a matter has come, in a word.
+    pub fn state(&self, matter: MatterId) -> &'static str {
+        let stage = self.device.matter(matter).map_or(Stage::Removed, |row| row.stage);
+        if self.is_forgotten(matter) { view::FORGOTTEN } else { view::stage(stage) }
+    }
+
+    /// What that means and what to do; none where all is well.
+    pub fn state_told(&self, matter: MatterId) -> Option<&'static str> {
+        let stage = self.device.matter(matter).map(|row| row.stage)?;
+        if self.is_forgotten(matter) { Some(view::forgotten_told()) } else { view::stage_told(stage) }
     }
 
     /// Whether the link is up.
@@ -195,6 +232,9 @@ impl Session {
             match output {
                 Output::Persist(batch) => self.vault.apply(batch)?,
                 Output::Send(frame) => {
+                    if let Request::Subscribe { mailbox, .. } = &frame.request {
+                        self.reading.insert(frame.id, *mailbox);
+                    }
                     let sent = self.live.as_ref().is_some_and(|live| live.send(frame));
                     if !sent && self.live.is_some() {
                         self.lost("the link is stalled");
@@ -206,6 +246,10 @@ impl Session {
                             self.waiting.insert((*matter, *person));
                         }
                         Notice::Endorsed { .. } => self.waiting.clear(),
+                        Notice::Problem(ProtocolError::Refused(Refused::NotFound { .. })) if self.known > 0 => {
+                            self.known -= 1;
+                            continue;
+                        }
                         _ => {}
                     }
                     self.told.push_back(Told::Notice(Box::new(notice)));
@@ -226,6 +270,7 @@ impl Session {
         if let Some(seq) = self.vault.get(Table::Sent, Some(matter), id.as_bytes())? {
             return Ok(Some(cbor::decode(&seq, "seq")?));
         }
+        self.may_go_on(matter)?;
         if let Some(why) =
             self.device.pending(matter).into_iter().find(|item| item.id == id).and_then(|i| i.failed.clone())
         {
@@ -234,6 +279,17 @@ impl Session {
         self.device.send_text(now(), matter, id, text)?;
         self.drain()?;
         Ok(None)
+    }
+
+    /// Whether anything can be done in a matter.
+    ///
+    /// # Errors
+    /// [`Error::Refused`] if the relay does not know it any more.
+    pub fn may_go_on(&self, matter: MatterId) -> Result<(), Error> {
+        if self.is_forgotten(matter) {
+            return Err(Error::Refused(format!("nothing was done. {}", view::forgotten_told())));
+        }
+        Ok(())
     }
 
     /// The user has seen who says to have read something else in a matter, and says to go on: sending works until the next dispute.
@@ -253,7 +309,8 @@ impl Session {
     fn waiting_in(&self, stages: impl Fn(Stage) -> bool) -> usize {
         let waits =
             |id| self.device.pending(id).iter().filter(|item| item.seq.is_none() && item.failed.is_none()).count();
-        self.device.matters().filter(|(_, row)| stages(row.stage)).map(|(id, _)| waits(id)).sum()
+        let matters = self.device.matters().filter(|(id, row)| stages(row.stage) && !self.is_forgotten(*id));
+        matters.map(|(id, _)| waits(id)).sum()
     }
 
     /// Whether a text is at the relay, and was not read back.
@@ -266,6 +323,7 @@ impl Session {
     pub fn is_settled(&self) -> bool {
         let mut matters = self.device.matters();
         let busy = matters.any(|(id, row)| match row.stage {
+            _ if self.is_forgotten(id) => false,
             Stage::Opening => true,
             Stage::Open => {
                 let intents = self.device.intents(id);
@@ -344,12 +402,37 @@ impl Session {
     fn receive(&mut self, frame: Option<FromRelay>) -> Result<(), Error> {
         match frame {
             None => self.lost("the relay went away"),
-            Some(FromRelay::Reply { id, reply }) => self.device.handle_reply(now(), id, reply),
+            Some(FromRelay::Reply { id, reply }) => {
+                if let Some(mailbox) = self.reading.remove(&id) {
+                    self.answered(mailbox, &reply)?;
+                }
+                self.device.handle_reply(now(), id, reply);
+            }
             Some(FromRelay::Event(event)) => self.device.handle_event(now(), event),
             Some(FromRelay::Refused(refused)) => return self.connected(Err(self.dialer.refused(refused))),
             Some(_) => {}
         }
         Ok(())
+    }
+
+    /// Remembers whether the relay knows a matter, and that it was told.
+    fn answered(&mut self, mailbox: MailboxId, reply: &Reply) -> Result<(), Error> {
+        let found = self.device.matters().find(|(_, row)| row.mailbox == mailbox);
+        let found = found.map(|(id, row)| (id, row.stage));
+        let mut batch = Batch::default();
+        match (found, reply) {
+            (Some((_, Stage::Removed)), _) => {}
+            (Some((matter, _)), Reply::Refused(Refused::NotFound { .. })) if self.forgotten.insert(matter) => {
+                batch.put(Table::Counter, Some(matter), FORGOTTEN, &1_u64);
+            }
+            // What a matter was continued from is no matter of its own.
+            (_, Reply::Refused(Refused::NotFound { .. })) if mailbox != self.device.profile().inbox => self.known += 1,
+            (Some((matter, _)), Reply::Subscribed { .. }) if self.forgotten.remove(&matter) => {
+                batch.delete(Table::Counter, Some(matter), FORGOTTEN);
+            }
+            _ => {}
+        }
+        if batch.is_empty() { Ok(()) } else { self.vault.apply(batch) }
     }
 
     /// Ends the link and dials again at once: the device says hello as another instance.
@@ -359,6 +442,7 @@ impl Session {
             return;
         }
         self.live = None;
+        self.reading.clear();
         if let Some(connecting) = self.connecting.take() {
             connecting.abort();
         }
@@ -368,6 +452,7 @@ impl Session {
 
     fn lost(&mut self, why: &str) {
         self.live = None;
+        self.reading.clear();
         self.device.handle_link_down();
         let [random] = suite::random::<1>();
         let jitter = self.pause.mul_f64(f64::from(random) / 512.0);

@@ -13,11 +13,14 @@ use serde_json::{Value, json};
 
 use crate::error::Error;
 
+mod notes;
 mod record;
 mod state;
+mod void;
 
+pub use notes::{Notes, lines};
 pub use record::{json, line};
-pub use state::{notice, stage, stage_told};
+pub use state::{FORGOTTEN, forgotten_told, notice, stage, stage_told, state_shown};
 
 /// The version of every JSON object's schema, docs/json.md.
 pub const SCHEMA: u32 = 1;

@@ -31,6 +31,7 @@ impl Run {
     pub(super) async fn change(&self, matter: &str, handles: &[String], add: bool) -> Result<(), Error> {
         let (_held, mut session) = self.caught_up().await?;
         let matter = view::find_matter(&session.device, matter)?;
+        session.may_go_on(matter)?;
         let directory = self.directory(&mut session).await?;
         let mut open: Vec<(PersonId, String)> = Vec::new();
         for handle in handles {
@@ -101,7 +102,7 @@ impl Run {
         let stage = |session: &Session| session.device.matter(matter).map_or(Stage::Removed, |row| row.stage);
         let before = stage(&session);
         if session.device.profile().role.manages() && before != Stage::OutOfStep {
-            let told = view::stage_told(before).map_or_else(String::new, |told| format!(". {told}"));
+            let told = session.state_told(matter).map_or_else(String::new, |told| format!(". {told}"));
             return Err(Error::Usage(format!(
                 "this matter is not out of step: there is nothing to continue{}",
                 told.trim_end_matches('.')
@@ -145,14 +146,14 @@ impl Run {
             let unread = marks::unread(&session, id)?;
             let title = view::plain(&row.title, false);
             let object = json!({
-                "v": view::SCHEMA, "matter": id.to_string(), "title": row.title, "state": view::stage(row.stage),
+                "v": view::SCHEMA, "matter": id.to_string(), "title": row.title, "state": session.state(id),
                 "people": row.people.len(), "requested": row.requested.len(), "unread": unread, "disputed": row.disputed.is_some(), "epoch": row.epoch,
                 "seq": row.position.seq,
             });
             self.print(&object, || {
                 let new = if unread > 0 { format!("  {unread} new") } else { String::new() };
-                let state =
-                    if row.stage == Stage::Open { String::new() } else { view::stage(row.stage).replace('_', " ") };
+                let state = session.state(id);
+                let state = if state == "open" { String::new() } else { view::state_shown(state) };
                 let disputed = if row.disputed.is_some() { "  disputed" } else { "" };
                 let people = view::counted(row.people.len(), "person", "people");
                 let leaving = match row.requested.len() {
@@ -172,15 +173,15 @@ impl Run {
         let people: Vec<Value> = row.people.iter().map(|person| view::person_json(&session.device, *person)).collect();
         let waiting: Vec<&str> = session.device.intents(id).into_iter().map(|intent| intent.handle.as_str()).collect();
         let object = json!({
-            "v": view::SCHEMA, "matter": id.to_string(), "title": row.title, "state": view::stage(row.stage),
+            "v": view::SCHEMA, "matter": id.to_string(), "title": row.title, "state": session.state(id),
             "people": people, "waiting": waiting, "requested": ids(&row.requested),
             "disputed": row.disputed.map(|person| view::person_json(&session.device, person)),
             "epoch": row.epoch, "seq": row.position.seq,
         });
         self.print(&object, || {
-            let (title, state) = (view::plain(&row.title, false), view::stage(row.stage).replace('_', " "));
+            let (title, state) = (view::plain(&row.title, false), view::state_shown(session.state(id)));
             let mut lines = vec![format!("{title}  ({id}, {state})")];
-            lines.extend(view::stage_told(row.stage).map(str::to_owned));
+            lines.extend(session.state_told(id).map(str::to_owned));
             if row.stage == Stage::OutOfStep && session.device.profile().role.manages() {
                 lines.push("If nobody is left who could let it back in: privity matter continue --help.".to_owned());
             }

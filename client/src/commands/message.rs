@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 
 use privity_protocol::content::{Body, Content};
 use privity_protocol::device::Notice;
-use privity_protocol::device::state::{OutItem, Stage};
-use privity_protocol::error::Refused;
+use privity_protocol::device::state::{OutItem, Record, RecordBody, Stage};
+use privity_protocol::error::{Error as ProtocolError, PeerMisbehaved, Refused};
 use privity_protocol::ids::{MatterId, MessageId};
 use privity_protocol::limits;
 use serde_json::json;
@@ -19,6 +19,8 @@ use crate::{ask, marks, out, view};
 
 /// Records printed at once.
 const PAGE: usize = 500;
+/// How long the parts of an event are waited for.
+pub(crate) const GATHER: Duration = Duration::from_secs(3);
 
 impl Run {
     pub(super) async fn send(&self, matter: &str, text: &str, id: Option<&str>, anyway: bool) -> Result<(), Error> {
@@ -102,23 +104,46 @@ impl Run {
 
     pub(super) async fn recv(&self, follow: bool, after: Option<u64>) -> Result<(), Error> {
         let (_held, mut session) = self.online().await?;
-        let mut from = match after {
+        let from = match after {
             Some(after) => after,
             None => marks::shown(&session, None)?,
         };
-        let again = after.is_some();
-        self.print_new(&mut session, &mut from, again)?;
+        let mut printed = Printed { from, again: after.is_some(), ..Printed::default() };
+        let ended = self.recv_all(&mut session, &mut printed, follow).await;
+        self.print_new(&mut session, &mut printed)?;
+        self.print_held(&mut session, &mut printed)?;
+        if printed.restored.take().is_some() {
+            warn(&[Notice::Restored]);
+        }
+        let settled = match ended {
+            Ok(true) => self.done(session).await,
+            other => {
+                session.close().await;
+                other.map(|_caught_up| ())
+            }
+        };
+        if printed.forked {
+            return Err(Error::Untrusted(
+                "the relay shows another history of a matter than before: it has stopped, and what was not sent yet there stays here, \
+                 marked not sent. Tell your firm's IT, and talk to the others by telephone"
+                    .to_owned(),
+            ));
+        }
+        settled
+    }
+
+    /// Prints what comes until there is no more, or until Ctrl-C. Whether this device has caught up.
+    async fn recv_all(&self, session: &mut Session, printed: &mut Printed, follow: bool) -> Result<bool, Error> {
+        self.print_new(session, printed)?;
         let mut interrupt = pin!(tokio::signal::ctrl_c());
         let mut caught_up = false;
         let mut down = None;
         let mut deadline = self.deadline();
         loop {
+            let until = printed.until().map_or(deadline, |until| until.min(deadline));
             let told = tokio::select! {
-                told = session.next(deadline) => told?,
-                _ = &mut interrupt => {
-                    session.close().await;
-                    return Ok(());
-                }
+                told = session.next(until) => told?,
+                _ = &mut interrupt => return Ok(false),
             };
             match told {
                 Told::Notice(notice) => match *notice {
@@ -127,6 +152,10 @@ impl Run {
                         caught_up = true;
                         deadline = self.deadline();
                     }
+                    // Told with what it led to, or alone if that is nothing.
+                    Notice::Restored if !self.json => printed.restored = Some(Instant::now()),
+                    // Its record says so.
+                    Notice::Problem(ProtocolError::PeerMisbehaved(PeerMisbehaved::Fork { .. })) => {}
                     other => warn(&[other]),
                 },
                 Told::Up => down = None,
@@ -136,58 +165,89 @@ impl Run {
                     }
                     down = Some(why);
                 }
+                Told::Quiet if Instant::now() < deadline => {
+                    self.print_held(session, printed)?;
+                    if printed.restored.take_if(|at| at.elapsed() >= GATHER).is_some() {
+                        warn(&[Notice::Restored]);
+                    }
+                }
                 Told::Quiet if follow && self.asked.is_none() => deadline = self.deadline(),
                 Told::Quiet => break,
             }
-            self.print_new(&mut session, &mut from, again)?;
+            self.print_new(session, printed)?;
             if caught_up && !follow && self.asked.is_none() {
                 break;
             }
         }
-        self.print_new(&mut session, &mut from, again)?;
-        if caught_up {
-            return self.done(session).await;
-        }
-        session.close().await;
         match down {
-            _ if follow => Ok(()),
+            _ if caught_up || follow => Ok(caught_up),
             Some(why) => Err(Error::Network(format!("{why}; what is shown is what was here already"))),
             None => Err(Error::Network("the relay does not answer; what is shown was here already".to_owned())),
         }
     }
 
-    /// Prints records after `from` that were not shown before, or all of them, and remembers that they were, up to a gap.
-    fn print_new(&self, session: &mut Session, from: &mut u64, again: bool) -> Result<(), Error> {
+    /// Prints records that were not shown before, or all of them, and remembers that they were, up to a gap. What belongs to a larger event is
+    /// held for a moment, and printed as one.
+    fn print_new(&self, session: &mut Session, printed: &mut Printed) -> Result<(), Error> {
         loop {
-            let records = session.vault.records(None, *from, PAGE)?;
-            let Some(last) = records.last().map(|record| record.cursor) else { return Ok(()) };
-            for record in &records {
-                if !again && marks::shown(session, Some(record.matter))? >= record.cursor {
+            let records = session.vault.records(None, printed.from, PAGE)?;
+            let Some(last) = records.last().map(|record| record.cursor) else { break };
+            for record in records {
+                if !printed.again && marks::shown(session, Some(record.matter))? >= record.cursor {
                     continue;
                 }
-                self.print(&view::json(&session.device, record), || {
-                    let title = view::title(&session.device, record.matter);
-                    format!("{title:<24} {}", view::line(&session.device, record, now()))
-                })?;
+                printed.forked |= matches!(record.what, RecordBody::Forked { .. });
+                if self.json {
+                    out::line(&view::compact(&view::json(&session.device, &record)))?;
+                    continue;
+                }
+                for group in printed.notes.push(record) {
+                    printed.print(session, &group)?;
+                }
             }
-            marks::mark_from(session, *from, last)?;
-            *from = last;
+            printed.since = printed.since.or_else(|| (!printed.notes.is_empty()).then(Instant::now));
+            let whole = printed.notes.first().map_or(last, |first| first - 1);
+            marks::mark_from(session, printed.from.min(whole), whole)?;
+            printed.from = last;
         }
+        if printed.notes.is_empty() {
+            printed.since = None;
+        }
+        if printed.until().is_some_and(|until| until <= Instant::now()) {
+            return self.print_held(session, printed);
+        }
+        Ok(())
+    }
+
+    /// Prints what was held.
+    fn print_held(&self, session: &mut Session, printed: &mut Printed) -> Result<(), Error> {
+        let Some(first) = printed.notes.first() else { return Ok(()) };
+        for group in printed.notes.flush() {
+            printed.print(session, &group)?;
+        }
+        printed.since = None;
+        marks::mark_from(session, first - 1, printed.from)
     }
 
     pub(super) fn read(&self, matter: &str, pending: bool) -> Result<(), Error> {
         let (_held, session) = self.open()?;
         let matter = view::find_matter(&session.device, matter)?;
         if !pending {
-            let mut from = 0;
+            let (mut from, mut notes) = (0, view::Notes::default());
+            let show = |group: &[Record]| out::text(&view::lines(&session.device, group, now()));
             loop {
                 let records = session.vault.records(Some(matter), from, PAGE)?;
                 let Some(last) = records.last().map(|record| record.cursor) else { break };
-                for record in &records {
-                    self.print(&view::json(&session.device, record), || view::line(&session.device, record, now()))?;
+                for record in records {
+                    if self.json {
+                        out::line(&view::compact(&view::json(&session.device, &record)))?;
+                    } else {
+                        notes.push(record).iter().try_for_each(|group| show(group))?;
+                    }
                 }
                 from = last;
             }
+            notes.flush().iter().try_for_each(|group| show(group))?;
         }
         for item in session.device.pending(matter) {
             if pending && item.seq.is_some() {
@@ -198,9 +258,42 @@ impl Run {
                 "v": view::SCHEMA, "type": "pending", "id": item.id.to_string(), "matter": matter.to_string(),
                 "seq": item.seq, "state": state, "body": { "text": text }, "why": item.failed,
             });
-            self.print(&object, || format!("--:--  you ({state}): {}", view::plain(&text, true)))?;
+            let shown = if state == "refused" { "not sent" } else { state };
+            self.print(&object, || format!("--:--  you ({shown}): {}", view::plain(&text, true)))?;
         }
         Ok(())
+    }
+}
+
+/// How far `recv` has come.
+#[derive(Default)]
+struct Printed {
+    /// The last cursor that was looked at.
+    from: u64,
+    /// Whether what was shown before is printed again.
+    again: bool,
+    /// Whether a fork was among it.
+    forked: bool,
+    /// What is held, to be printed as one, and since when.
+    notes: view::Notes,
+    since: Option<Instant>,
+    /// When the relay was found to be restored, until a note says so.
+    restored: Option<Instant>,
+}
+
+impl Printed {
+    /// When what is held is printed at the latest.
+    fn until(&self) -> Option<Instant> {
+        [self.since, self.restored].into_iter().flatten().min().map(|since| since + GATHER)
+    }
+
+    fn print(&mut self, session: &Session, group: &[Record]) -> Result<(), Error> {
+        let Some(record) = group.first() else { return Ok(()) };
+        if group.iter().any(|record| matches!(record.what, RecordBody::Restored { .. })) {
+            self.restored = None;
+        }
+        let title = view::title(&session.device, record.matter);
+        out::text(&format!("{title:<24} {}", view::lines(&session.device, group, now())))
     }
 }
 
@@ -213,6 +306,19 @@ enum Answer {
         /// The relay said that it can't store anything.
         full: bool,
     },
+}
+
+fn is_forked(session: &Session, matter: MatterId) -> bool {
+    session.device.matter(matter).is_some_and(|row| row.stage == Stage::Forked)
+}
+
+/// A text on its way when its matter stopped.
+fn forked() -> Error {
+    Error::Untrusted(
+        "the relay shows another history of this matter than before, and it has stopped. The message was not sent; it stays here, marked \
+         not sent (`privity read MATTER --pending`). Tell your firm's IT, and talk to the others by telephone"
+            .to_owned(),
+    )
 }
 
 /// For how long the relay has put off what waits in a matter.
@@ -254,7 +360,9 @@ async fn stored(session: &mut Session, matter: MatterId, id: MessageId, deadline
         match told {
             Told::Notice(notice) => match *notice {
                 Notice::Stored { matter: m, id: i, seq } if m == matter && i == id => return Ok(Answer::Stored(seq)),
-                Notice::Unsendable { matter: m, id: i, why } if m == matter && i == id => return Err(why.into()),
+                Notice::Unsendable { matter: m, id: i, why } if m == matter && i == id => {
+                    return Err(if is_forked(session, matter) { forked() } else { why.into() });
+                }
                 other => {
                     full |= other == Notice::Problem(Refused::Storage.into());
                     warn(&[other]);
@@ -273,12 +381,7 @@ async fn stored(session: &mut Session, matter: MatterId, id: MessageId, deadline
             Some(Stage::OutOfStep | Stage::Paused | Stage::Outdated | Stage::Moving) => {
                 return Ok(Answer::Waits { full });
             }
-            Some(Stage::Forked) => {
-                return Err(Error::Untrusted(
-                    "the relay shows two histories of this matter: nothing is sent there. Ask your firm's IT"
-                        .to_owned(),
-                ));
-            }
+            Some(Stage::Forked) => return Err(forked()),
             _ => return Err(Error::Refused("you are no longer in this matter; the message was not sent".to_owned())),
         }
     }

@@ -49,7 +49,7 @@ impl Run {
             unread_total += unread;
             let pending = session.device.pending(id);
             matters.push(json!({
-                "matter": id.to_string(), "title": row.title, "state": view::stage(row.stage), "unread": unread,
+                "matter": id.to_string(), "title": row.title, "state": session.state(id), "unread": unread,
                 "disputed": row.disputed.is_some(),
                 "pending": pending.iter().filter(|item| item.seq.is_none()).count(), "epoch": row.epoch,
                 "seq": row.position.seq, "chain": row.position.chain.to_string(),
@@ -159,7 +159,7 @@ fn status_text(session: &Session, object: &Value, why: Option<&Error>) -> String
             line.push_str(", disputed: see `privity matter show`");
         }
         lines.push(line);
-        lines.extend(view::stage_told(row.stage).map(|told| format!("          {told}")));
+        lines.extend(session.state_told(id).map(|told| format!("          {told}")));
     }
     lines.join("\n")
 }

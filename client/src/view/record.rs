@@ -7,7 +7,7 @@ use privity_protocol::device::state::{Record, RecordBody};
 use privity_protocol::ids::{PersonId, Position, Timestamp};
 use serde_json::{Value, json};
 
-use crate::view::{SCHEMA, clock, counted, person, plain};
+use crate::view::{SCHEMA, clock, counted, person, plain, void};
 
 /// A record as lines for a terminal.
 pub fn line(device: &Device, record: &Record, now: Timestamp) -> String {
@@ -28,7 +28,7 @@ fn sentence(record: &Record, named: &dyn Fn(PersonId) -> String) -> String {
         RecordBody::Unknown => {
             format!("— {from} sent something that this version can't show; update privity to see it")
         }
-        RecordBody::Void { why, claimed } => void(record.from.map(named), why, *claimed),
+        RecordBody::Void { why, claimed } => void::told(record.from.map(named), why, *claimed),
         RecordBody::Gap => "— a message here has expired at the relay; ask a colleague what it said".to_owned(),
         RecordBody::LetBackIn { person, .. } => {
             let (whose, by) = (named(*person), if from == "you" { "this device".to_owned() } else { from });
@@ -56,12 +56,9 @@ fn trouble(what: &RecordBody, from: &str) -> String {
                  then /anyway goes on (or `privity send --anyway`)"
             );
         }
-        RecordBody::Forked { read, .. } => {
-            return format!(
-                "— WARNING: the relay shows another history of this matter than before, from message {} on. Nothing is read or \
-                 sent here any more. Tell your firm's IT, and talk to the others by telephone",
-                read.seq
-            );
+        RecordBody::Forked { .. } => {
+            "WARNING: the relay shows another history of this matter than before. Nothing is read or sent here any more; what was \
+             not sent yet stays here, marked not sent. Tell your firm's IT, and talk to the others by telephone"
         }
         RecordBody::OutOfStep => {
             "this device missed a change and has asked the others to let it back in. Nothing to do; what you write waits until \
@@ -94,26 +91,17 @@ fn trouble(what: &RecordBody, from: &str) -> String {
     format!("— {told}")
 }
 
-fn void(from: Option<String>, why: &str, claimed: bool) -> String {
-    let why = plain(why, false);
-    match from {
-        Some(from) if claimed => {
-            format!(
-                "— something here could not be accepted: {why}. It came from {from}, as the relay says. Nothing to do"
-            )
-        }
-        Some(from) => format!(
-            "— something from {from} could not be accepted: {why}. If they meant to say something here, ask them by another way"
-        ),
-        None => format!("— something here could not be accepted: {why}. Nothing to do"),
-    }
-}
-
 fn missing(from: u64, upto: u64) -> String {
     match upto.checked_sub(from) {
         None => "Nothing is missing".to_owned(),
-        Some(0) => format!("Message {from} can't be read on this device; ask a colleague for it"),
-        Some(_) => format!("Messages {from} to {upto} can't be read on this device; ask a colleague for them"),
+        Some(0) => {
+            "At most one message that was sent here meanwhile can't be read on this device; ask a colleague for it"
+                .to_owned()
+        }
+        Some(more) => format!(
+            "Up to {} messages that were sent here meanwhile can't be read on this device; ask a colleague for them",
+            more.saturating_add(1)
+        ),
     }
 }
 
@@ -233,8 +221,11 @@ mod tests {
     fn what_went_wrong_reads_with_what_to_do() {
         let told = |what| said(Some(ADA), what);
         assert!(told(RecordBody::OutOfStep).contains("Nothing to do; what you write waits"));
-        assert!(told(RecordBody::Repaired { from: 12, upto: 17 }).contains("Messages 12 to 17 can't be read"));
-        assert!(told(RecordBody::Repaired { from: 12, upto: 12 }).contains("Message 12 can't be read"));
+        assert!(
+            told(RecordBody::Repaired { from: 12, upto: 17 })
+                .contains("Up to 6 messages that were sent here meanwhile")
+        );
+        assert!(told(RecordBody::Repaired { from: 12, upto: 12 }).contains("At most one message"));
         assert!(told(RecordBody::Repaired { from: 12, upto: 11 }).contains("Nothing is missing"));
         let dispute = told(RecordBody::Dispute);
         assert!(dispute.contains("Ada (ada) says") && dispute.contains("telephone") && dispute.contains("/anyway"));
@@ -248,9 +239,10 @@ mod tests {
     fn a_void_entry_names_its_author_and_who_says_so() {
         let void = |claimed| RecordBody::Void { why: "wrong\x1b[2J epoch".to_owned(), claimed };
         let told = said(Some(ADA), void(true));
-        assert!(told.contains("Ada (ada), as the relay says") && !told.contains('\x1b'), "{told}");
+        assert!(told.contains("relay says that it came from Ada (ada)") && !told.contains('\x1b'), "{told}");
         let told = said(Some(ADA), void(false));
         assert!(told.contains("from Ada (ada)") && !told.contains("relay"), "{told}");
+        assert_eq!(body(&void(false)).1["why"], "wrong\x1b[2J epoch", "a script reads the exact reason");
         assert!(!said(None, void(true)).contains("somebody"));
         assert_eq!(body(&void(true)).1["claimed"], true);
     }

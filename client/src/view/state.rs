@@ -4,8 +4,28 @@
 
 use privity_protocol::device::Notice;
 use privity_protocol::device::state::Stage;
+use privity_protocol::error::{Error, PeerMisbehaved, Refused};
 
 use crate::view::plain;
+
+/// The state of a matter that the relay does not know any more, in a word.
+pub const FORGOTTEN: &str = "forgotten";
+
+/// What that means and what to do.
+pub const fn forgotten_told() -> &'static str {
+    "The relay has forgotten this matter: it was opened, or you were added to it, after the backup that the relay was restored from. What \
+     you have read stays here, and nothing more can be said here. To go on, an attorney or staff member opens a new matter and adds everybody."
+}
+
+/// A state's word as people read it in lists.
+pub fn state_shown(state: &str) -> String {
+    match state {
+        "moving" => "moving: not let in yet".to_owned(),
+        FORGOTTEN => "forgotten by the relay".to_owned(),
+        "stopped" => "stopped: the relay showed two histories".to_owned(),
+        other => other.replace('_', " "),
+    }
+}
 
 /// How far a matter has come, in a word.
 pub fn stage(stage: Stage) -> &'static str {
@@ -39,12 +59,13 @@ pub fn stage_told(stage: Stage) -> Option<&'static str> {
         }
         Stage::Outdated => "This matter follows rules of a newer version: update privity to read on and to write.",
         Stage::Moving => {
-            "The matter goes on in a new place on the relay. What you write waits until you are let in there; if that takes more \
-             than a day, ask your attorney whether you are still in it."
+            "The matter goes on in a new place on the relay, and nobody has let you in there yet. That happens by itself once an \
+             attorney or staff member of it is online, mostly within a day. If it does not, you may have been removed from it: \
+             ask your lawyer by another way. What you write waits here until then; what you have read stays."
         }
         _ => {
-            "The relay showed another history of this matter than before: nothing is read or sent here any more. Tell your \
-             firm's IT, and talk to the others by telephone."
+            "The relay showed another history of this matter than before: nothing is read or sent here any more. What was not \
+             sent yet stays here, marked not sent. Tell your firm's IT, and talk to the others by telephone."
         }
     })
 }
@@ -52,6 +73,16 @@ pub fn stage_told(stage: Stage) -> Option<&'static str> {
 /// What a notice says to somebody who did not ask for it; none where it says nothing, or stands in a record.
 pub fn notice(notice: &Notice) -> Option<String> {
     match notice {
+        Notice::Problem(Error::Refused(Refused::NotFound { what })) if what == "that mailbox" => Some(
+            "the relay does not know one of your matters any more, as after a restore from an old backup: `privity matter ls` says which, \
+             and `privity matter show` what to do"
+                .to_owned(),
+        ),
+        Notice::Problem(Error::PeerMisbehaved(PeerMisbehaved::Fork { .. })) => Some(
+            "WARNING: the relay shows another history of one of your matters than before, which has stopped: `privity matter ls` says \
+             which, and `privity matter show` what to do"
+                .to_owned(),
+        ),
         Notice::Problem(error) => Some(format!("warning: {}", plain(&error.to_string(), false))),
         Notice::Suspicious { handle, why } => Some(format!(
             "WARNING: somebody who asks to be {} was not accepted: {why}. Ask whom you invited, by another way",
@@ -68,9 +99,7 @@ pub fn notice(notice: &Notice) -> Option<String> {
                 .to_owned(),
         ),
         Notice::Restored => Some(
-            "the relay was restored from a backup and has forgotten something that you have read. What it misses is sent again; \
-             nothing to do"
-                .to_owned(),
+            "the relay was restored from a backup. What it has forgotten is sent again; nothing to do".to_owned(),
         ),
         _ => None,
     }

@@ -1,0 +1,144 @@
+//! What people read after the relay was put back: by `restore`, which says so, or by hand, which looks like a fork.
+
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use privity_tests::{Firm, Person, binaries};
+
+/// The relay's database as it is now.
+fn backup(firm: &mut Firm) -> PathBuf {
+    let path = firm.folder().join("backup.db");
+    firm.relay.stop().unwrap();
+    fs::copy(firm.relay.folder().join("relay.db"), &path).unwrap();
+    firm.relay.run().unwrap();
+    path
+}
+
+fn restore(firm: &mut Firm, backup: &Path) {
+    firm.relay.stop().unwrap();
+    let mut restore = Command::new(binaries().unwrap().join("privity-relay"));
+    restore.arg("restore").arg("--data").arg(firm.relay.folder()).arg("--from").arg(backup);
+    assert!(restore.output().unwrap().status.success());
+    firm.relay.run().unwrap();
+}
+
+fn texts(person: &Person, matter: &str) -> Vec<String> {
+    person.texts(matter).unwrap().into_iter().map(|(_, text)| text).collect()
+}
+
+/// It read "not found: that mailbox" with every command, and what was sent there waited for ever.
+#[test]
+fn a_matter_opened_after_the_backup_is_told_to_be_forgotten_and_to_be_opened_anew() {
+    let mut firm = Firm::found().unwrap();
+    let bob = firm.bring("bob", "Bob Jones", "client").unwrap();
+    bob.ok(&["recv"]).unwrap();
+    let old = backup(&mut firm);
+    firm.matter("Lease", &[&bob]).unwrap();
+    firm.attorney.ok(&["send", "Lease", "read before"]).unwrap();
+    bob.ok(&["recv"]).unwrap();
+    restore(&mut firm, &old);
+
+    let told = bob.run(&["recv"]).unwrap();
+    assert_eq!(told.code, Some(0), "{told:?}");
+    assert!(told.stderr.contains("one of your matters") && !told.stderr.contains("not found"), "{told:?}");
+    let again = bob.run(&["recv"]).unwrap();
+    assert!(!again.stderr.contains("one of your matters"), "told once: {again:?}");
+    let refused = bob.run(&["send", "Lease", "into nowhere"]).unwrap();
+    assert_eq!(refused.code, Some(5), "{refused:?}");
+    for part in ["forgotten this matter", "stays here", "opens a new matter"] {
+        assert!(refused.stderr.contains(part), "{part}: {refused:?}");
+    }
+    assert!(bob.ok(&["read", "Lease", "--pending"]).unwrap().is_empty(), "nothing waits for ever");
+    assert_eq!(bob.ok(&["matter", "ls"]).unwrap()[0]["state"], "forgotten");
+    assert_eq!(texts(&bob, "Lease"), ["read before"]);
+    let ada = firm.attorney.clone();
+    let removed = ada.run(&["matter", "remove", "Lease", "bob"]).unwrap();
+    assert_eq!(removed.code, Some(5), "{removed:?}");
+
+    firm.matter("Lease, anew", &[&bob]).unwrap();
+    ada.ok(&["send", "Lease, anew", "on we go"]).unwrap();
+    bob.ok(&["recv"]).unwrap();
+    assert_eq!(texts(&bob, "Lease, anew"), ["on we go"]);
+}
+
+#[test]
+fn a_restored_relay_is_one_note_and_who_was_removed_since_reads_what_moving_means() {
+    let mut firm = Firm::found().unwrap();
+    let ada = firm.attorney.clone();
+    let bob = firm.bring("bob", "Bob Jones", "client").unwrap();
+    let eve = firm.bring("eve", "Eve Doe", "client").unwrap();
+    firm.matter("Lease", &[&bob, &eve]).unwrap();
+    for person in [&bob, &eve] {
+        person.ok(&["recv"]).unwrap();
+    }
+    let old = backup(&mut firm);
+    ada.ok(&["matter", "remove", "Lease", "eve"]).unwrap();
+    bob.ok(&["send", "Lease", "after the backup"]).unwrap();
+    for person in [&ada, &bob] {
+        person.ok(&["recv"]).unwrap();
+    }
+    restore(&mut firm, &old);
+
+    // Once it has continued the matter, in its turn.
+    let mut notes = Vec::new();
+    while !notes.iter().any(|note: &String| note.contains("new place")) {
+        let told = ada.run(&["recv", "--timeout", "4"]).unwrap();
+        assert_eq!((told.code, told.stderr.as_str()), (Some(0), ""), "no note beside the note");
+        notes.extend(told.stdout.lines().map(str::to_owned));
+    }
+    assert!(notes.iter().filter(|note| note.contains("restored from a backup")).count() == 1, "{notes:?}");
+    let told = bob.run(&["recv"]).unwrap();
+    assert_eq!((told.stdout.lines().count(), told.stderr.as_str()), (1, ""), "{told:?}");
+    for part in ["restored from a backup", "1 message of yours is sent again", "opened by Ada Byron"] {
+        assert!(told.stdout.contains(part), "{part}: {told:?}");
+    }
+    let kinds: Vec<String> = bob.ok(&["read", "Lease"]).unwrap().iter().map(|r| r["type"].to_string()).collect();
+    assert!(kinds.contains(&"\"restored\"".to_owned()), "a script reads each: {kinds:?}");
+
+    eve.ok(&["recv"]).unwrap();
+    let shown = eve.run(&["matter", "show", "Lease"]).unwrap().stdout;
+    for part in ["not let in yet", "you may have been removed", "ask your lawyer"] {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    assert!(eve.run(&["matter", "ls"]).unwrap().stdout.contains("moving: not let in yet"));
+}
+
+#[test]
+fn a_fork_is_exit_4_for_send_and_recv_and_says_what_becomes_of_what_was_unsent() {
+    let mut firm = Firm::found().unwrap();
+    let ada = firm.attorney.clone();
+    let bob = firm.bring("bob", "Bob Jones", "client").unwrap();
+    firm.matter("Lease", &[&bob]).unwrap();
+    bob.ok(&["recv"]).unwrap();
+    let old = backup(&mut firm);
+    ada.ok(&["send", "Lease", "read by both"]).unwrap();
+    ada.ok(&["recv"]).unwrap();
+    bob.ok(&["recv"]).unwrap();
+    // By hand: no new incarnation, so this is another history.
+    firm.relay.stop().unwrap();
+    for log in ["relay.db-wal", "relay.db-shm"] {
+        let _gone = fs::remove_file(firm.relay.folder().join(log));
+    }
+    fs::copy(&old, firm.relay.folder().join("relay.db")).unwrap();
+    let kept = ada.run(&["--timeout", "1", "send", "Lease", "unsent"]).unwrap();
+    assert_eq!(kept.code, Some(3), "{kept:?}");
+    firm.relay.run().unwrap();
+
+    let found = bob.run(&["--json", "recv"]).unwrap();
+    assert_eq!(found.code, Some(4), "{found:?}");
+    let records = found.objects().unwrap();
+    assert!(records.iter().any(|record| record["type"] == "forked"), "printed first: {found:?}");
+    assert_eq!(bob.run(&["recv"]).unwrap().code, Some(0), "found once");
+    let refused = ada.run(&["send", "Lease", "more"]).unwrap();
+    assert_eq!(refused.code, Some(4), "{refused:?}");
+    for part in ["this matter has stopped", "Nothing was sent or kept now", "marked not sent", "telephone"] {
+        assert!(refused.stderr.contains(part), "{part}: {refused:?}");
+    }
+    let pending = ada.ok(&["read", "Lease", "--pending"]).unwrap();
+    assert_eq!((pending.len(), pending[0]["state"].as_str()), (1, Some("refused")), "{pending:?}");
+    assert!(ada.run(&["read", "Lease", "--pending"]).unwrap().stdout.contains("you (not sent): unsent"));
+    assert!(ada.run(&["matter", "ls"]).unwrap().stdout.contains("stopped: the relay showed two histories"));
+}
