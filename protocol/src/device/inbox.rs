@@ -96,8 +96,10 @@ impl Device {
         row.old = self.old_of(matter, context.continues);
         row.statement = companion.statement.filter(|_| context.continues.is_some());
         if let Some(old) = &mut row.old {
-            // Whoever was left out has no say in the mailbox before, either.
-            old.people.retain(|person| context.participant(*person).is_some());
+            // Whoever was left out has no say in the mailbox before, either; whoever is yet to be let in has.
+            let listed = std::mem::take(&mut old.listed);
+            old.people.retain(|person| context.participant(*person).is_some() || listed.contains(person));
+            old.listed = listed;
         }
         row.heard =
             group.members().iter().map(|m| Heard { device: m.credential.device, at: now, told: false }).collect();

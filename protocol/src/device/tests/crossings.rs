@@ -10,6 +10,7 @@ use crate::envelope::{self, Class};
 use crate::frame::{Blob, EntryBody, Part};
 use crate::ids::{MatterId, MessageId, Position};
 use crate::matter::{Certificates, Change, Companion, Seen};
+use crate::rescue::Successor;
 
 fn notes(world: &World, who: usize, matter: MatterId) -> Vec<RecordBody> {
     world.records(who, matter).into_iter().map(|record| record.what).collect()
@@ -410,4 +411,93 @@ fn a_ghost_on_the_list_keeps_no_newcomer_out() {
     let_pass(&mut world, 10 * MINUTE);
     assert!(world.nodes[EVE].device.matter(matter).is_some(), "{:?}", world.nodes[EVE].notices);
     all_hear_each_other(&mut world, matter, &[ADA, DAN, EVE]);
+}
+
+#[test]
+fn a_reply_that_names_too_few_places_settles_nothing() {
+    let mut world = World::office();
+    let matter = world.matter(&[DAN]);
+    world.relay.short_reply = true;
+    world.say(ADA, matter, "one");
+    world.settle();
+    world.agree(matter, &[ADA, DAN], &["one"]);
+    assert!(world.nodes[ADA].device.pending(matter).is_empty());
+}
+
+/// A statement that was refused once, and is put behind a later fence.
+#[test]
+fn a_statement_that_stands_elsewhere_than_it_says_is_void() {
+    let mut world = World::office();
+    let matter = world.matter(&[BOB, DAN]);
+    let epoch = world.nodes[BOB].device.matter(matter).unwrap().epoch;
+    world.disconnect(BOB);
+    let mailbox = world.nodes[ADA].device.matter(matter).unwrap().mailbox;
+    let garbage = envelope::wrap(Class::Commit, b"garbage").unwrap();
+    let now = world.now;
+    let said_from = world.nodes[BOB].device.matter(matter).unwrap().position;
+    let dan = &mut world.nodes[DAN].device;
+    let fence = dan.append(matter, &garbage, true).unwrap();
+    dan.new_post(PendingPost::new(vec![fence], matter, Purpose::Roster));
+    dan.handle_time(now);
+    world.run();
+    let bob = &mut world.nodes[BOB].device;
+    let said = Successor {
+        group: matter,
+        device: bob.profile().device,
+        epoch,
+        position: said_from,
+        mailbox: crate::ids::MailboxId::random(),
+        successor: MatterId::random(),
+        turn: 0,
+        people: Vec::new(),
+        out: Vec::new(),
+    };
+    let signed = said.sign(&bob.profile().mls_key).unwrap();
+    let base = world.nodes[DAN].device.matter(matter).unwrap().fence;
+    let late = Part::Append {
+        mailbox,
+        base,
+        fence: true,
+        envelope: Blob(envelope::wrap(Class::Successor, &signed).unwrap()),
+        keep_ms: 1_000_000,
+    };
+    world.nodes[DAN].device.new_post(PendingPost::new(vec![late], matter, Purpose::Roster));
+    world.nodes[DAN].device.handle_time(now);
+    let_pass(&mut world, MINUTE);
+    all_hear_each_other(&mut world, matter, &[ADA, BOB, DAN]);
+    assert_eq!(world.nodes[ADA].device.matter(matter).unwrap().mailbox, mailbox);
+}
+
+/// The relay is restored after a matter was continued: the mailbox before is watched from its beginning again.
+#[test]
+fn the_mailbox_before_is_watched_after_a_restore() {
+    let (mut world, matter) = continued_without_bob();
+    let now = world.relay.clone();
+    world.restore(now);
+    world.run();
+    world.settle();
+    bob_overrules(&mut world, matter);
+    let_pass(&mut world, 10 * MINUTE);
+    all_hear_each_other(&mut world, matter, &[ADA, BOB, DAN, EVE]);
+}
+
+/// Behind its removal a device reads what it can't judge: that is no sign of the others going on with it.
+#[test]
+fn a_removed_device_does_not_rest_at_what_it_can_not_judge() {
+    let mut world = World::office();
+    let matter = world.matter(&[BOB, DAN, EVE]);
+    world.remove(ADA, matter, DAN);
+    world.settle();
+    assert_eq!(stage(&world, DAN, matter), Stage::Removed);
+    let dan = world.nodes[DAN].device.profile().device;
+    world.relay.keep_reading = Some(dan);
+    world.relay.shown = Some((dan, |entries| {
+        entries
+            .iter_mut()
+            .filter(|entry| !entry.fence)
+            .for_each(|entry| entry.body = EntryBody::Expired(entry.digest()));
+    }));
+    world.add(BOB, matter, CYN);
+    let_pass(&mut world, 20 * MINUTE);
+    assert_eq!(stage(&world, DAN, matter), Stage::Removed);
 }

@@ -102,6 +102,10 @@ pub(super) struct Relay {
     pub(super) lose_reply: bool,
     /// The next accepted Post is answered with this.
     pub(super) lie: Option<Refused>,
+    /// The next accepted Post is answered without the places of its envelopes.
+    pub(super) short_reply: bool,
+    /// This device reads on behind the end of its interval.
+    pub(super) keep_reading: Option<DeviceId>,
     /// Instead of somebody's key packages those of somebody else are served.
     pub(super) swap_packages: BTreeMap<PersonId, PersonId>,
     /// Key packages are served with their last byte changed, a byte of their signature.
@@ -270,7 +274,8 @@ impl Relay {
             return Some((0, u64::MAX));
         }
         let grant = row.grants.iter().rev().find(|grant| grant.device == device)?;
-        Some((grant.from, grant.until.unwrap_or(u64::MAX)))
+        let until = grant.until.filter(|_| self.keep_reading != Some(device));
+        Some((grant.from, until.unwrap_or(u64::MAX)))
     }
 
     /// The entries of a mailbox as a device is shown them.
@@ -674,6 +679,11 @@ impl World {
                         && let Some(lie) = self.relay.lie.take()
                     {
                         reply = Reply::Refused(lie);
+                    }
+                    if let Reply::Posted { seqs } = &mut reply
+                        && std::mem::take(&mut self.relay.short_reply)
+                    {
+                        seqs.clear();
                     }
                     if self.relay.lose_reply && matches!(reply, Reply::Posted { .. }) {
                         self.relay.lose_reply = false;
