@@ -22,6 +22,15 @@ Examples:
   privity invite new                                   for a client
   privity invite new --role attorney --handle ada --name 'Ada Byron'";
 
+const IDENTITY_HELP: &str = "\
+Both of you see the same safety number. Compare it by telephone or side by side, never by what it is to protect.
+
+Examples:
+  privity identity show                                who you are here, and the firm's key
+  privity identity show bob --qr                       who Bob is, with a code for his camera
+  privity identity verify bob                          asks whether all digits match
+  privity identity trust bob                           shows what has changed, and asks";
+
 const MATTER_HELP: &str = "\
 Examples:
   privity matter new 'Smith v Jones'
@@ -143,6 +152,9 @@ pub enum Command {
     Invite(InviteCommand),
     /// Whom you can add, and who still waits for what
     People,
+    /// See who somebody is, compare, and accept changes
+    #[command(subcommand, after_help = IDENTITY_HELP)]
+    Identity(IdentityCommand),
     /// Open, change and show matters
     #[command(subcommand, after_help = MATTER_HELP)]
     Matter(MatterCommand),
@@ -224,6 +236,35 @@ pub enum InviteCommand {
         /// Their name
         #[arg(long)]
         name: Option<String>,
+    },
+}
+
+/// `privity identity`.
+#[derive(Debug, Subcommand)]
+pub enum IdentityCommand {
+    /// Show who somebody is, who vouches for them, and the safety number with them; without a handle, yourself and the firm
+    Show {
+        /// Their handle
+        handle: Option<String>,
+        /// Show the number as a code for a camera, too
+        #[arg(long)]
+        qr: bool,
+    },
+    /// Compare the safety number with somebody
+    Verify {
+        /// Their handle
+        handle: String,
+        /// The 60 digits that they see, or that a camera has read, instead of being asked
+        #[arg(long, value_name = "DIGITS")]
+        number: Option<String>,
+    },
+    /// Accept that somebody has another key than before
+    Trust {
+        /// Their handle
+        handle: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
 }
 

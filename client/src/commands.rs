@@ -12,12 +12,15 @@ use privity_protocol::frame::PersonView;
 use privity_protocol::invite::Invite;
 use serde_json::Value;
 
-use crate::cli::{Cli, Command, InviteCommand, MatterCommand, PassphraseCommand, SecurityCommand, TIMEOUT};
+use crate::cli::{
+    Cli, Command, IdentityCommand, InviteCommand, MatterCommand, PassphraseCommand, SecurityCommand, TIMEOUT,
+};
 use crate::error::Error;
 use crate::home::{Held, Home};
 use crate::session::{Session, Told, now};
 use crate::{ask, chat, join, out, view};
 
+pub(crate) mod identity;
 pub(crate) mod matter;
 pub(crate) mod message;
 pub(crate) mod people;
@@ -64,6 +67,11 @@ impl Run {
                 self.invite(NewPersonInvite { role: role.into(), handle, name }).await
             }
             Command::People => self.people().await,
+            Command::Identity(IdentityCommand::Show { handle, qr }) => self.identity_show(handle.as_deref(), qr).await,
+            Command::Identity(IdentityCommand::Verify { handle, number }) => {
+                self.identity_verify(&handle, number.as_deref()).await
+            }
+            Command::Identity(IdentityCommand::Trust { handle, yes }) => self.identity_trust(&handle, yes).await,
             Command::Matter(MatterCommand::New { title }) => self.matter_new(&title).await,
             Command::Matter(MatterCommand::Add { matter, handles }) => self.change(&matter, &handles, true).await,
             Command::Matter(MatterCommand::Remove { matter, handle }) => self.change(&matter, &[handle], false).await,

@@ -147,6 +147,11 @@ impl From<Misuse> for Error {
                  send it with --anyway"
                     .to_owned(),
             ),
+            Misuse::IdentityChanged => Self::Untrusted(
+                "somebody here has another key than the one you verified; nothing was done. `privity identity show HANDLE` shows what has \
+                 changed, `privity identity trust HANDLE` accepts it"
+                    .to_owned(),
+            ),
             Misuse::Copied => Self::NotYet(
                 "this profile is a copy or was restored from a backup, and is being let back into its matters; try again once \
                  somebody of the matter was online"

@@ -12,7 +12,7 @@ use privity_protocol::ids::{MatterId, MessageId};
 use privity_protocol::limits;
 use serde_json::json;
 
-use crate::commands::{Run, warn};
+use crate::commands::{Run, identity, warn};
 use crate::error::Error;
 use crate::session::{Session, Told, now};
 use crate::{ask, marks, out, view};
@@ -48,6 +48,9 @@ impl Run {
             Err(error) => return Err(error),
         };
         let matter = view::find_matter(&session.device, matter)?;
+        if let Some(doubt) = identity::doubt(&session.device, matter) {
+            return Err(doubt);
+        }
         self.agree(&mut session, matter, anyway, !piped)?;
         if let Some(seq) = session.send(matter, id, &text)? {
             return self.sent(matter, id, Some(seq));

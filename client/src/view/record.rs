@@ -43,6 +43,15 @@ fn sentence(record: &Record, named: &dyn Fn(PersonId) -> String) -> String {
             "— nothing was heard from {}'s device for a long time. Ask them; whoever no longer needs this matter should be removed",
             named(*person)
         ),
+        RecordBody::IdentityChanged { person, verified: false } => format!(
+            "— {} has another key than before. Ask them why; `privity identity trust` accepts it",
+            named(*person)
+        ),
+        RecordBody::IdentityChanged { person, verified: true } => format!(
+            "— WARNING: {} has another key than the one you verified. Nothing is sent here until you accept it: ask them by telephone, \
+             then `privity identity trust`",
+            named(*person)
+        ),
         other => trouble(other, &from),
     }
 }
@@ -144,6 +153,9 @@ fn body(what: &RecordBody) -> (&'static str, Value) {
         RecordBody::Void { why, claimed } => ("void", json!({ "why": why, "claimed": claimed })),
         RecordBody::Gap => ("gap", json!({})),
         RecordBody::Dispute => ("dispute", json!({})),
+        RecordBody::IdentityChanged { person, verified } => {
+            ("identity_changed", json!({ "person": person.to_string(), "verified": verified }))
+        }
         RecordBody::OutOfStep => ("out_of_step", json!({})),
         RecordBody::Repaired { from, upto } => ("repaired", json!({ "from": from, "upto": upto })),
         RecordBody::LetBackIn { person, device } => {
@@ -195,6 +207,7 @@ mod tests {
             RecordBody::Void { why: "wrong epoch".to_owned(), claimed: false },
             RecordBody::Gap,
             RecordBody::Dispute,
+            RecordBody::IdentityChanged { person: PersonId::new(EVE), verified: true },
             RecordBody::OutOfStep,
             RecordBody::Repaired { from: 12, upto: 17 },
             RecordBody::LetBackIn { person: PersonId::new(EVE), device: DeviceId::new([5; 16]) },

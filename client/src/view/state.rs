@@ -93,6 +93,16 @@ pub fn notice(notice: &Notice) -> Option<String> {
         Notice::Unsendable { why, .. } => {
             Some(format!("a message could not be sent: {}", plain(&why.to_string(), false)))
         }
+        Notice::IdentityChanged { handle, verified, .. } => {
+            let handle = plain(handle, false);
+            let (told, then) = match verified {
+                true => ("WARNING: ", ". Nothing is sent where they are until you accept it"),
+                false => ("", ""),
+            };
+            Some(format!(
+                "{told}{handle} has another key than before{then}: ask them why; `privity identity trust {handle}` shows more"
+            ))
+        }
         Notice::Copied => Some(
             "this is a copy of your profile, or one restored from a backup. It asks the others to let it back in, and takes the \
              place of the other copy, which can't be used any more. Nothing to do; if you made no copy, tell your firm's IT at once"

@@ -23,6 +23,11 @@ impl Device {
         self.settle(now);
     }
 
+    /// Everybody whom this device knows, by id.
+    pub fn people(&self) -> impl Iterator<Item = (PersonId, &KnownPerson)> {
+        self.people.iter().map(|(person, known)| (*person, known))
+    }
+
     pub(super) fn identity_came(&mut self, person: PersonId, reply: Reply) {
         let outcome = self.take_chain(person, reply).map(|_| ());
         self.deliver(Notice::Identity { person, outcome });
@@ -195,12 +200,12 @@ impl Device {
             changed.chain = chain.to_vec();
         }
         known.changed = Some(changed);
-        let verified = known.verified.is_some();
+        let (handle, verified) = (known.handle.clone(), known.verified.is_some());
         self.know(person, known);
         if told {
             return;
         }
-        self.deliver(Notice::IdentityChanged { person, verified });
+        self.deliver(Notice::IdentityChanged { person, handle, verified });
         let shared = self.rooms.iter().filter(|(_, room)| {
             room.row.people.contains(&person) && !matches!(room.row.stage, Stage::Removed | Stage::Forked)
         });

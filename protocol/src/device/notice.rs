@@ -94,6 +94,8 @@ pub enum Notice {
     IdentityChanged {
         /// Who.
         person: PersonId,
+        /// Their handle, as it was known.
+        handle: String,
         /// Whether the key before was verified.
         verified: bool,
     },

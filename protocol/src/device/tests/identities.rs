@@ -7,7 +7,7 @@ use crate::matter::Participant;
 use crate::matter::forge::{self, Wild};
 
 fn is_changed(notice: &Notice, of: PersonId, was_verified: bool) -> bool {
-    matches!(notice, Notice::IdentityChanged { person, verified } if *person == of && *verified == was_verified)
+    matches!(notice, Notice::IdentityChanged { person, verified, .. } if *person == of && *verified == was_verified)
 }
 
 fn changes(world: &World, who: usize, matter: MatterId) -> usize {

@@ -1,0 +1,340 @@
+//! `identity show`, `verify`, `trust`: who somebody is, who vouches for them, and what the user has compared.
+//!
+//! Invariant: what is compared and accepted here is what the relay shows at this moment, held against what this device knows.
+
+use std::time::{Duration, Instant};
+
+use jiff::Timestamp as Moment;
+use jiff::tz::TimeZone;
+use privity_protocol::device::{Device, Notice};
+use privity_protocol::error::{Error as ProtocolError, Refused};
+use privity_protocol::frame::PersonView;
+use privity_protocol::identity::{Endorsement, SafetyNumber, verify_devices};
+use privity_protocol::ids::{MatterId, PersonId, Timestamp};
+use qrcode::QrCode;
+use qrcode::render::unicode::Dense1x2;
+use serde_json::{Value, json};
+
+use crate::commands::{Run, warn};
+use crate::error::Error;
+use crate::session::{Session, now};
+use crate::{ask, out, view};
+
+/// How long `identity show` tries to reach the relay, unless it is told.
+const SHOW_WAIT: Duration = Duration::from_secs(5);
+/// Groups of digits in a line.
+const LINE: usize = 4;
+
+impl Run {
+    pub(super) async fn identity_show(&self, handle: Option<&str>, qr: bool) -> Result<(), Error> {
+        let (_held, mut session) = self.online().await?;
+        let deadline = Instant::now() + self.asked.unwrap_or(SHOW_WAIT);
+        let reached = match session.catch_up(deadline).await {
+            Ok(notices) => {
+                warn(&notices);
+                true
+            }
+            Err(Error::Network(why)) => {
+                out::note(&format!("privity: offline ({}); as this device last knew", view::plain(&why, false)));
+                false
+            }
+            Err(error) => return Err(error),
+        };
+        let own = session.device.profile();
+        let shown = match handle.map(plain_handle).filter(|handle| *handle != own.handle) {
+            None => {
+                let object = own_json(&session.device)?;
+                let code = qr.then(|| own.organisation.fingerprint().to_string());
+                self.print(&object, || with_code(code, own_text(&session.device, &object)))
+            }
+            Some(handle) => {
+                let person = if reached { self.whom(&mut session, handle).await? } else { known(&session, handle)? };
+                let object = identity_json(&session.device, person);
+                let code = session.device.safety_number(person).ok().filter(|_| qr).map(|number| number.digits());
+                self.print(&object, || with_code(code, identity_text(&session.device, person, &object)))
+            }
+        };
+        shown?;
+        if reached { self.done(session).await } else { Ok(()) }
+    }
+
+    pub(super) async fn identity_verify(&self, handle: &str, number: Option<&str>) -> Result<(), Error> {
+        let given = number.map(str::parse::<SafetyNumber>).transpose()?;
+        let (_held, mut session) = self.caught_up().await?;
+        let person = self.whom(&mut session, plain_handle(handle)).await?;
+        let device = &session.device;
+        let who = view::person(device, person);
+        if let Some(told) = change_told(device, person) {
+            return Err(Error::Untrusted(format!("{told} {}", accept_with(device, person))));
+        }
+        let number = device.safety_number(person)?;
+        let compared = match given {
+            Some(given) => given,
+            None if self.json || !ask::is_possible() => return Err(Error::Usage("--number is missing".to_owned())),
+            None => {
+                out::note(&format!("Compare this with {who}, by telephone or side by side; both of you see the same:"));
+                out::note(&grouped(&number));
+                if !ask::yes("Do all 60 digits match? [y/N] ")? {
+                    return Err(mismatch(&who));
+                }
+                number
+            }
+        };
+        session.device.verify_person(now(), person, &compared).map_err(|error| match error {
+            ProtocolError::PeerMisbehaved(_) => mismatch(&who),
+            other => other.into(),
+        })?;
+        session.drain()?;
+        let object = identity_json(&session.device, person);
+        self.print(&object, || {
+            format!("{who} is verified. If their key ever changes, nothing is sent until you accept it.")
+        })?;
+        self.done(session).await
+    }
+
+    pub(super) async fn identity_trust(&self, handle: &str, yes: bool) -> Result<(), Error> {
+        let (_held, mut session) = self.caught_up().await?;
+        let person = self.whom(&mut session, plain_handle(handle)).await?;
+        let who = view::person(&session.device, person);
+        let Some(told) = change_told(&session.device, person) else {
+            self.print(&identity_json(&session.device, person), || {
+                format!("{who} is who they were: nothing to accept.")
+            })?;
+            return self.done(session).await;
+        };
+        out::note(&told);
+        if let Ok(number) = session.device.changed_safety_number(person) {
+            out::note("The safety number with the new key, to compare with them before you accept it:");
+            out::note(&grouped(&number));
+        }
+        if !yes {
+            if self.json || !ask::is_possible() {
+                return Err(Error::Usage("--yes is missing; nothing was accepted".to_owned()));
+            }
+            if !ask::yes("Accept the new key? [y/N] ")? {
+                return Err(Error::Refused("nothing was accepted".to_owned()));
+            }
+        }
+        session.device.trust_person(now(), person)?;
+        session.drain()?;
+        let object = identity_json(&session.device, person);
+        self.print(&object, || {
+            format!("Accepted. {who} is not verified under the new key: `privity identity verify`.")
+        })?;
+        self.done(session).await
+    }
+
+    /// The person with a handle, as the relay shows them now, and as their endorsement says.
+    async fn whom(&self, session: &mut Session, handle: &str) -> Result<PersonId, Error> {
+        let directory: Vec<PersonView> = self.directory(session).await?;
+        let person = view::find_person(&directory, handle)?;
+        if person == session.device.profile().person {
+            return Err(Error::Usage("that is you; `privity identity show` shows what others can compare".to_owned()));
+        }
+        session.device.ask_identity(now(), person);
+        let shown = self.until(session, |notice| match notice {
+            Notice::Identity { person: of, outcome } if *of == person => Some(Ok(outcome.clone())),
+            _ => None,
+        });
+        match shown.await? {
+            Ok(()) => {}
+            Err(ProtocolError::Refused(Refused::NotFound { .. })) => {
+                let shown = view::plain(handle, false);
+                return Err(Error::NotYet(format!("{shown} is not ready yet: nobody has vouched for them")));
+            }
+            Err(error) => return Err(error.into()),
+        }
+        let named = session.device.person(person).is_some_and(|known| known.handle == handle);
+        if named || session.device.person(person).is_some_and(|known| known.changed.is_some()) {
+            return Ok(person);
+        }
+        Err(Error::Untrusted(
+            "the relay says another handle of somebody than whoever vouches for them; ask your firm's IT".to_owned(),
+        ))
+    }
+}
+
+/// Why nothing is sent in a matter, where somebody in it is not whom the user has verified.
+pub(crate) fn doubt(device: &Device, matter: MatterId) -> Option<Error> {
+    let person = *device.in_doubt(matter).first()?;
+    let told = change_told(device, person)?;
+    Some(Error::Untrusted(format!("{told} Nothing was sent. {}", accept_with(device, person))))
+}
+
+fn plain_handle(handle: &str) -> &str {
+    handle.trim_start_matches('@')
+}
+
+fn known(session: &Session, handle: &str) -> Result<PersonId, Error> {
+    let found = session.device.people().find(|(_, known)| known.handle == handle).map(|(person, _)| person);
+    found.ok_or_else(|| Error::Network(format!("this device does not know {} yet", view::plain(handle, false))))
+}
+
+fn mismatch(who: &str) -> Error {
+    Error::Untrusted(format!(
+        "that is not the safety number with {who}: a digit was misread, or somebody stands between the two of you. Compare once more, \
+         side by side if you can; until it matches, write nothing to them that must stay between you, and tell your firm's IT"
+    ))
+}
+
+/// What has changed about somebody, and since when.
+fn change_told(device: &Device, person: PersonId) -> Option<String> {
+    let known = device.person(person)?;
+    let changed = known.changed.as_ref()?;
+    let who = view::person(device, person);
+    let compared = known.verified_at().map_or_else(
+        || format!("{who} has another key than the one this device has known since {}", date(known.since)),
+        |at| format!("WARNING: {who} has another key than the one you verified on {}", date(at)),
+    );
+    Some(format!("{compared}; it was first seen on {}.", date(changed.at)))
+}
+
+fn accept_with(device: &Device, person: PersonId) -> String {
+    let handle = device.person(person).map(|known| view::plain(&known.handle, false)).unwrap_or_default();
+    format!("Ask them by telephone why; `privity identity trust {handle}` accepts it")
+}
+
+fn own_json(device: &Device) -> Result<Value, Error> {
+    let profile = device.profile();
+    let mut object = identity_json(device, profile.person);
+    let fields = json!({
+        "person": profile.person.to_string(), "handle": profile.handle, "name": profile.name.name,
+        "role": profile.role.word(), "state": if device.is_ready() { "ready" } else { "waiting" },
+    });
+    for (name, value) in fields.as_object().into_iter().flatten() {
+        object[name] = value.clone();
+    }
+    Ok(object)
+}
+
+/// Somebody's identity as an object.
+fn identity_json(device: &Device, person: PersonId) -> Value {
+    let known = device.person(person);
+    let endorsements = known.map(|known| known.endorsements()).unwrap_or_default();
+    let said = endorsements.first();
+    let vouching = known.map(|known| known.chain.iter().skip(1).collect::<Vec<_>>()).unwrap_or_default();
+    let vouching: Vec<Value> = vouching
+        .into_iter()
+        .zip(endorsements.iter().skip(1))
+        .map(|(identity, said)| {
+            json!({ "person": identity.person.to_string(), "handle": said.handle, "role": said.role.word(),
+                    "registrar": said.registrar, "since": said.from.0, "until": said.until.0 })
+        })
+        .collect();
+    let devices = known.and_then(|known| known.chain.first()).and_then(|first| verify_devices(first).ok());
+    let devices: Vec<Value> = devices
+        .unwrap_or_default()
+        .iter()
+        .map(|(_, device)| json!({ "device": device.device.to_string(), "since": device.made_at.0 }))
+        .collect();
+    let number = |number: Result<SafetyNumber, ProtocolError>| number.ok().map(|number| number.to_string());
+    json!({
+        "v": view::SCHEMA, "person": person.to_string(), "handle": known.map(|known| known.handle.clone()),
+        "name": known.and_then(|known| known.name.as_ref()).map(|name| name.name.clone()),
+        "self_stated": known.is_some_and(|known| known.self_stated), "role": known.map(|known| known.role.word()),
+        "registrar": said.is_some_and(|said| said.registrar),
+        "since": said.map(|said| said.from.0), "until": said.map(|said| said.until.0),
+        "vouched_by": vouching, "organisation": device.profile().organisation.fingerprint().to_string(),
+        "key": known.and_then(|known| known.chain.first()).map(|first| first.person_key.fingerprint().to_string()),
+        "devices": devices, "safety_number": number(device.safety_number(person)),
+        "verified": known.and_then(|known| known.verified_at()).map(|at| at.0),
+        "changed": known.and_then(|known| known.changed.as_ref()).map(|changed| {
+            json!({ "since": changed.at.0, "safety_number": number(device.changed_safety_number(person)) })
+        }),
+    })
+}
+
+fn own_text(device: &Device, object: &Value) -> String {
+    let profile = device.profile();
+    let mut lines = vec![format!(
+        "{} ({}), {}: this is you",
+        view::plain(&profile.name.name, false),
+        profile.handle,
+        profile.role.word()
+    )];
+    lines.extend(standing(device, profile.person));
+    lines.push(format!("  firm's key     {}", profile.organisation.fingerprint()));
+    lines.push(format!("  your key       {}", object["key"].as_str().unwrap_or("nobody has vouched for it yet")));
+    lines.push("`privity identity show HANDLE` shows the safety number with somebody.".to_owned());
+    lines.join("\n")
+}
+
+fn identity_text(device: &Device, person: PersonId, object: &Value) -> String {
+    let who = view::person(device, person);
+    let known = device.person(person);
+    let mut lines = vec![format!("{who}, {}", object["role"].as_str().unwrap_or_default())];
+    if known.is_some_and(|known| known.name.is_some() && known.self_stated) {
+        lines.push("  name           as they gave it themselves; nobody at the firm has confirmed it".to_owned());
+    }
+    lines.extend(standing(device, person));
+    lines.push(format!("  firm's key     {}", device.profile().organisation.fingerprint()));
+    let verified = known.and_then(|known| known.verified_at());
+    lines.push(match verified {
+        Some(at) => format!("  verified       yes, on {}", date(at)),
+        None => "  verified       no: compare the safety number, then `privity identity verify`".to_owned(),
+    });
+    match device.safety_number(person) {
+        Ok(number) => lines.push(format!("  safety number\n{}", grouped(&number))),
+        Err(_) => lines.push("  safety number  not yet: somebody has to vouch for you first".to_owned()),
+    }
+    if let Some(told) = change_told(device, person) {
+        lines.push(format!("{told} {}.", accept_with(device, person)));
+    }
+    lines.join("\n")
+}
+
+/// Who vouches for somebody, since when and until when, and their devices.
+fn standing(device: &Device, person: PersonId) -> Vec<String> {
+    let Some(known) = device.person(person) else { return Vec::new() };
+    let endorsements = known.endorsements();
+    let mut lines: Vec<String> = Vec::new();
+    for (index, said) in endorsements.iter().enumerate() {
+        let by = said.issuer.map_or_else(
+            || "the firm's key".to_owned(),
+            |issuer| match (device.person(issuer.person), endorsements.get(index + 1)) {
+                (Some(_), _) => view::person(device, issuer.person),
+                (None, Some(above)) => above.handle.clone(),
+                (None, None) => issuer.person.to_string(),
+            },
+        );
+        let whom = if index == 0 { String::new() } else { format!("{} by ", said.handle) };
+        let begins = if index == 0 { "  vouched for by " } else { "                 " };
+        lines.push(format!("{begins}{whom}{by}, {}", lasting(said)));
+    }
+    let devices = known.chain.first().and_then(|first| verify_devices(first).ok()).unwrap_or_default();
+    let shown = |(_, device): &(_, privity_protocol::identity::DeviceCertificate)| {
+        let id: String = device.device.to_string().chars().take(6).collect();
+        format!("{id} since {}", date(device.made_at))
+    };
+    lines.push(format!("  devices        {}", devices.iter().map(shown).collect::<Vec<_>>().join(", ")));
+    lines
+}
+
+fn lasting(said: &Endorsement) -> String {
+    let ended = if said.until <= now() { " (expired)" } else { "" };
+    format!("since {}, until {}{ended}", date(said.from), date(said.until))
+}
+
+/// A safety number in lines that are easy to read to somebody.
+fn grouped(number: &SafetyNumber) -> String {
+    let shown = number.to_string();
+    let groups: Vec<&str> = shown.split(' ').collect();
+    groups.chunks(LINE).map(|line| format!("    {}", line.join(" "))).collect::<Vec<_>>().join("\n")
+}
+
+fn with_code(code: Option<String>, text: String) -> String {
+    let drawn = code.and_then(|code| QrCode::new(code.as_bytes()).ok());
+    match drawn {
+        Some(code) => format!("{}\n{text}", code.render::<Dense1x2>().quiet_zone(true).build()),
+        None => text,
+    }
+}
+
+/// A day, here.
+fn date(at: Timestamp) -> String {
+    let at = i64::try_from(at.0).ok().and_then(|ms| Moment::from_millisecond(ms).ok());
+    at.map_or_else(
+        || "an unknown day".to_owned(),
+        |at| at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d").to_string(),
+    )
+}

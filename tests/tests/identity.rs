@@ -1,0 +1,97 @@
+//! Who somebody is, on the real binaries: shown, compared, accepted; invites listed and cancelled; names confirmed.
+
+#![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+use privity_tests::{Firm, Typed};
+use serde_json::Value;
+
+fn one(told: Vec<Value>) -> Value {
+    assert_eq!(told.len(), 1, "{told:?}");
+    told.into_iter().next().unwrap()
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_else(|| panic!("no text: {value}")).to_owned()
+}
+
+#[test]
+fn two_people_see_one_safety_number_and_compare_it() {
+    let firm = Firm::found().unwrap();
+    let (ada, bob) = (&firm.attorney, firm.bring("bob", "Bob Jones", "client").unwrap());
+    let (hers, his) =
+        (one(ada.ok(&["identity", "show", "bob"]).unwrap()), one(bob.ok(&["identity", "show", "@ada"]).unwrap()));
+    let number = text(&hers["safety_number"]);
+    assert_eq!(text(&his["safety_number"]), number);
+    assert_eq!((number.len(), &hers["verified"]), (71, &Value::Null));
+    assert_eq!(
+        (text(&hers["handle"]), text(&hers["name"]), text(&hers["role"])),
+        ("bob".into(), "Bob Jones".into(), "client".into())
+    );
+    assert_eq!(hers["devices"].as_array().unwrap().len(), 1);
+    assert_eq!(text(&hers["vouched_by"][0]["handle"]), "ada");
+    assert!(hers["until"].as_u64() > hers["since"].as_u64());
+
+    // Wrong digits are another number, fewer are none.
+    let other = number.replace(&number[..5], if number.starts_with("00000") { "11111" } else { "00000" });
+    let wrong = ada.run(&["identity", "verify", "bob", "--number", &other]).unwrap();
+    assert_eq!(wrong.code, Some(4), "{wrong:?}");
+    assert!(wrong.stderr.contains("not the safety number with Bob Jones"), "{wrong:?}");
+    let short = ada.run(&["identity", "verify", "bob", "--number", "12345"]).unwrap();
+    assert_eq!(short.code, Some(1), "{short:?}");
+    let unasked = ada.run(&["identity", "verify", "bob"]).unwrap();
+    assert_eq!((unasked.code, unasked.stderr.contains("--number")), (Some(1), true), "{unasked:?}");
+    assert_eq!(one(ada.ok(&["identity", "show", "bob"]).unwrap())["verified"], Value::Null);
+
+    // A scanned code has no spaces.
+    let scanned = number.replace(' ', "");
+    let verified = one(ada.ok(&["identity", "verify", "bob", "--number", &scanned]).unwrap());
+    assert!(verified["verified"].is_u64(), "{verified}");
+    let shown = ada.run(&["identity", "show", "bob", "--qr"]).unwrap();
+    assert!(shown.stdout.contains("verified       yes") && shown.stdout.contains('█'), "{shown:?}");
+    let nothing = ada.run(&["identity", "trust", "bob"]).unwrap();
+    assert_eq!((nothing.code, nothing.stdout.contains("nothing to accept")), (Some(0), true), "{nothing:?}");
+    let nobody = ada.run(&["identity", "show", "nobody"]).unwrap();
+    assert_eq!(nobody.code, Some(1), "{nobody:?}");
+}
+
+#[test]
+fn oneself_is_shown_with_the_firms_key_and_what_is_known_also_offline() {
+    let mut firm = Firm::found().unwrap();
+    let bob = firm.bring("bob", "Bob Jones", "client").unwrap();
+    let ada = firm.attorney.clone();
+    let own = one(ada.ok(&["identity", "show"]).unwrap());
+    let key = text(&one(ada.ok(&["status"]).unwrap())["organisation"]);
+    assert_eq!(
+        (text(&own["organisation"]), text(&own["handle"]), text(&own["state"])),
+        (key.clone(), "ada".into(), "ready".into())
+    );
+    let shown = bob.run(&["identity", "show"]).unwrap().stdout;
+    assert!(
+        shown.contains(&key) && shown.contains("vouched for by Ada Byron") | shown.contains("vouched for by ada"),
+        "{shown}"
+    );
+    assert!(shown.contains("by the firm's key"), "{shown}");
+    firm.relay.stop().unwrap();
+    let offline = ada.run(&["identity", "show", "bob", "--timeout", "1"]).unwrap();
+    assert_eq!(offline.code, Some(0), "{offline:?}");
+    assert!(offline.stdout.contains("safety number") && offline.stderr.contains("offline"), "{offline:?}");
+}
+
+#[test]
+fn verifying_at_a_terminal_shows_the_digits_and_asks() {
+    let firm = Firm::found().unwrap();
+    firm.bring("bob", "Bob Jones", "client").unwrap();
+    let ada = &firm.attorney;
+    let number = text(&one(ada.ok(&["identity", "show", "bob"]).unwrap())["safety_number"]);
+    let (home, passphrase) = (ada.home.to_str().unwrap(), ada.passphrase.to_str().unwrap());
+    for (answer, code, part) in [("n\n", 4, "somebody stands between"), ("yes\n", 0, "is verified")] {
+        let arguments = ["--home", home, "--passphrase-file", passphrase, "identity", "verify", "bob"];
+        let Some(mut typed) = Typed::start(&arguments).unwrap() else { return };
+        let at = typed.shows(&number[..23], 0).unwrap();
+        typed.at("match? [y/N] ", at, answer).unwrap();
+        let (ended, screen) = typed.end().unwrap();
+        assert_eq!(ended, Some(code), "{screen}");
+        assert!(screen.replace("\r\n", " ").contains(part), "{screen}");
+    }
+    assert!(one(ada.ok(&["identity", "show", "bob"]).unwrap())["verified"].is_u64());
+}
