@@ -13,6 +13,7 @@ use crate::cbor;
 use crate::error::{Malformed, Refused};
 use crate::identity::{Identity, Role, Signed};
 use crate::ids::{DeviceId, InviteId, MailboxId, PersonId, Position, Timestamp};
+use crate::invite::InviteState;
 use crate::limits;
 use crate::log::{LogKeys, Opening, TreeHash};
 use crate::suite::{self, Digest, PublicKey};
@@ -294,6 +295,19 @@ pub enum Request {
         #[n(2)]
         size: u64,
     },
+    /// The invites of this person, and what became of each.
+    #[n(20)]
+    Invites,
+    /// Cancel an own invite that nobody has used.
+    #[n(21)]
+    CancelInvite {
+        /// Which.
+        #[n(0)]
+        invite: InviteId,
+    },
+    /// Whose endorsements this person may renew by now.
+    #[n(22)]
+    Renewals,
 }
 
 /// Opaque bytes.
@@ -599,6 +613,20 @@ pub enum Reply {
         /// Whether more follow the last of them.
         #[n(1)]
         more: bool,
+    },
+    /// Invites, the newest first.
+    #[n(20)]
+    Invites {
+        /// At most [`limits::INVITES_SHOWN`].
+        #[n(0)]
+        invites: Vec<InviteState>,
+    },
+    /// People and the chains above them.
+    #[n(21)]
+    Chains {
+        /// At most [`limits::RENEWALS_AT_ONCE`].
+        #[n(0)]
+        chains: Vec<Vec<Identity>>,
     },
 }
 

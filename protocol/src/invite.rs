@@ -158,6 +158,65 @@ pub struct InviteStatement {
     pub expires: Timestamp,
 }
 
+/// What has become of an invite, as the relay tells its inviter.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct InviteState {
+    /// Which.
+    #[n(0)]
+    pub invite: InviteId,
+    /// As what.
+    #[n(1)]
+    pub role: Role,
+    /// The handle that the inviter chose.
+    #[n(2)]
+    pub handle: Option<String>,
+    /// Until when it may be used.
+    #[n(3)]
+    pub expires: Timestamp,
+    /// What has become of it.
+    #[n(4)]
+    pub standing: Standing,
+}
+
+/// Whether an invite may be used, and why not.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[non_exhaustive]
+pub enum Standing {
+    /// It may.
+    #[n(0)]
+    Open,
+    /// Somebody has used it.
+    #[n(1)]
+    Used {
+        /// Their handle.
+        #[n(0)]
+        handle: String,
+    },
+    /// Its time is over.
+    #[n(2)]
+    Expired,
+    /// Its inviter has cancelled it.
+    #[n(3)]
+    Cancelled,
+    /// Its inviter may not invite any more.
+    #[n(4)]
+    Void,
+}
+
+impl Standing {
+    /// The standing's word, as commands and JSON use it.
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Used { .. } => "used",
+            Self::Expired => "expired",
+            Self::Cancelled => "cancelled",
+            Self::Void => "void",
+        }
+    }
+}
+
 /// An invite as it travels outside Privity: `privity://HOST:PORT/BASE32`.
 #[derive(Clone)]
 pub struct Invite {

@@ -75,6 +75,15 @@ pub const INVITE_KEPT_MS: u64 = 30 * 24 * 3600 * 1000;
 /// Open invites of one person.
 pub const INVITES_OPEN_MAX: usize = 64;
 
+/// The shortest time that an invite is good for: a minute, in milliseconds.
+pub const INVITE_LIFETIME_MIN_MS: u64 = 60 * 1000;
+
+/// Invites that are shown to their inviter, the newest.
+pub const INVITES_SHOWN: usize = 256;
+
+/// Chains of people to renew in one answer: about 40 KB each.
+pub const RENEWALS_AT_ONCE: usize = 32;
+
 /// How long an envelope is kept: 90 days, in milliseconds.
 pub const ENVELOPE_LIFETIME_MS: u64 = 90 * 24 * 3600 * 1000;
 

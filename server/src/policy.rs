@@ -7,7 +7,7 @@ use privity_protocol::frame::{Instance, Rights};
 use privity_protocol::identity::{Endorsement, Role, may_endorse};
 use privity_protocol::ids::{DeviceId, MailboxId, PersonId};
 
-use crate::store::{GrantRow, PersonRow, Read, StoreError};
+use crate::store::{GrantRow, InviteRow, PersonRow, Read, StoreError};
 
 /// An admitted device and its person.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,6 +74,16 @@ pub fn may_invite(person: &PersonRow, newcomer: Role) -> Result<(), Refused> {
     }
     let role = person.role.word();
     Err(Refused::not_allowed(format!("as {role} you may not invite {}", with_article(newcomer))))
+}
+
+/// Whether whoever made an invite may still invite in that role: otherwise it is void. The relay's own first invite always counts.
+///
+/// # Errors
+/// [`StoreError`] if the store failed.
+pub fn still_invites(store: &dyn Read, invite: &InviteRow) -> Result<bool, StoreError> {
+    let (Some(inviter), Some(role)) = (invite.inviter, invite.role) else { return Ok(true) };
+    let inviter = store.person(inviter)?.filter(|inviter| inviter.endorsement.is_some());
+    Ok(inviter.is_some_and(|inviter| may_endorse(inviter.role, inviter.registrar, role)))
 }
 
 /// The open interval that gives a device a right in a mailbox.

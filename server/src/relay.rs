@@ -105,9 +105,9 @@ pub enum Wake {
 
 /// Whether a request changes nothing, so that [`answer`] is all it takes.
 pub fn only_reads(request: &Request) -> bool {
-    use Request::{Chain, Checkpoint, Consistency, History, Newcomers, OpenInvite, People, Roster};
+    use Request::{Chain, Checkpoint, Consistency, History, Invites, Newcomers, OpenInvite, People, Roster};
     matches!(request, People | Chain { .. } | Newcomers | OpenInvite { .. } | Roster { .. })
-        || matches!(request, Checkpoint | Consistency { .. } | History { .. })
+        || matches!(request, Checkpoint | Consistency { .. } | History { .. } | Invites)
 }
 
 /// Whether the refusal of a request that [`only_reads`] is to be logged: it is then to be asked once more, of [`Rules::handle`].
@@ -148,6 +148,7 @@ pub fn answer(store: &dyn Read, from: &From, request: &Request, now: Timestamp) 
         Request::People => people::people(store, caller),
         Request::Chain { person } => people::chain_for(store, caller, *person),
         Request::Newcomers => people::newcomers(store, caller),
+        Request::Invites => joining::invites(store, caller, now),
         Request::Roster { mailbox } => people::roster(store, caller, *mailbox),
         Request::Consistency { from, to } => history::consistency(store, *from, *to),
         Request::History { person, after, size } => history::history(store, caller, *person, *after, *size),
@@ -190,6 +191,7 @@ impl Rules {
             }
             Request::TakeKeyPackages { person } => self.take_key_packages(store, caller, *person, now),
             Request::Invite(invite) => joining::file_invite(store, caller, invite, now),
+            Request::CancelInvite { invite } => joining::cancel_invite(store, caller, *invite, now),
             Request::Endorse { person, endorsement } => people::endorse(store, caller, *person, endorsement, now),
             _ => Err(Refused::malformed("this relay does not know that request").into()),
         }

@@ -146,6 +146,17 @@ pub struct InviteRow {
     #[n(9)]
     #[cbor(default)]
     pub refusals: u8,
+    /// Whether its inviter has cancelled it.
+    #[n(10)]
+    #[cbor(default)]
+    pub cancelled: bool,
+}
+
+impl InviteRow {
+    /// Whether it was used or cancelled, or the log says that it has expired.
+    pub fn is_closed(&self) -> bool {
+        self.used_by.is_some() || self.expired || self.cancelled
+    }
 }
 
 /// The head of a mailbox.
@@ -373,6 +384,8 @@ pub trait Read {
     fn devices_of(&self, person: PersonId) -> Result<Vec<DeviceRow>, StoreError>;
     /// An invite.
     fn invite(&self, invite: InviteId) -> Result<Option<InviteRow>, StoreError>;
+    /// Somebody's invites, those that end last first; at most `limit`.
+    fn invites_of(&self, inviter: PersonId, limit: usize) -> Result<Vec<InviteRow>, StoreError>;
     /// How many unused, unexpired invites somebody has open.
     fn open_invites(&self, inviter: PersonId, now: Timestamp) -> Result<usize, StoreError>;
     /// A mailbox.

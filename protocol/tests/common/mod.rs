@@ -15,43 +15,49 @@ use privity_protocol::frame::{
 };
 use privity_protocol::identity::{Identity, Name, Role, Signed};
 use privity_protocol::ids::{DeviceId, InviteId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
+use privity_protocol::invite::{InviteState, Standing};
 use privity_protocol::log::{LogKeys, Opening, TreeHash};
 use privity_protocol::matter::{Companion, Continues, LeafCredential, MatterContext, Participant, RULES, Seen};
 use privity_protocol::suite::{Digest, PUBLIC_KEY_LEN, PublicKey};
 
 /// The kinds of each, by number.
-const REQUESTS: [&str; 16] = [
-    "open invite",
-    "register",
-    "post",
-    "subscribe",
-    "acknowledge",
-    "publish key packages",
-    "take key packages",
-    "people",
-    "chain",
-    "invite",
-    "newcomers",
-    "endorse",
-    "roster",
-    "checkpoint",
-    "consistency",
-    "history",
+const REQUESTS: [(u8, &str); 19] = [
+    (0, "open invite"),
+    (1, "register"),
+    (2, "post"),
+    (3, "subscribe"),
+    (4, "acknowledge"),
+    (5, "publish key packages"),
+    (6, "take key packages"),
+    (7, "people"),
+    (8, "chain"),
+    (9, "invite"),
+    (10, "newcomers"),
+    (11, "endorse"),
+    (12, "roster"),
+    (13, "checkpoint"),
+    (14, "consistency"),
+    (15, "history"),
+    (20, "invites"),
+    (21, "cancel invite"),
+    (22, "renewals"),
 ];
-const REPLIES: [&str; 13] = [
-    "refused",
-    "done",
-    "invite",
-    "posted",
-    "subscribed",
-    "key packages",
-    "people",
-    "chain",
-    "newcomers",
-    "roster",
-    "checkpoint",
-    "consistency",
-    "history",
+const REPLIES: [(u8, &str); 15] = [
+    (0, "refused"),
+    (1, "done"),
+    (2, "invite"),
+    (3, "posted"),
+    (4, "subscribed"),
+    (5, "key packages"),
+    (6, "people"),
+    (7, "chain"),
+    (8, "newcomers"),
+    (9, "roster"),
+    (10, "checkpoint"),
+    (11, "consistency"),
+    (12, "history"),
+    (20, "invites"),
+    (21, "chains"),
 ];
 const REFUSALS: [&str; 13] = [
     "stale",
@@ -102,7 +108,7 @@ fn samples_of(full: bool) -> Vec<(String, Vec<u8>)> {
         ("admitted/admitted".to_owned(), cbor::encode(&Admitted { body: source.some(9), signature: source.some(64) })),
         ("admitted-body/admitted's body".to_owned(), cbor::encode(&source.admitted())),
     ];
-    for (kind, name) in (0..).zip(REQUESTS) {
+    for (kind, name) in REQUESTS {
         let frame = ToRelay { id: u64::from(kind), request: source.request(kind) };
         samples.push((format!("to-relay/request {kind} {name}"), cbor::encode(&frame)));
     }
@@ -111,7 +117,7 @@ fn samples_of(full: bool) -> Vec<(String, Vec<u8>)> {
         let frame = ToRelay { id: 300, request: Request::Post(post) };
         samples.push((format!("to-relay/part {kind} {name}"), cbor::encode(&frame)));
     }
-    for (kind, name) in (0..).zip(REPLIES) {
+    for (kind, name) in REPLIES {
         let frame = FromRelay::Reply { id: u64::from(kind), reply: source.reply(kind) };
         samples.push((format!("from-relay/reply {kind} {name}"), cbor::encode(&frame)));
     }
@@ -170,7 +176,7 @@ impl<'a> Source<'a> {
         self.byte() % bound
     }
 
-    fn one_of(&mut self, kinds: &[&str]) -> u8 {
+    fn one_of<T>(&mut self, kinds: &[T]) -> u8 {
         self.below(u8::try_from(kinds.len()).unwrap())
     }
 
@@ -305,7 +311,7 @@ impl<'a> Source<'a> {
     }
 
     pub(crate) fn asked(&mut self) -> ToRelay {
-        let kind = self.one_of(&REQUESTS);
+        let kind = REQUESTS[usize::from(self.one_of(&REQUESTS))].0;
         ToRelay { id: self.number(), request: self.request(kind) }
     }
 
@@ -330,7 +336,10 @@ impl<'a> Source<'a> {
             12 => Request::Roster { mailbox: MailboxId::new(self.array()) },
             13 => Request::Checkpoint,
             14 => Request::Consistency { from: self.number(), to: self.number() },
-            _ => Request::History { person: PersonId::new(self.array()), after: self.number(), size: self.number() },
+            15 => Request::History { person: PersonId::new(self.array()), after: self.number(), size: self.number() },
+            20 => Request::Invites,
+            21 => Request::CancelInvite { invite: InviteId::new(self.array()) },
+            _ => Request::Renewals,
         }
     }
 
@@ -388,7 +397,7 @@ impl<'a> Source<'a> {
                 FromRelay::Refused(self.refused(kind))
             }
             2 => {
-                let kind = self.one_of(&REPLIES);
+                let kind = REPLIES[usize::from(self.one_of(&REPLIES))].0;
                 FromRelay::Reply { id: self.number(), reply: self.reply(kind) }
             }
             _ => {
@@ -460,7 +469,25 @@ impl<'a> Source<'a> {
                 Reply::Checkpoint { note: self.text(), keys: LogKeys { vkeys: self.text(), signature: self.bytes() } }
             }
             11 => Reply::Consistency { proof: self.list(Self::tree_hash) },
-            _ => Reply::History { leaves: self.list(Self::proved_leaf), more: self.flag() },
+            12 => Reply::History { leaves: self.list(Self::proved_leaf), more: self.flag() },
+            20 => Reply::Invites { invites: self.list(Self::invite_state) },
+            _ => Reply::Chains { chains: self.list(|source| source.list(Self::identity)) },
+        }
+    }
+
+    fn invite_state(&mut self) -> InviteState {
+        InviteState {
+            invite: InviteId::new(self.array()),
+            role: self.role(),
+            handle: self.maybe(Self::text),
+            expires: self.time(),
+            standing: match self.below(5) {
+                0 => Standing::Open,
+                1 => Standing::Used { handle: self.text() },
+                2 => Standing::Expired,
+                3 => Standing::Cancelled,
+                _ => Standing::Void,
+            },
         }
     }
 

@@ -4,6 +4,7 @@
 //! 2. A newcomer who proves the token sees what it says, and registers once.
 //! 3. The first invite is the relay's own; with it, and only with it, the organisation begins.
 //! 4. What becomes of an invite stands in the log of whoever made it: used, expired, and by whom it was tried in vain.
+//! 5. An inviter lists and cancels their invites; those of somebody who may not invite any more are void.
 //!
 //! Invariant: an invite makes one person, in the role and under the handle that it names, and no handle looks like another.
 
@@ -11,7 +12,7 @@ use privity_protocol::error::Refused;
 use privity_protocol::frame::{Event, InviteView, NewInvite, Registration, Reply};
 use privity_protocol::identity::{DeviceCertificate, Endorsement, Role, Signed, check_handle, handle_skeleton};
 use privity_protocol::ids::{DeviceId, InviteId, Timestamp};
-use privity_protocol::invite::{InviteStatement, token_hash};
+use privity_protocol::invite::{InviteState, InviteStatement, Standing, token_hash};
 use privity_protocol::limits;
 use privity_protocol::log::Act;
 use privity_protocol::suite::{self, Digest, Label, PublicKey};
@@ -57,6 +58,7 @@ pub(super) fn file_invite(store: &dyn Read, caller: Caller, invite: &NewInvite, 
         used_by: None,
         expired: false,
         refusals: 0,
+        cancelled: false,
     };
     let act = Act::InviteMade { invite: row.invite, statement: Some(invite.statement.digest()), expires: row.expires };
     let writes = vec![Write::Invite(Box::new(row)), logged(Some(caller.person), now, act)];
@@ -77,8 +79,60 @@ fn used() -> Refused {
     Refused::Invite { what: "it has been used already; ask for a new one".to_owned() }
 }
 
-fn expired() -> Refused {
-    Refused::Invite { what: "it has expired; ask for a new one".to_owned() }
+/// Why an invite can't be used, if it can't.
+fn unusable(standing: &Standing) -> Option<Refused> {
+    let what = match standing {
+        Standing::Open => return None,
+        Standing::Used { .. } => return Some(used()),
+        Standing::Expired => "it has expired; ask for a new one",
+        Standing::Cancelled => "it was cancelled; ask for a new one",
+        _ => "its inviter may not invite any more; ask somebody else of the firm for a new one",
+    };
+    Some(Refused::Invite { what: what.to_owned() })
+}
+
+/// What has become of an invite.
+fn standing(store: &dyn Read, row: &InviteRow, now: Timestamp) -> Result<Standing, StoreError> {
+    if let Some(person) = row.used_by {
+        let handle = store.person(person)?.map(|person| person.registration.handle).unwrap_or_default();
+        return Ok(Standing::Used { handle });
+    }
+    Ok(match (row.cancelled, row.expires <= now) {
+        (true, _) => Standing::Cancelled,
+        (false, true) => Standing::Expired,
+        (false, false) if policy::still_invites(store, row)? => Standing::Open,
+        (false, false) => Standing::Void,
+    })
+}
+
+/// The caller's invites, and what has become of each.
+pub(super) fn invites(store: &dyn Read, caller: Caller, now: Timestamp) -> Result<Reply, No> {
+    let mut invites = Vec::new();
+    for row in store.invites_of(caller.person, limits::INVITES_SHOWN)? {
+        let standing = standing(store, &row, now)?;
+        let InviteRow { invite, handle, expires, role, .. } = row;
+        let Some(role) = role else { continue };
+        invites.push(InviteState { invite, role, handle, expires, standing });
+    }
+    Ok(Reply::Invites { invites })
+}
+
+/// Cancels an invite of the caller's that nobody has used.
+pub(super) fn cancel_invite(store: &dyn Read, caller: Caller, invite: InviteId, now: Timestamp) -> Result<Outcome, No> {
+    let row = store.invite(invite)?.filter(|row| row.inviter == Some(caller.person));
+    let row = row.ok_or_else(|| Refused::not_found("that invite among yours"))?;
+    match standing(store, &row, now)? {
+        Standing::Cancelled => return Ok(Outcome::reply(Reply::Done)),
+        Standing::Used { handle } => {
+            let what = format!("{handle} has used it already");
+            return Err(Refused::Invite { what }.into());
+        }
+        Standing::Expired => return Err(Refused::Invite { what: "it has expired already".to_owned() }.into()),
+        _ => {}
+    }
+    let row = InviteRow { cancelled: true, ..row };
+    let writes = vec![Write::Invite(Box::new(row)), logged(Some(caller.person), now, Act::InviteCancelled { invite })];
+    Ok(Outcome { writes, reply: Some(Reply::Done), wakes: Vec::new() })
 }
 
 /// A registration as it is kept: the token has proved the invite, and nobody needs it any more.
@@ -88,11 +142,8 @@ fn without_token(registration: &Registration) -> Registration {
 
 pub(super) fn open_invite(store: &dyn Read, invite: InviteId, token: &[u8; 32], now: Timestamp) -> Result<Reply, No> {
     let row = proved_invite(store, invite, token)?;
-    if row.used_by.is_some() {
-        return Err(used().into());
-    }
-    if row.expires <= now {
-        return Err(expired().into());
+    if let Some(refused) = unusable(&standing(store, &row, now)?) {
+        return Err(refused.into());
     }
     let chain = row.inviter.map_or_else(|| Ok(Vec::new()), |inviter| chain(store, inviter))?;
     let (statement, name) = row.filed.map_or((None, None), |filed| (Some(filed.statement), filed.name));
@@ -167,8 +218,8 @@ fn enter(
         let same = known.is_some_and(|row| without_token(&row.registration) == registration);
         return if same { Ok(Outcome::reply(Reply::Done)) } else { Err(used().into()) };
     }
-    if invite.expires <= now {
-        return Err(expired().into());
+    if let Some(refused) = unusable(&standing(store, &invite, now)?) {
+        return Err(refused.into());
     }
     let certificate = check_registration(store, &invite, link_key, asked)?;
     let founding = founding(store, &invite, asked)?;
@@ -261,11 +312,6 @@ fn check_registration(
     if certificate.person != asked.person || certificate.link_key != link_key.digest() {
         return Err(Refused::malformed("the device certificate is for another device").into());
     }
-    if let Some(inviter) = invite.inviter
-        && store.person(inviter)?.is_none_or(|inviter| inviter.endorsement.is_none())
-    {
-        return Err(Refused::Invite { what: "its inviter may not invite any more".to_owned() }.into());
-    }
     Ok(certificate)
 }
 
@@ -323,6 +369,7 @@ pub fn first_invite(token_hash: Digest, invite: InviteId, now: Timestamp) -> [Wr
         used_by: None,
         expired: false,
         refusals: 0,
+        cancelled: false,
     };
     let made = Act::InviteMade { invite, statement: None, expires };
     [Write::Invite(Box::new(row)), logged(None, now, made)]

@@ -319,6 +319,7 @@ fn people_devices_handles_and_invites_are_found() {
             used_by: None,
             expired: false,
             refusals: 0,
+            cancelled: false,
         };
         let people = [bob.clone(), ada.clone()].map(|row| Write::Person(Box::new(row)));
         let devices = [adas.clone(), bobs.clone()].map(|row| Write::Device(Box::new(row)));
@@ -335,6 +336,19 @@ fn people_devices_handles_and_invites_are_found() {
         assert_eq!(store.invite(invite.invite).unwrap(), Some(invite.clone()));
         assert_eq!(store.open_invites(ada.registration.person, Timestamp(99)).unwrap(), 1);
         assert_eq!(store.open_invites(ada.registration.person, Timestamp(100)).unwrap(), 0, "expired");
+        let later =
+            InviteRow { invite: InviteId::random(), expires: Timestamp(200), cancelled: true, ..invite.clone() };
+        write(store, &[Write::Invite(Box::new(later.clone()))]);
+        assert_eq!(
+            store.open_invites(ada.registration.person, Timestamp(99)).unwrap(),
+            1,
+            "a cancelled one is not open"
+        );
+        assert_eq!(store.overdue_invites(Timestamp(999), 9).unwrap(), std::slice::from_ref(&invite), "nor overdue");
+        let of = |inviter, limit| store.invites_of(inviter, limit).unwrap();
+        assert_eq!(of(ada.registration.person, 9), [later.clone(), invite.clone()]);
+        assert_eq!(of(ada.registration.person, 1), [later]);
+        assert_eq!(of(bob.registration.person, 9), []);
         let used = InviteRow { used_by: Some(bob.registration.person), ..invite };
         let endorsed = PersonRow { endorsement: Some(Signed { body: vec![4], signature: vec![5] }), ..ada };
         write(store, &[Write::Invite(Box::new(used)), Write::Person(Box::new(endorsed.clone()))]);
@@ -645,6 +659,7 @@ fn an_invite_is_overdue_once_it_has_expired_unused_and_until_that_is_logged() {
             used_by: None,
             expired: false,
             refusals: 0,
+            cancelled: false,
         };
         let used = InviteRow { used_by: Some(PersonId::random()), ..row(3, 5) };
         write(store, &[row(1, 5), row(2, 9), used].map(|row| Write::Invite(Box::new(row))));

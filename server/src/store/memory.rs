@@ -280,8 +280,16 @@ impl Read for Data {
         Ok(self.invites.get(&invite).cloned())
     }
 
+    fn invites_of(&self, inviter: PersonId, limit: usize) -> Result<Vec<InviteRow>, StoreError> {
+        let mut invites: Vec<InviteRow> =
+            self.invites.values().filter(|row| row.inviter == Some(inviter)).cloned().collect();
+        invites.sort_by_key(|row| (std::cmp::Reverse(row.expires), row.invite));
+        invites.truncate(limit);
+        Ok(invites)
+    }
+
     fn open_invites(&self, inviter: PersonId, now: Timestamp) -> Result<usize, StoreError> {
-        let open = |row: &&InviteRow| row.inviter == Some(inviter) && row.used_by.is_none() && row.expires > now;
+        let open = |row: &&InviteRow| row.inviter == Some(inviter) && !row.is_closed() && row.expires > now;
         Ok(self.invites.values().filter(open).count())
     }
 
@@ -385,7 +393,7 @@ impl Read for Data {
     }
 
     fn overdue_invites(&self, now: Timestamp, limit: usize) -> Result<Vec<InviteRow>, StoreError> {
-        let overdue = |row: &&InviteRow| row.used_by.is_none() && !row.expired && row.expires <= now;
+        let overdue = |row: &&InviteRow| !row.is_closed() && row.expires <= now;
         Ok(self.invites.values().filter(overdue).take(limit).cloned().collect())
     }
 
@@ -439,6 +447,7 @@ answer_from_data! {
     instance(device: DeviceId) -> Option<Instance>;
     devices_of(person: PersonId) -> Vec<DeviceRow>;
     invite(invite: InviteId) -> Option<InviteRow>;
+    invites_of(inviter: PersonId, limit: usize) -> Vec<InviteRow>;
     open_invites(inviter: PersonId, now: Timestamp) -> usize;
     mailbox(mailbox: MailboxId) -> Option<MailboxRow>;
     position(mailbox: MailboxId, seq: u64) -> Option<Position>;

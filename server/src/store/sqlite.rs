@@ -297,7 +297,7 @@ impl Sqlite {
                         row.invite.as_bytes(),
                         row.inviter.as_ref().map(PersonId::as_bytes),
                         row.expires.0,
-                        row.used_by.is_some() || row.expired,
+                        row.is_closed(),
                         cbor::encode(&**row)
                     ],
                 )?;
@@ -452,6 +452,11 @@ impl Read for Sqlite {
 
     fn invite(&self, invite: InviteId) -> Result<Option<InviteRow>, StoreError> {
         self.row("SELECT row FROM invites WHERE invite = ?1", [invite.as_bytes()], "invite")
+    }
+
+    fn invites_of(&self, inviter: PersonId, limit: usize) -> Result<Vec<InviteRow>, StoreError> {
+        let sql = "SELECT row FROM invites WHERE inviter = ?1 ORDER BY expires DESC, invite LIMIT ?2";
+        self.rows(sql, params![inviter.as_bytes(), limit], "invite")
     }
 
     fn open_invites(&self, inviter: PersonId, now: Timestamp) -> Result<usize, StoreError> {

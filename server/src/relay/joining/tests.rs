@@ -474,3 +474,86 @@ fn an_invite_that_nobody_used_is_logged_as_expired_once() {
         assert_eq!(expired(&world), count);
     }
 }
+
+fn invites(world: &mut World, who: &Human) -> Vec<(InviteId, Standing)> {
+    match world.ask(who.caller, &Request::Invites).unwrap() {
+        Reply::Invites { invites } => invites.into_iter().map(|state| (state.invite, state.standing)).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn cancel(world: &mut World, who: &Human, secret: &InviteSecret) -> Result<Reply, Refused> {
+    world.ask(who.caller, &Request::CancelInvite { invite: secret.id() })
+}
+
+fn why(refused: Refused) -> String {
+    match refused {
+        Refused::Invite { what } => what,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn an_inviter_sees_what_became_of_their_invites_and_nobody_elses() {
+    let (mut world, ada) = founded();
+    let att = joined(&mut world, &ada, "att", Role::Attorney);
+    let secrets: Vec<InviteSecret> = (0..3).map(|_| invite(&mut world, &att, Role::Client)).collect();
+    let bob = Human::new("bob");
+    register(&mut world, &bob, &secrets[0], Role::Client).unwrap();
+    cancel(&mut world, &att, &secrets[1]).unwrap();
+    let all: std::collections::BTreeMap<_, _> = invites(&mut world, &att).into_iter().collect();
+    assert_eq!(all.len(), 3);
+    assert_eq!(all[&secrets[0].id()], Standing::Used { handle: "bob".to_owned() });
+    assert_eq!(all[&secrets[1].id()], Standing::Cancelled);
+    assert_eq!(all[&secrets[2].id()], Standing::Open);
+    assert!(invites(&mut world, &ada).iter().all(|(invite, _)| !all.contains_key(invite)));
+    world.now = world.now.plus_ms(limits::INVITE_LIFETIME_MS);
+    let later: std::collections::BTreeMap<_, _> = invites(&mut world, &att).into_iter().collect();
+    assert_eq!(later[&secrets[2].id()], Standing::Expired);
+    assert_eq!(later[&secrets[0].id()], all[&secrets[0].id()], "used stays used");
+}
+
+#[test]
+fn a_cancelled_invite_opens_for_nobody_and_makes_nobody() {
+    let (mut world, ada) = founded();
+    let att = joined(&mut world, &ada, "att", Role::Attorney);
+    let secret = invite(&mut world, &att, Role::Client);
+    assert!(matches!(cancel(&mut world, &ada, &secret), Err(Refused::NotFound { .. })), "it is not hers");
+    assert_eq!(cancel(&mut world, &att, &secret).unwrap(), Reply::Done);
+    assert_eq!(cancel(&mut world, &att, &secret).unwrap(), Reply::Done, "twice is once");
+    let bob = Human::new("bob");
+    let open = Request::OpenInvite { invite: secret.id(), token: secret.token() };
+    assert!(why(world.newcomer(&bob, &open).unwrap_err()).contains("cancelled"));
+    assert!(why(register(&mut world, &bob, &secret, Role::Client).unwrap_err()).contains("cancelled"));
+    assert!(world.store.person(bob.caller.person).unwrap().is_none());
+    // It does not count as open, and is not said to have expired.
+    assert_eq!(world.store.open_invites(att.caller.person, world.now).unwrap(), 0);
+}
+
+#[test]
+fn what_was_used_or_has_expired_is_not_cancelled() {
+    let (mut world, ada) = founded();
+    let (used, old) = (invite(&mut world, &ada, Role::Client), invite(&mut world, &ada, Role::Client));
+    register(&mut world, &Human::new("bob"), &used, Role::Client).unwrap();
+    assert!(why(cancel(&mut world, &ada, &used).unwrap_err()).contains("bob has used it"));
+    world.now = world.now.plus_ms(limits::INVITE_LIFETIME_MS);
+    assert!(why(cancel(&mut world, &ada, &old).unwrap_err()).contains("expired"));
+}
+
+#[test]
+fn open_invites_are_void_once_their_inviter_may_not_invite() {
+    let (mut world, ada) = founded();
+    let att = joined(&mut world, &ada, "att", Role::Attorney);
+    let (secret, bob) = (invite(&mut world, &att, Role::Client), Human::new("bob"));
+    let open = Request::OpenInvite { invite: secret.id(), token: secret.token() };
+    let row = world.store.person(att.caller.person).unwrap().unwrap();
+    let others = [PersonRow { role: Role::Client, ..row.clone() }, PersonRow { endorsement: None, ..row.clone() }];
+    for other in others {
+        world.put_person(other);
+        assert!(why(world.newcomer(&bob, &open).unwrap_err()).contains("may not invite any more"));
+        assert!(why(register(&mut world, &bob, &secret, Role::Client).unwrap_err()).contains("may not invite"));
+        assert_eq!(invites(&mut world, &att), [(secret.id(), Standing::Void)]);
+    }
+    world.put_person(row);
+    register(&mut world, &bob, &secret, Role::Client).unwrap();
+}
