@@ -11,11 +11,12 @@ use privity_protocol::device::{NewPersonInvite, Notice};
 use privity_protocol::frame::PersonView;
 use privity_protocol::identity::Role;
 use privity_protocol::ids::{MatterId, MessageId};
+use privity_protocol::limits;
 use tokio::time::sleep_until;
 
 use crate::app::{App, Effect, Event, Room};
+use crate::commands::invite::{advice, shown};
 use crate::commands::message::{GATHER, pending_state, pending_text};
-use crate::commands::people::{invite_advice, invite_shown};
 use crate::commands::{Run, matter};
 use crate::error::Error;
 use crate::home::Held;
@@ -180,8 +181,8 @@ impl Chat {
             Notice::People(people) => self.people_came(people)?,
             Notice::InviteFiled => match self.invites.pop_front() {
                 Some((url, role)) => {
-                    let shown = invite_shown(&url, out::columns().filter(|_| self.terminal.is_interactive()));
-                    vec![Event::Told(shown), Event::Told(invite_advice(role))]
+                    let shown = shown(&url, out::columns().filter(|_| self.terminal.is_interactive()));
+                    vec![Event::Told(shown), Event::Told(advice(role, limits::INVITE_LIFETIME_MS))]
                 }
                 None => Vec::new(),
             },
@@ -399,7 +400,7 @@ impl Chat {
             return self.show("— offline: an invite can be made once the relay is back");
         }
         let role = [Role::Client, Role::Attorney, Role::Staff].into_iter().find(|known| known.word() == role);
-        let wanted = NewPersonInvite { role: role.unwrap_or(Role::Client), handle: None, name: None };
+        let wanted = NewPersonInvite::new(role.unwrap_or(Role::Client));
         match self.session.device.invite(now(), &wanted) {
             Ok(invite) => {
                 self.invites.push_back((invite.url(), wanted.role.word()));

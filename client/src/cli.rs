@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use privity_protocol::identity::Role;
+use privity_protocol::limits;
 
 use crate::vault::{KDF_MEMORY_MIB_MAX, KDF_MEMORY_MIB_MIN};
 
@@ -20,7 +21,10 @@ The invite is for you alone; keep it off shared screens. --kdf-memory is best le
 const INVITE_HELP: &str = "\
 Examples:
   privity invite new                                   for a client
-  privity invite new --role attorney --handle ada --name 'Ada Byron'";
+  privity invite new --role attorney --handle ada --name 'Ada Byron'
+  privity invite new --expires 2h                      not for longer than it takes to hand it over
+  privity invite ls
+  privity invite cancel 6qk3ro                         nobody can use it any more";
 
 const IDENTITY_HELP: &str = "\
 Both of you see the same safety number. Compare it by telephone or side by side, never by what it is to protect.
@@ -225,7 +229,7 @@ pub enum Command {
 /// `privity invite`.
 #[derive(Debug, Subcommand)]
 pub enum InviteCommand {
-    /// Make an invite: a URL, and a QR code on a terminal; good for one person and 72 hours
+    /// Make an invite: a URL, and a QR code on a terminal; good for one person
     New {
         /// As what they join
         #[arg(long, value_enum, default_value_t = AnyRole::Client)]
@@ -236,6 +240,16 @@ pub enum InviteCommand {
         /// Their name
         #[arg(long)]
         name: Option<String>,
+        /// For how long it is good: 30m, 72h
+        #[arg(long, value_name = "TIME", default_value = "72h", value_parser = invite_lasting)]
+        expires: Duration,
+    },
+    /// List your invites, and what became of each
+    Ls,
+    /// Cancel an invite that nobody has used
+    Cancel {
+        /// Its id, or the beginning of it, from `privity invite ls`
+        invite: String,
     },
 }
 
@@ -374,9 +388,20 @@ fn seconds(text: &str) -> Result<Duration, String> {
     Duration::try_from_secs_f64(seconds).map_err(|_| "a number of seconds, such as 20".to_owned())
 }
 
-fn lasting(text: &str) -> Result<Duration, String> {
+fn span(text: &str) -> Result<Duration, String> {
     let span: jiff::SignedDuration = text.parse().map_err(|_| "a time such as 15m or 8h".to_owned())?;
-    let lasts = Duration::try_from(span).map_err(|_| "a time such as 15m or 8h".to_owned())?;
+    Duration::try_from(span).map_err(|_| "a time such as 15m or 8h".to_owned())
+}
+
+fn invite_lasting(text: &str) -> Result<Duration, String> {
+    let lasts = span(text)?;
+    let bounds =
+        Duration::from_millis(limits::INVITE_LIFETIME_MIN_MS)..=Duration::from_millis(limits::INVITE_LIFETIME_MS);
+    if bounds.contains(&lasts) { Ok(lasts) } else { Err("between 1m and 72h".to_owned()) }
+}
+
+fn lasting(text: &str) -> Result<Duration, String> {
+    let lasts = span(text)?;
     let day = Duration::from_secs(24 * 3600);
     if lasts < Duration::from_secs(1) || lasts > day { Err("between 1s and 24h".to_owned()) } else { Ok(lasts) }
 }

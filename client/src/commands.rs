@@ -21,6 +21,7 @@ use crate::session::{Session, Told, now};
 use crate::{ask, chat, join, out, view};
 
 pub(crate) mod identity;
+pub(crate) mod invite;
 pub(crate) mod matter;
 pub(crate) mod message;
 pub(crate) mod people;
@@ -63,9 +64,11 @@ impl Run {
                 drop(held);
                 Ok(())
             }
-            Command::Invite(InviteCommand::New { role, handle, name }) => {
-                self.invite(NewPersonInvite { role: role.into(), handle, name }).await
+            Command::Invite(InviteCommand::New { role, handle, name, expires }) => {
+                self.invite_new(NewPersonInvite { handle, name, ..NewPersonInvite::new(role.into()) }, expires).await
             }
+            Command::Invite(InviteCommand::Ls) => self.invite_ls().await,
+            Command::Invite(InviteCommand::Cancel { invite }) => self.invite_cancel(&invite).await,
             Command::People => self.people().await,
             Command::Identity(IdentityCommand::Show { handle, qr }) => self.identity_show(handle.as_deref(), qr).await,
             Command::Identity(IdentityCommand::Verify { handle, number }) => {

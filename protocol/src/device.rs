@@ -86,6 +86,8 @@ enum Asked {
     Newcomers,
     Endorse(PersonId, InviteId, String),
     Invite(InviteId),
+    Invites,
+    CancelInvite(InviteId),
     Roster(MatterId),
 }
 
@@ -404,6 +406,8 @@ impl Device {
             Asked::Newcomers => self.newcomers_came(now, reply),
             Asked::Endorse(person, invite, handle) => self.endorsed(person, invite, handle, reply),
             Asked::Invite(invite) => self.invite_filed(invite, reply),
+            Asked::Invites => self.invites_came(reply),
+            Asked::CancelInvite(invite) => self.invite_cancelled(invite, reply),
             Asked::Roster(matter) => self.roster_came(matter, reply),
         }
         self.settle(now);

@@ -2,7 +2,7 @@
 
 #![expect(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
-use privity_tests::{Firm, Typed};
+use privity_tests::{Firm, KDF_MEMORY, Person, Typed};
 use serde_json::Value;
 
 fn one(told: Vec<Value>) -> Value {
@@ -94,4 +94,44 @@ fn verifying_at_a_terminal_shows_the_digits_and_asks() {
         assert!(screen.replace("\r\n", " ").contains(part), "{screen}");
     }
     assert!(one(ada.ok(&["identity", "show", "bob"]).unwrap())["verified"].is_u64());
+}
+
+#[test]
+fn invites_are_listed_with_what_became_of_them_and_cancelled_ones_are_refused() {
+    let firm = Firm::found().unwrap();
+    let ada = &firm.attorney;
+    let make = |arguments: &[&str]| one(ada.ok(&[&["invite", "new"], arguments].concat()).unwrap());
+    let used = make(&["--handle", "bob", "--name", "Bob Jones"]);
+    let cancelled = make(&["--expires", "2h"]);
+    let open = make(&["--role", "staff"]);
+    let ends = |told: &Value| told["expires"].as_u64().unwrap() / 3_600_000;
+    assert!((69..=70).contains(&(ends(&open) - ends(&cancelled))), "two hours, not 72");
+    for wrong in ["0s", "73h", "soon"] {
+        assert_eq!(ada.run(&["invite", "new", "--expires", wrong]).unwrap().code, Some(1), "{wrong}");
+    }
+
+    let bob = Person::new(firm.folder(), "bob").unwrap();
+    bob.join(used["url"].as_str().unwrap(), "Bob Jones").unwrap();
+    let id = text(&cancelled["invite"]);
+    assert_eq!(text(&one(ada.ok(&["invite", "cancel", &id[..8]]).unwrap())["state"]), "cancelled");
+    let listed = ada.ok(&["invite", "ls"]).unwrap();
+    let state = |invite: &Value| listed.iter().find(|row| row["invite"] == invite["invite"]).unwrap().clone();
+    assert_eq!(listed.len(), 3, "{listed:?}");
+    assert_eq!((text(&state(&used)["state"]), text(&state(&used)["used_by"])), ("used".into(), "bob".into()));
+    assert_eq!((text(&state(&cancelled)["state"]), text(&state(&open)["state"])), ("cancelled".into(), "open".into()));
+    assert_eq!(text(&state(&open)["role"]), "staff");
+    assert!(listed.iter().all(|row| row.get("url").is_none()), "the secret is shown once");
+
+    let eve = Person::new(firm.folder(), "eve").unwrap();
+    for (invite, part) in [(&cancelled, "cancelled"), (&used, "used already")] {
+        let url = invite["url"].as_str().unwrap();
+        let refused = eve.run(&["join", url, "--handle", "eve", "--name", "Eve", "--kdf-memory", KDF_MEMORY]).unwrap();
+        assert_eq!((refused.code, refused.stderr.contains(part)), (Some(5), true), "{refused:?}");
+        assert!(!eve.home.join("vault.db").exists());
+    }
+    let late = ada.run(&["invite", "cancel", used["invite"].as_str().unwrap()]).unwrap();
+    assert_eq!((late.code, late.stderr.contains("bob has used it")), (Some(5), true), "{late:?}");
+    assert_eq!(bob.ok(&["invite", "ls"]).unwrap().len(), 0);
+    // The one that is open is as good as before.
+    eve.join(open["url"].as_str().unwrap(), "Eve").unwrap();
 }

@@ -5,7 +5,8 @@
 use crate::device::state::Record;
 use crate::error::{Error, Refused};
 use crate::frame::PersonView;
-use crate::ids::{MatterId, MessageId, PersonId};
+use crate::ids::{InviteId, MatterId, MessageId, PersonId};
+use crate::invite::InviteState;
 
 /// Something to tell the user.
 #[derive(Debug, Clone, PartialEq)]
@@ -82,6 +83,10 @@ pub enum Notice {
     InviteFiled,
     /// An invite was refused.
     InviteRefused(Refused),
+    /// An own invite is cancelled.
+    InviteCancelled(InviteId),
+    /// The invites of this person, and what became of each.
+    Invites(Vec<InviteState>),
     /// Whom this device may see.
     People(Vec<PersonView>),
     /// This vault is a copy of another that is in use, or was restored from a backup: it asks to be let back into its matters, and the

@@ -29,6 +29,15 @@ pub struct NewPersonInvite {
     pub handle: Option<String>,
     /// Their name, if it is given already.
     pub name: Option<String>,
+    /// For how long it is good, in milliseconds.
+    pub lasts_ms: u64,
+}
+
+impl NewPersonInvite {
+    /// An invite for anybody in a role, good as long as invites are.
+    pub fn new(role: Role) -> Self {
+        Self { role, handle: None, name: None, lasts_ms: limits::INVITE_LIFETIME_MS }
+    }
 }
 
 impl Device {
@@ -48,7 +57,8 @@ impl Device {
         }
         let name = wanted.name.as_deref().map(Name::new).transpose()?;
         let secret = InviteSecret::random();
-        let expires = now.plus_ms(limits::INVITE_LIFETIME_MS);
+        let lasts = wanted.lasts_ms.clamp(limits::INVITE_LIFETIME_MIN_MS, limits::INVITE_LIFETIME_MS);
+        let expires = now.plus_ms(lasts);
         let statement = InviteStatement {
             invite: secret.id(),
             issuer: self.issuer(),
@@ -71,6 +81,42 @@ impl Device {
             organisation: Some(self.profile.organisation.fingerprint()),
             secret,
         })
+    }
+
+    /// Asks what became of this person's invites; the answer is [`Notice::Invites`].
+    pub fn ask_invites(&mut self, now: Timestamp) {
+        self.ask(Asked::Invites, Request::Invites);
+        self.settle(now);
+    }
+
+    pub(super) fn invites_came(&mut self, reply: Reply) {
+        match reply {
+            Reply::Invites { invites } => self.deliver(Notice::Invites(invites)),
+            Reply::Refused(refused) => self.deliver(Notice::InviteRefused(refused)),
+            _ => {}
+        }
+    }
+
+    /// Cancels an own invite: [`Notice::InviteCancelled`] or [`Notice::InviteRefused`] tells what became of it.
+    pub fn cancel_invite(&mut self, now: Timestamp, invite: InviteId) {
+        self.ask(Asked::CancelInvite(invite), Request::CancelInvite { invite });
+        self.settle(now);
+    }
+
+    pub(super) fn invite_cancelled(&mut self, invite: InviteId, reply: Reply) {
+        match reply {
+            Reply::Done => {
+                self.forget_invite(invite);
+                self.deliver(Notice::InviteCancelled(invite));
+            }
+            Reply::Refused(refused) => self.deliver(Notice::InviteRefused(refused)),
+            _ => {}
+        }
+    }
+
+    /// The name that this device has given with an invite, while it keeps it.
+    pub fn name_in_invite(&self, invite: InviteId) -> Option<&str> {
+        self.invites.get(&invite).and_then(|own| own.name.as_ref()).map(|name| name.name.as_str())
     }
 
     pub(super) fn invite_filed(&mut self, invite: InviteId, reply: Reply) {

@@ -634,7 +634,7 @@ fn an_inbox_read_again_after_a_restore_and_a_crash_accuses_nobody() {
 fn an_old_invites_secret_goes() {
     let mut world = World::office();
     let now = world.now;
-    let wanted = NewPersonInvite { role: Role::Client, handle: None, name: None };
+    let wanted = NewPersonInvite::new(Role::Client);
     world.nodes[ADA].device.invite(now, &wanted).unwrap();
     world.settle();
     let kept = |world: &World| world.nodes[ADA].vault.rows(Table::Invite, None).unwrap().len();

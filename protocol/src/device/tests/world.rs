@@ -525,7 +525,7 @@ impl World {
 
     /// Invites somebody, who registers and comes online; the inviter endorses them if online.
     pub(super) fn join(&mut self, inviter: usize, handle: &str, role: Role) -> usize {
-        let wanted = NewPersonInvite { role, handle: Some(handle.to_owned()), name: None };
+        let wanted = NewPersonInvite { handle: Some(handle.to_owned()), ..NewPersonInvite::new(role) };
         let invite = self.nodes[inviter].device.invite(self.now, &wanted).unwrap();
         self.run();
         let (by, filed) = self.relay.invites[&invite.secret.id()].clone();
