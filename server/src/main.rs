@@ -1,4 +1,4 @@
-//! `privity-relay`: makes a relay's folder, checks it, and runs it.
+//! `privity-relay`: makes a relay's folder, checks it, runs it, and shows its log.
 //!
 //! Exit codes: 0 ok, 1 wrong use or configuration, 2 the machine (port taken, disk full) or a fault of the program.
 
@@ -15,6 +15,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
 mod check;
+mod inspect;
 
 /// Privity's relay: carries end-to-end encrypted messages for a law firm, and never sees what they say.
 #[derive(Debug, Parser)]
@@ -108,6 +109,12 @@ put back by other means. Either way devices are told that the relay has gone bac
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
     },
+    /// Look at the audit log, or export it for whoever audits
+    #[command(arg_required_else_help = true)]
+    Audit {
+        #[command(subcommand)]
+        audit: inspect::Audit,
+    },
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  privity-relay completions bash > /etc/bash_completion.d/privity-relay")]
     Completions {
@@ -131,6 +138,7 @@ fn main() -> ExitCode {
         Command::Run { data } => run(&data),
         Command::Restore { data, from, json } => restore(&data, from.as_deref(), json),
         Command::Check { data } => check::check(&data),
+        Command::Audit { audit } => inspect::run(&audit),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "privity-relay", &mut std::io::stdout());
             Ok(())

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+mod audit;
 mod restore;
 
 fn relay(arguments: &[&str]) -> Command {
