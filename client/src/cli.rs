@@ -91,6 +91,15 @@ profile that were made before still open with the old one. A forgotten passphras
 Example:
   privity passphrase change --passphrase-file old.txt --new-passphrase-file new.txt";
 
+const AUDIT_HELP: &str = "\
+Works offline, without a profile: with the folder that `privity-relay audit export` has written, and nothing else. Every byte of it is
+checked: leaves, tree, signatures. If anything is changed, missing or too much, the file and the leaf are named, with exit code 8.
+--against takes a checkpoint that was kept before, and checks that the log has only grown since.
+
+Examples:
+  privity audit verify --bundle log-2026-08-01
+  privity audit verify --bundle log-2026-08-01 --against checkpoint-2026-07-01 --json";
+
 const COMPLETIONS_HELP: &str = "\
 Example:
   privity completions bash > ~/.local/share/bash-completion/completions/privity";
@@ -110,7 +119,7 @@ Getting started:
   privity recv --follow
 
 Exit codes: 0 done, 1 wrong use, 2 this machine, 3 network, 4 a key that is not the right one or two
-histories, 5 refused, 6 too fast, 7 not yet or partly."
+histories, 5 refused, 6 too fast, 7 not yet or partly, 8 evidence that does not verify."
 )]
 pub struct Cli {
     /// The profile's folder; one for each firm you deal with
@@ -217,6 +226,9 @@ pub enum Command {
     /// Show what protects this profile and its messages
     #[command(subcommand)]
     Security(SecurityCommand),
+    /// Check what the relay has written down
+    #[command(subcommand)]
+    Audit(AuditCommand),
     /// Print what a shell needs to complete these commands
     #[command(after_help = COMPLETIONS_HELP)]
     Completions {
@@ -299,6 +311,21 @@ pub enum PassphraseCommand {
 pub enum SecurityCommand {
     /// Show keys, versions, algorithms, and what could not be checked; needs no network
     Show,
+}
+
+/// `privity audit`.
+#[derive(Debug, Subcommand)]
+pub enum AuditCommand {
+    /// Verify an exported audit log
+    #[command(after_help = AUDIT_HELP)]
+    Verify {
+        /// The folder of the export
+        #[arg(long, value_name = "DIR")]
+        bundle: PathBuf,
+        /// A checkpoint that was kept before
+        #[arg(long, value_name = "CHECKPOINT")]
+        against: Option<PathBuf>,
+    },
 }
 
 /// `privity matter`.

@@ -13,13 +13,15 @@ use privity_protocol::invite::Invite;
 use serde_json::Value;
 
 use crate::cli::{
-    Cli, Command, IdentityCommand, InviteCommand, MatterCommand, PassphraseCommand, SecurityCommand, TIMEOUT,
+    AuditCommand, Cli, Command, IdentityCommand, InviteCommand, MatterCommand, PassphraseCommand, SecurityCommand,
+    TIMEOUT,
 };
 use crate::error::Error;
 use crate::home::{Held, Home};
 use crate::session::{Session, Told, now};
 use crate::{ask, chat, join, out, view};
 
+mod audit;
 pub(crate) mod identity;
 pub(crate) mod invite;
 pub(crate) mod matter;
@@ -92,6 +94,7 @@ impl Run {
                 self.passphrase_change(new_passphrase_file)
             }
             Command::Security(SecurityCommand::Show) => self.security_show(),
+            Command::Audit(AuditCommand::Verify { bundle, against }) => self.audit_verify(&bundle, against.as_deref()),
             Command::Completions { shell } => profile::completions(shell),
         }
     }

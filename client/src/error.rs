@@ -29,6 +29,9 @@ pub enum Error {
     /// Not yet, or partly: exit 7.
     #[error("{0}")]
     NotYet(String),
+    /// Evidence that does not verify: exit 8.
+    #[error("{0}")]
+    Unverified(String),
     /// Nobody reads the output any more, which is no failure: exit 0, quietly.
     #[error("nobody reads the output")]
     Closed,
@@ -45,6 +48,7 @@ impl Error {
             Self::Refused(_) => 5,
             Self::TooFast(_) => 6,
             Self::NotYet(_) => 7,
+            Self::Unverified(_) => 8,
             Self::Closed => 0,
         }
     }

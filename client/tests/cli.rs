@@ -110,6 +110,7 @@ fn help_names_every_command() {
         "lock",
         "passphrase",
         "security",
+        "audit",
         "completions",
         "help",
     ];
