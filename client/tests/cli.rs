@@ -100,6 +100,7 @@ fn help_names_every_command() {
         "join",
         "invite",
         "people",
+        "identity",
         "matter",
         "send",
         "recv",
