@@ -418,16 +418,22 @@ impl Session {
     /// Remembers whether the relay knows a matter, and that it was told.
     fn answered(&mut self, mailbox: MailboxId, reply: &Reply) -> Result<(), Error> {
         let found = self.device.matters().find(|(_, row)| row.mailbox == mailbox);
-        let found = found.map(|(id, row)| (id, row.stage));
+        // What a matter was continued from is no matter of its own.
+        let Some((matter, stage, compared)) = found.map(|(id, row)| (id, row.stage, row.before.is_some())) else {
+            return Ok(());
+        };
         let mut batch = Batch::default();
-        match (found, reply) {
-            (Some((_, Stage::Removed)), _) => {}
-            (Some((matter, _)), Reply::Refused(Refused::NotFound { .. })) if self.forgotten.insert(matter) => {
-                batch.put(Table::Counter, Some(matter), FORGOTTEN, &1_u64);
+        match reply {
+            Reply::Refused(refused @ Refused::NotFound { .. }) if stage != Stage::Removed => {
+                // Told once, from here.
+                self.known += usize::from(!compared);
+                if self.forgotten.insert(matter) {
+                    batch.put(Table::Counter, Some(matter), FORGOTTEN, &1_u64);
+                    let problem = Notice::Problem(refused.clone().into());
+                    self.told.push_back(Told::Notice(Box::new(problem)));
+                }
             }
-            // What a matter was continued from is no matter of its own.
-            (_, Reply::Refused(Refused::NotFound { .. })) if mailbox != self.device.profile().inbox => self.known += 1,
-            (Some((matter, _)), Reply::Subscribed { .. }) if self.forgotten.remove(&matter) => {
+            Reply::Subscribed { .. } if self.forgotten.remove(&matter) => {
                 batch.delete(Table::Counter, Some(matter), FORGOTTEN);
             }
             _ => {}
