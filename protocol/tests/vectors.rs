@@ -17,6 +17,8 @@ mod by_hand;
 mod identity;
 #[path = "common/json.rs"]
 mod json;
+#[path = "vectors/log.rs"]
+mod log;
 #[path = "vectors/matter.rs"]
 mod matter;
 #[path = "vectors/record.rs"]
