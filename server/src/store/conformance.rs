@@ -546,7 +546,7 @@ fn a_crash_at_any_step_loses_exactly_what_was_not_committed() {
         let mut acknowledged = 1;
         let crashed = (0..3).any(|_| {
             let (one, note) = (append(&store, mailbox, true, 10, 1000), received(device, acknowledged));
-            let writes = [one, grant(mailbox, DeviceId::random(), 0), note];
+            let writes = [log(None, 7), one, grant(mailbox, DeviceId::random(), 0), note];
             let done = store.begin().and_then(|()| store.apply(&writes)).and_then(|()| store.commit());
             acknowledged += u64::from(done.is_ok());
             done.is_err()
@@ -557,6 +557,7 @@ fn a_crash_at_any_step_loses_exactly_what_was_not_committed() {
         assert_eq!(found.open_grants(mailbox).unwrap().len() as u64, head - 1, "all of a transaction or nothing");
         let noted = found.received(device).unwrap().map_or(0, |row| row.idem);
         assert_eq!(noted, head - 1, "at step {step}");
+        assert_eq!(found.log_size().unwrap(), head - 1, "a leaf is there exactly where its action is");
         if !crashed {
             assert!(step > 15, "the sweep went through every step");
             return;
