@@ -142,3 +142,34 @@ fn a_fork_is_exit_4_for_send_and_recv_and_says_what_becomes_of_what_was_unsent()
     assert!(ada.run(&["read", "Lease", "--pending"]).unwrap().stdout.contains("you (not sent): unsent"));
     assert!(ada.run(&["matter", "ls"]).unwrap().stdout.contains("stopped: the relay showed two histories"));
 }
+
+/// What came behind a note that had been held was printed again with every `recv`.
+#[test]
+fn what_was_printed_behind_a_held_note_is_not_printed_again() {
+    let mut firm = Firm::found().unwrap();
+    let ada = firm.attorney.clone();
+    let bob = firm.bring("bob", "Bob Jones", "client").unwrap();
+    let eve = firm.bring("eve", "Eve Doe", "client").unwrap();
+    firm.matter("Lease", &[&eve]).unwrap();
+    ada.ok(&["send", "Lease", "before the backup"]).unwrap();
+    let old = backup(&mut firm);
+    ada.ok(&["matter", "add", "Lease", "bob"]).unwrap();
+    bob.ok(&["recv"]).unwrap();
+    bob.ok(&["send", "Lease", "after the backup"]).unwrap();
+    ada.ok(&["recv"]).unwrap();
+    restore(&mut firm, &old);
+    let mut printed: Vec<String> = Vec::new();
+    for _ in 0..3 {
+        for person in [&ada, &bob] {
+            let told = person.run(&["recv", "--timeout", "4"]).unwrap().stdout;
+            if person.handle == "bob" {
+                printed.extend(told.lines().map(str::to_owned));
+            }
+        }
+    }
+    let mut once = printed.clone();
+    once.sort();
+    once.dedup();
+    assert_eq!(once.len(), printed.len(), "{printed:?}");
+    assert!(printed.iter().any(|line| line.contains("new place")), "{printed:?}");
+}

@@ -111,7 +111,7 @@ impl Run {
             Some(after) => after,
             None => marks::shown(&session, None)?,
         };
-        let mut printed = Printed { from, again: after.is_some(), ..Printed::default() };
+        let mut printed = Printed { from, whole: from, again: after.is_some(), ..Printed::default() };
         let ended = self.recv_all(&mut session, &mut printed, follow).await;
         self.print_new(&mut session, &mut printed)?;
         self.print_held(&mut session, &mut printed)?;
@@ -210,8 +210,8 @@ impl Run {
             }
             printed.since = printed.since.or_else(|| (!printed.notes.is_empty()).then(Instant::now));
             let whole = printed.notes.first().map_or(last, |first| first - 1);
-            marks::mark_from(session, printed.from.min(whole), whole)?;
-            printed.from = last;
+            marks::mark_from(session, printed.whole, whole)?;
+            (printed.from, printed.whole) = (last, whole);
         }
         if printed.notes.is_empty() {
             printed.since = None;
@@ -224,12 +224,13 @@ impl Run {
 
     /// Prints what was held.
     fn print_held(&self, session: &mut Session, printed: &mut Printed) -> Result<(), Error> {
-        let Some(first) = printed.notes.first() else { return Ok(()) };
         for group in printed.notes.flush() {
             printed.print(session, &group)?;
         }
         printed.since = None;
-        marks::mark_from(session, first - 1, printed.from)
+        marks::mark_from(session, printed.whole, printed.from)?;
+        printed.whole = printed.from;
+        Ok(())
     }
 
     pub(super) fn read(&self, matter: &str, pending: bool) -> Result<(), Error> {
@@ -273,6 +274,8 @@ impl Run {
 struct Printed {
     /// The last cursor that was looked at.
     from: u64,
+    /// The last one up to which everything was printed.
+    whole: u64,
     /// Whether what was shown before is printed again.
     again: bool,
     /// Whether a fork was among it.
