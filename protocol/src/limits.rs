@@ -190,6 +190,9 @@ pub const ORIGIN_MAX: usize = 255;
 /// Bytes of a leaf, which stands behind a length of two; the largest has about 130.
 pub const LEAF_MAX: usize = 65_535;
 
+/// Bytes of a file of an exported log: 256 of the largest leaves, each with its length.
+pub const BUNDLE_FILE_MAX: u64 = 256 * (65_535 + 2);
+
 /// Keys that were somebody's before, as a device remembers them.
 pub const PAST_KEYS: usize = 8;
 

@@ -2,8 +2,7 @@
 //!
 //! 1. A leaf is durable in the database with its action. Nothing here is needed for that.
 //! 2. The [`Signer`] signs the state of the log when a device asks for it, and for the files.
-//! 3. The [`publish`]er is rung after commits. At most once a second it writes the tiles that are new, and last the checkpoint over them
-//!    ([`files`]).
+//! 3. A thread is rung after commits. At most once a second it writes the tiles that are new, and last the checkpoint over them ([`files`]).
 //!
 //! Invariant: only what is committed is signed, a lesser log never after a greater one; and a database that is older than the checkpoint
 //! on disk is not served before somebody has said that it was restored.

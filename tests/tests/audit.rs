@@ -143,6 +143,11 @@ fn a_bundle_that_was_touched_ends_with_exit_code_8_and_the_place() {
     fails(&with("notes", Some(b"x")), "notes", None);
     fails(&with("keys", Some(b"x")), "keys", None);
     fails(&with("checkpoint", Some(&log(20)["checkpoint"])), "checkpoint", None);
+    let huge = folder.path().join("huge");
+    write(&huge, &good);
+    fs::File::create(huge.join("notes")).unwrap().set_len(1 << 40).unwrap();
+    let ended = verify(&["--bundle", huge.to_str().unwrap()]);
+    assert_eq!(ended.status.code(), Some(8), "it is not read: {ended:?}");
     let nowhere = verify(&["--bundle", "/no/such/folder"]);
     assert_eq!(nowhere.status.code(), Some(1), "{nowhere:?}");
     let link = folder.path().join("linked");

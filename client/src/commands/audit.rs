@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use privity_protocol::ids::Timestamp;
+use privity_protocol::limits;
 use privity_protocol::log::bundle::{self, Fault, Verified};
 use serde_json::{Value, json};
 
@@ -54,14 +55,17 @@ fn read(folder: &Path) -> Result<Result<BTreeMap<String, Vec<u8>>, Fault>, Error
         for entry in entries {
             let entry = entry.map_err(|error| unreadable(&folder, &error))?;
             let name = format!("{name}{}", entry.file_name().to_string_lossy());
-            let kind = entry.file_type().map_err(|error| unreadable(&entry.path(), &error))?;
-            if kind.is_dir() {
+            let fault = |what: &str| Ok(Err(Fault { file: name.clone(), leaf: None, what: what.to_owned() }));
+            let found = entry.metadata().map_err(|error| unreadable(&entry.path(), &error))?;
+            if found.is_dir() {
                 waiting.push((entry.path(), format!("{name}/")));
-            } else if kind.is_file() {
-                files.insert(name, fs::read(entry.path()).map_err(|error| unreadable(&entry.path(), &error))?);
-            } else {
+            } else if !found.is_file() {
                 // A link, say: what it leads to may be another thing tomorrow.
-                return Ok(Err(Fault { file: name, leaf: None, what: "it is no ordinary file".to_owned() }));
+                return fault("it is no ordinary file");
+            } else if found.len() > limits::BUNDLE_FILE_MAX {
+                return fault("no file of a log is that large");
+            } else {
+                files.insert(name, fs::read(entry.path()).map_err(|error| unreadable(&entry.path(), &error))?);
             }
         }
     }

@@ -676,3 +676,27 @@ fn an_invite_is_overdue_once_it_has_expired_unused_and_until_that_is_logged() {
         }
     });
 }
+
+/// What the version before wrote of an invite: without the words that came with the log.
+#[test]
+fn an_invite_of_the_version_before_is_neither_expired_nor_refused_nor_cancelled() {
+    let row = InviteRow {
+        invite: InviteId::random(),
+        token_hash: Digest::of(&[]),
+        filed: None,
+        inviter: None,
+        role: None,
+        handle: None,
+        expires: Timestamp(5),
+        used_by: None,
+        expired: false,
+        refusals: 0,
+        cancelled: false,
+    };
+    let mut bytes = privity_protocol::cbor::encode(&row);
+    let words = bytes.len() - 6;
+    assert_eq!((bytes[0], &bytes[words..]), (0xa6, &[8, 0xf4, 9, 0, 10, 0xf4][..]));
+    bytes.truncate(words);
+    bytes[0] = 0xa3;
+    assert_eq!(privity_protocol::cbor::decode::<InviteRow>(&bytes, "invite").unwrap(), row);
+}
