@@ -9,6 +9,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use privity_protocol::ids::Timestamp;
+use privity_server::audit::export::View;
 use privity_server::config::{self, Config, ConfigError};
 use privity_server::store::sqlite::Sqlite;
 use privity_server::store::{Read, StoreError};
@@ -36,7 +37,12 @@ pub(crate) fn check(data: &Path) -> Result<(), RelayError> {
         Err(StoreError::Version { found, known }) if found < known => {
             tell!("database       ok; it has version {found}, and is brought up to date when the relay starts");
         }
-        opened => tell!("database       ok; {}", founding(&opened?, now)?),
+        opened => {
+            tell!("database       ok; {}", founding(&opened?, now)?);
+            let (leaves, in_files) = View::of(data)?.sizes(data)?;
+            let files = in_files.map_or_else(|| "made at the next start".to_owned(), |size| format!("at {size}"));
+            tell!("audit log      ok: {leaves} leaves, its files {files}");
+        }
     }
     disk(data)?;
     match UdpSocket::bind(config.listen) {

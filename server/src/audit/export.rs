@@ -10,7 +10,7 @@ use privity_protocol::log::bundle::{self, pieces};
 use privity_protocol::log::{Checkpoint, Event, Leaf, LogKeys};
 
 use super::Signer;
-use super::files::{contents, failed};
+use super::files::{self, contents, failed};
 use crate::clock::now;
 use crate::config::{Config, private_folder};
 use crate::relay::history;
@@ -62,6 +62,16 @@ impl View {
         let (_, note) = self.signer.note(history::state(&*self.reader)?, now())?;
         let checkpoint = self.signer.open(&note)?;
         Ok((note, checkpoint, self.signer.keys()))
+    }
+
+    /// How many leaves it has, and how many of them the files of the relay in this folder; none where those are yet to be made.
+    ///
+    /// # Errors
+    /// [`RelayError::RolledBack`] if the files are of a later or another log; others if either can't be read.
+    pub fn sizes(&self, data: &Path) -> Result<(u64, Option<u64>), RelayError> {
+        // The files first: what a running relay adds meanwhile, the database has before them.
+        let in_files = files::size(data, &self.signer, &*self.reader)?;
+        Ok((self.reader.log_size()?, in_files))
     }
 
     /// Its newest leaves, oldest first.

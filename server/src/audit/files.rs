@@ -38,21 +38,15 @@ impl Folder {
     /// Opens the folder of a relay, and holds what is there against the database. The log of an incarnation before is set aside.
     pub(crate) fn open(data: &Path, signer: &Signer, store: &dyn Read) -> Result<Self, RelayError> {
         let path = data.join(FOLDER);
-        let file = path.join(bundle::CHECKPOINT);
-        let note = match fs::read_to_string(&file) {
-            Ok(note) => Some(note),
-            Err(error) if error.kind() == ErrorKind::NotFound => None,
-            Err(error) => return Err(failed(&file, error)),
-        };
-        let note = match note {
-            Some(note) if note.lines().next() != Some(signer.origin()) => {
+        let note = match checkpoint(data)? {
+            Some(note) if !is_of(&note, signer) => {
                 set_aside(&path)?;
                 None
             }
             note => note,
         };
         private_folder(&path).map_err(|error| failed(&path, error))?;
-        let size = note.map(|note| compare(&file, &note, signer, store)).transpose()?;
+        let size = note.map(|note| compare(data, &note, signer, store)).transpose()?;
         write(&path.join(bundle::KEYS), signer.keys_file()?.as_bytes())?;
         Ok(Self { path, size })
     }
@@ -99,9 +93,31 @@ pub(crate) fn contents(store: &dyn Read, piece: &Piece) -> Result<Vec<u8>, Store
     }
 }
 
+/// The size of the log that the files have; none where they are yet to be made.
+pub(super) fn size(data: &Path, signer: &Signer, store: &dyn Read) -> Result<Option<u64>, RelayError> {
+    let note = checkpoint(data)?.filter(|note| is_of(note, signer));
+    note.map(|note| compare(data, &note, signer, store)).transpose()
+}
+
+/// The checkpoint on disk, if there is one.
+fn checkpoint(data: &Path) -> Result<Option<String>, RelayError> {
+    let file = data.join(FOLDER).join(bundle::CHECKPOINT);
+    match fs::read_to_string(&file) {
+        Ok(note) => Ok(Some(note)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(failed(&file, error)),
+    }
+}
+
+/// Whether a checkpoint is of this incarnation's log.
+fn is_of(note: &str, signer: &Signer) -> bool {
+    note.lines().next() == Some(signer.origin())
+}
+
 /// The size of the checkpoint on disk, if the database has that log.
-fn compare(file: &Path, note: &str, signer: &Signer, store: &dyn Read) -> Result<u64, RelayError> {
-    let damaged = |_| RelayError::Log { path: file.to_owned(), reason: "it is damaged".to_owned() };
+fn compare(data: &Path, note: &str, signer: &Signer, store: &dyn Read) -> Result<u64, RelayError> {
+    let file = data.join(FOLDER).join(bundle::CHECKPOINT);
+    let damaged = |_| RelayError::Log { path: file.clone(), reason: "it is damaged".to_owned() };
     let known = signer.open(note).map_err(damaged)?;
     let tiles = LogTiles::of(store)?;
     if known.size > tiles.size() || tree::root(&tiles, known.size)? != known.root {

@@ -39,6 +39,7 @@ fn an_export_beside_a_running_relay_verifies_and_is_never_overwritten() {
     let verified = bundle::verify(&found, Some(&checkpoint), &mut |_, _| {}).unwrap();
     assert_eq!((verified.checkpoint.size, verified.against), (2, Some(2)));
     let check = text(&output(&["check", "--data", &folder]).stdout);
+    assert!(check.contains("audit log      ok: 2 leaves, its files at 2"), "{check}");
     assert!(check.contains(&verified.relay.to_string()), "{check}");
     fails(&export, 1, "is there already");
     assert_eq!(files(&out), found);
@@ -84,6 +85,8 @@ fn a_relay_does_not_start_on_a_database_put_back_by_hand_and_says_what_to_do() {
     }
     fs::copy(&backup, &database).unwrap();
     fails(&["run", "--data", &folder], 1, "privity-relay restore");
+    let check = output(&["check", "--data", &folder]);
+    assert!(check.status.code() == Some(1) && text(&check.stderr).contains("privity-relay restore"), "{check:?}");
     assert!(output(&["restore", "--data", &folder]).status.success());
     assert_eq!(Running::start(&folder).end("-TERM").0, Some(0));
     assert!(Path::new(&folder).join("audit.before-restore/checkpoint").exists());
