@@ -34,6 +34,7 @@ mod inbox;
 mod notice;
 mod people;
 mod post;
+mod renewals;
 mod reply;
 mod rescue;
 mod restore;
@@ -88,6 +89,8 @@ enum Asked {
     Invite(InviteId),
     Invites,
     CancelInvite(InviteId),
+    Renewals,
+    EndorseAnew(PersonId, Vec<Identity>),
     Roster(MatterId),
 }
 
@@ -181,6 +184,10 @@ struct Link {
     gap_told: bool,
     /// Mailboxes whose reading rests before an entry that can't be judged yet: nothing else waits for them.
     resting: BTreeSet<MailboxId>,
+    /// When it was last asked whose endorsements may be renewed.
+    renewals_asked: Option<Timestamp>,
+    /// Matters in which it was told whose endorsement has ended.
+    expired_told: BTreeSet<MatterId>,
     /// A Welcome that came before the statement it belongs to, and whether it was asked for again.
     held_welcome: Option<(u64, bool)>,
 }
@@ -408,6 +415,8 @@ impl Device {
             Asked::Invite(invite) => self.invite_filed(invite, reply),
             Asked::Invites => self.invites_came(reply),
             Asked::CancelInvite(invite) => self.invite_cancelled(invite, reply),
+            Asked::Renewals => self.renewals_came(now, reply),
+            Asked::EndorseAnew(person, chain) => self.endorsed_anew(person, chain, reply),
             Asked::Roster(matter) => self.roster_came(matter, reply),
         }
         self.settle(now);
@@ -421,7 +430,8 @@ impl Device {
             Event::Newcomer => self.ask_newcomers(),
             Event::Endorsed => {
                 self.become_ready();
-                self.ask_about_people();
+                self.ask_own_chain();
+                self.ask_newcomers();
             }
             Event::KeyPackagesLow { left } => {
                 if let Err(error) = self.top_up_key_packages(left) {
@@ -493,6 +503,7 @@ impl Device {
         self.ask_what_waits();
         self.check_caught_up();
         self.rotate_last_resort(now);
+        self.renew_in_time(now);
         self.notice_silence(now);
         self.pump(now);
         self.ask_what_waits();

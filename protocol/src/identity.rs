@@ -14,8 +14,10 @@ use crate::ids::{DeviceId, PersonId, Timestamp};
 use crate::limits;
 use crate::suite::{self, Digest, Label, PublicKey, SecretKey};
 
+mod alike;
 mod safety;
 
+pub use alike::{NameLook, look_of};
 pub use safety::SafetyNumber;
 
 /// What a person is at this firm.
@@ -166,6 +168,10 @@ pub struct Endorsement {
     /// Until when; binds whoever builds a Commit, never whoever judges one.
     #[n(8)]
     pub until: Timestamp,
+    /// Whether the endorser states the name, too; otherwise the person gave it themselves, and nobody has confirmed it.
+    #[n(9)]
+    #[cbor(default)]
+    pub confirmed: bool,
 }
 
 /// The device that signed an endorsement or an invite.

@@ -52,6 +52,7 @@
 //!         issuer: None,
 //!         from: Timestamp(0),
 //!         until: Timestamp(u64::MAX),
+//!         confirmed: false,
 //!     };
 //!     let credential = LeafCredential { person, device, certificate: certificate.digest() };
 //!     let identity = Identity {

@@ -122,6 +122,7 @@ fn the_schema_accepts_signed_statements() {
         issuer: Some(issuer),
         from: Timestamp(0),
         until: Timestamp(u64::MAX),
+        confirmed: false,
     };
     let mut invite = InviteStatement {
         invite: InviteId::random(),

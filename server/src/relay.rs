@@ -105,9 +105,9 @@ pub enum Wake {
 
 /// Whether a request changes nothing, so that [`answer`] is all it takes.
 pub fn only_reads(request: &Request) -> bool {
-    use Request::{Chain, Checkpoint, Consistency, History, Invites, Newcomers, OpenInvite, People, Roster};
+    use Request::{Chain, Checkpoint, Consistency, History, Invites, Newcomers, OpenInvite, People, Renewals, Roster};
     matches!(request, People | Chain { .. } | Newcomers | OpenInvite { .. } | Roster { .. })
-        || matches!(request, Checkpoint | Consistency { .. } | History { .. } | Invites)
+        || matches!(request, Checkpoint | Consistency { .. } | History { .. } | Invites | Renewals)
 }
 
 /// Whether the refusal of a request that [`only_reads`] is to be logged: it is then to be asked once more, of [`Rules::handle`].
@@ -149,6 +149,7 @@ pub fn answer(store: &dyn Read, from: &From, request: &Request, now: Timestamp) 
         Request::Chain { person } => people::chain_for(store, caller, *person),
         Request::Newcomers => people::newcomers(store, caller),
         Request::Invites => joining::invites(store, caller, now),
+        Request::Renewals => people::renewals(store, caller, now),
         Request::Roster { mailbox } => people::roster(store, caller, *mailbox),
         Request::Consistency { from, to } => history::consistency(store, *from, *to),
         Request::History { person, after, size } => history::history(store, caller, *person, *after, *size),

@@ -152,6 +152,7 @@ fn founding(
         issuer: None,
         from: Timestamp(0),
         until: Timestamp(u64::MAX),
+        confirmed: false,
     };
     let endorsement = Signed::make(Label::Endorsement, organisation, &said)?;
     let organisation = Some(Founding { key: organisation.public()?, endorsement });
@@ -240,6 +241,7 @@ fn endorse(
         issuer: Some(Issuer { person: founder.person, device: founder.device }),
         from: Timestamp(0),
         until: Timestamp(u64::MAX),
+        confirmed: false,
     };
     let endorsement = Signed::make(Label::Endorsement, &founder.mls_key, &said)?;
     Ok(Request::Endorse { person: newcomer.person, endorsement })

@@ -491,7 +491,7 @@ impl Device {
             let chain = assemble(&bundle.identities, identity.person);
             let Ok(verified) = verify_chain(&chain, &self.profile.organisation) else { continue };
             let told = bundle.names.iter().find(|named| named.person == identity.person);
-            let told = told.map(|named| (named.name.clone(), named.self_stated));
+            let told = told.map(|named| named.name.clone());
             // A member may lag behind; what contradicts this person's own key is worth knowing.
             if let Err(error @ Error::PeerMisbehaved(PeerMisbehaved::WrongKey(_))) = self.meet(&verified, &chain, told)
             {

@@ -68,7 +68,7 @@ impl Enrolment {
             }
             _ => None,
         };
-        let known = KnownPerson::new(&above, view.chain, None, false, Timestamp(0));
+        let known = KnownPerson::new(&above, view.chain, None, Timestamp(0));
         let inviter = Some((above.person, known));
         Ok(Self { invite, link_key, statement: Some((signed, said)), organisation: Some(organisation), inviter, given })
     }
@@ -151,6 +151,7 @@ impl Enrolment {
                     issuer: None,
                     from: now,
                     until: now.plus_ms(limits::ENDORSEMENT_LIFETIME_MS),
+                    confirmed: true,
                 };
                 let (key, founding) = found(&endorsement)?;
                 (founding.key.clone(), Some(key), Some(founding))

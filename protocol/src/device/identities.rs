@@ -6,11 +6,13 @@
 //!
 //! Invariant: a person's key never changes silently here, this person's own not at all.
 
+use std::collections::BTreeMap;
+
 use crate::device::state::{Changed, KnownPerson, RecordBody, Stage, Verification};
 use crate::device::{Asked, Device, Notice};
 use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{Reply, Request};
-use crate::identity::{Endorsement, Identity, Name, SafetyNumber, Verified, verify_chain};
+use crate::identity::{Endorsement, Identity, Name, NameLook, SafetyNumber, Verified, look_of, verify_chain};
 use crate::ids::{MatterId, PersonId, Timestamp};
 use crate::limits;
 use crate::matter::MatterContext;
@@ -93,7 +95,7 @@ impl Device {
         }
         let said = verify_chain(&changed.chain, &self.profile.organisation)?;
         let name = known.name.filter(|name| name.commitment() == said.endorsement.name);
-        let mut accepted = KnownPerson::new(&said, changed.chain, name, known.self_stated, now);
+        let mut accepted = KnownPerson::new(&said, changed.chain, name, now);
         accepted.past = known.past;
         accepted.past.extend(known.chain.first().map(|identity| identity.person_key.digest()));
         let surplus = accepted.past.len().saturating_sub(limits::PAST_KEYS);
@@ -103,6 +105,34 @@ impl Device {
         self.materials.remove(&person);
         self.settle(now);
         Ok(true)
+    }
+
+    /// People whom this device knows under names that look alike: each with the others.
+    pub fn look_alikes(&self) -> BTreeMap<PersonId, Vec<PersonId>> {
+        let named =
+            self.people.iter().filter_map(|(person, known)| Some((*person, look_of(&known.name.as_ref()?.name))));
+        let looks: Vec<(PersonId, NameLook)> = named.collect();
+        let mut alike: BTreeMap<PersonId, Vec<PersonId>> = BTreeMap::new();
+        for (person, look) in &looks {
+            let like = looks.iter().filter(|(other, theirs)| other != person && theirs.is_like(look));
+            let like: Vec<PersonId> = like.map(|(other, _)| *other).collect();
+            if !like.is_empty() {
+                alike.insert(*person, like);
+            }
+        }
+        alike
+    }
+
+    /// Tells whose name a newcomer's looks like.
+    pub(super) fn warn_of_look_alikes(&mut self, person: PersonId) {
+        let Some(known) = self.people.get(&person) else { return };
+        let alike = self.look_alikes().remove(&person).unwrap_or_default();
+        let like: Vec<String> =
+            alike.iter().filter_map(|other| self.people.get(other)).map(KnownPerson::label).collect();
+        if !like.is_empty() {
+            let label = known.label();
+            self.deliver(Notice::LooksAlike { person, label, like });
+        }
     }
 
     /// Whose changed key keeps texts from being sent in a matter.
@@ -136,29 +166,25 @@ impl Device {
         if said.person != person {
             return Err(PeerMisbehaved::Mismatch("a chain of endorsements").into());
         }
-        let own = (person == self.profile.person).then(|| (self.profile.name.clone(), self.profile.self_stated));
+        let own = (person == self.profile.person).then(|| self.profile.name.clone());
         self.meet(&said, &chain, own)?;
-        Ok(chain)
+        // What this device knows may be newer than what the relay shows.
+        let known = self.people.get(&person).map(|known| known.chain_with(said.person_key.digest()).to_vec());
+        Ok(known.unwrap_or(chain))
     }
 
     /// What a chain that reaches the organisation says of somebody, with a name where one was told.
     ///
     /// # Errors
     /// [`PeerMisbehaved`] for this person's own id with another key, and for an old statement that shows another key.
-    pub(super) fn meet(
-        &mut self,
-        said: &Verified,
-        chain: &[Identity],
-        told: Option<(Name, bool)>,
-    ) -> Result<(), Error> {
+    pub(super) fn meet(&mut self, said: &Verified, chain: &[Identity], told: Option<Name>) -> Result<(), Error> {
         let (person, key) = (said.person, said.person_key.digest());
         if person == self.profile.person && self.own_key().is_ok_and(|own| own != said.person_key) {
             return Err(PeerMisbehaved::WrongKey("this person's own key, as the relay shows it,").into());
         }
-        let told = told.filter(|(name, _)| name.commitment() == said.endorsement.name);
+        let told = told.filter(|name| name.commitment() == said.endorsement.name);
         let Some(known) = self.people.get(&person).filter(|known| !known.chain.is_empty()) else {
-            let self_stated = told.as_ref().is_none_or(|(_, self_stated)| *self_stated);
-            let known = KnownPerson::new(said, chain.to_vec(), told.map(|(name, _)| name), self_stated, self.now);
+            let known = KnownPerson::new(said, chain.to_vec(), told, self.now);
             self.know(person, known);
             return Ok(());
         };
@@ -217,13 +243,9 @@ impl Device {
 }
 
 /// Somebody known, as a newer statement about the same key says.
-fn renewed(known: &KnownPerson, said: &Verified, chain: &[Identity], told: Option<(Name, bool)>) -> KnownPerson {
-    let Endorsement { handle, role, name: commitment, .. } = &said.endorsement;
-    let kept = known.name.clone().filter(|name| name.commitment() == *commitment);
-    let self_stated = match (&kept, &told) {
-        (None, Some((_, self_stated))) => *self_stated,
-        _ => known.self_stated,
-    };
-    let name = kept.or_else(|| told.map(|(name, _)| name));
-    KnownPerson { handle: handle.clone(), role: *role, name, self_stated, chain: chain.to_vec(), ..known.clone() }
+fn renewed(known: &KnownPerson, said: &Verified, chain: &[Identity], told: Option<Name>) -> KnownPerson {
+    let Endorsement { handle, role, name: commitment, confirmed, .. } = &said.endorsement;
+    let name = known.name.clone().filter(|name| name.commitment() == *commitment).or(told);
+    let (handle, role, self_stated, chain) = (handle.clone(), *role, !confirmed, chain.to_vec());
+    KnownPerson { handle, role, name, self_stated, chain, ..known.clone() }
 }

@@ -104,6 +104,31 @@ pub enum Notice {
         /// Whether the key before was verified.
         verified: bool,
     },
+    /// An endorsement was given once more: renewed, or with the name confirmed.
+    EndorsedAnew {
+        /// Whose.
+        person: PersonId,
+        /// Whether the relay keeps it now.
+        outcome: Result<(), Error>,
+    },
+    /// Something was written in a matter with people whose endorsement has ended: nobody at the firm vouches for them any more.
+    Expired {
+        /// Which matter.
+        matter: MatterId,
+        /// Who.
+        people: Vec<PersonId>,
+        /// What to call them.
+        labels: Vec<String>,
+    },
+    /// Somebody has joined under a name that looks like that of others whom this device knows.
+    LooksAlike {
+        /// Who has joined.
+        person: PersonId,
+        /// What to call them.
+        label: String,
+        /// What to call those whose names it looks like.
+        like: Vec<String>,
+    },
     /// The answer to [`super::Device::ask_identity`].
     Identity {
         /// Who.

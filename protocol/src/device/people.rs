@@ -141,7 +141,7 @@ impl Device {
         old.into_iter().for_each(|invite| self.forget_invite(invite));
     }
 
-    fn issuer(&self) -> Issuer {
+    pub(super) fn issuer(&self) -> Issuer {
         Issuer { person: self.profile.person, device: self.profile.device }
     }
 
@@ -156,11 +156,18 @@ impl Device {
 
     /// Asks for what a device needs to know of people when its link comes up: its own chain, and who waits for it.
     pub(super) fn ask_about_people(&mut self) {
-        if self.ready && self.own_person_key().is_err() {
+        if self.own_person_key().is_err() {
+            self.ask_own_chain();
+        }
+        self.ask_newcomers();
+    }
+
+    /// Asks what is said of this person now.
+    pub(super) fn ask_own_chain(&mut self) {
+        if self.ready {
             let person = self.profile.person;
             self.ask(Asked::Chain(person), Request::Chain { person });
         }
-        self.ask_newcomers();
     }
 
     pub(super) fn ask_newcomers(&mut self) {
@@ -274,7 +281,6 @@ impl Device {
             return Err(PeerMisbehaved::Mismatch("the newcomer's registration").into());
         }
         let name = invite.secret.open_name(&newcomer.name)?;
-        let self_stated = invite.name.as_ref() != Some(&name);
         let endorsement = Endorsement {
             person: newcomer.person,
             person_key: newcomer.person_key.digest(),
@@ -285,6 +291,7 @@ impl Device {
             issuer: Some(self.issuer()),
             from: now,
             until: now.plus_ms(limits::ENDORSEMENT_LIFETIME_MS),
+            confirmed: invite.name.as_ref() == Some(&name),
         };
         let signed = Signed::make(Label::Endorsement, &self.profile.mls_key, &endorsement)?;
         let mut chain = vec![identity_of(newcomer, signed.clone())];
@@ -295,7 +302,8 @@ impl Device {
         if self.people.get(&said.person).is_some_and(|known| known.key() != Some(endorsement.person_key)) {
             return Err(PeerMisbehaved::WrongKey("the newcomer's identity").into());
         }
-        self.meet(&said, &chain, Some((name, self_stated)))?;
+        self.meet(&said, &chain, Some(name))?;
+        self.warn_of_look_alikes(said.person);
         Ok(signed)
     }
 

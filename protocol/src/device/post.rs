@@ -91,6 +91,7 @@ impl Device {
         let item = OutItem { id, content, digest: None, seq: None, failed: None, again: false };
         let number = self.next_number();
         self.save_item(matter, number, item);
+        self.warn_of_expired(now, matter);
         self.settle(now);
         Ok(())
     }

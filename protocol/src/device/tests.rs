@@ -15,6 +15,7 @@ mod crossings;
 mod healing;
 mod hostile;
 mod identities;
+mod renewals;
 mod rescue;
 mod world;
 

@@ -38,6 +38,7 @@ impl Someone {
             issuer,
             from: Timestamp(0),
             until: Timestamp(1),
+            confirmed: false,
         }
     }
 

@@ -37,6 +37,7 @@ fn person(role: Role) -> Person {
         issuer: None,
         from: Timestamp(0),
         until: Timestamp(1),
+        confirmed: false,
     };
     let credential = LeafCredential { person, device, certificate: signed.digest() };
     Person {

@@ -146,6 +146,7 @@ impl Actor {
             issuer: None,
             from: Timestamp(1_800_000_000_000),
             until: Timestamp(1_863_072_000_000),
+            confirmed: false,
         };
         let credential = LeafCredential { person, device, certificate: certificate.digest() };
         Self {

@@ -94,6 +94,14 @@ pub(super) fn endorse(
 ) -> Result<Outcome, No> {
     let own = policy::endorsed(store, caller)?;
     let mut row = store.person(person)?.ok_or_else(|| Refused::not_found("that person"))?;
+    let claimed: Endorsement =
+        endorsement.unverified("endorsement").map_err(|error| Refused::malformed(error.to_string()))?;
+    if is_newer(&row, &claimed)? {
+        return Err(Refused::malformed("a newer endorsement of that person is kept").into());
+    }
+    if claimed.issuer.is_none() {
+        return endorse_registrar(store, caller, row, endorsement, now);
+    }
     let said: Endorsement = verified_by_device(store, caller, endorsement, Label::Endorsement)?;
     if row.inviter != Some(caller.person) && !own.registrar {
         return Err(Refused::not_allowed("you did not invite that person").into());
@@ -116,6 +124,61 @@ pub(super) fn endorse(
     let writes = vec![Write::Person(Box::new(row)), logged(Some(person), now, act)];
     let wakes = vec![Wake::Person { person, event: Event::Endorsed }];
     Ok(Outcome { writes, reply: Some(Reply::Done), wakes })
+}
+
+/// Whether the endorsement that is kept was made later.
+fn is_newer(row: &PersonRow, than: &Endorsement) -> Result<bool, StoreError> {
+    Ok(said_of(row)?.is_some_and(|kept| kept.from > than.from))
+}
+
+fn said_of(row: &PersonRow) -> Result<Option<Endorsement>, StoreError> {
+    let said = row.endorsement.as_ref().map(|endorsement| endorsement.unverified("endorsement"));
+    said.transpose().map_err(|_| StoreError::Damaged("endorsement"))
+}
+
+/// The organisation's key endorses a registrar of its own once more.
+fn endorse_registrar(
+    store: &dyn Read,
+    caller: Caller,
+    mut row: PersonRow,
+    endorsement: &Signed,
+    now: Timestamp,
+) -> Result<Outcome, No> {
+    let organisation = store.organisation()?.ok_or_else(|| Refused::not_found("the organisation's key"))?;
+    let said: Endorsement = endorsement
+        .verify(Label::Endorsement, &organisation, "endorsement")
+        .map_err(|error| Refused::malformed(error.to_string()))?;
+    let person = row.registration.person;
+    let fits = said.person == person
+        && said.person_key == row.registration.person_key.digest()
+        && said.handle == row.registration.handle
+        && (said.role, said.registrar, row.registrar) == (row.role, true, true);
+    if !fits || caller.person != person {
+        return Err(Refused::malformed("the endorsement is for somebody else").into());
+    }
+    row.endorsement = Some(endorsement.clone());
+    let act = Act::Endorsed { endorsement: endorsement.digest(), by: None };
+    let writes = vec![Write::Person(Box::new(row)), logged(Some(person), now, act)];
+    let wakes = vec![Wake::Person { person, event: Event::Endorsed }];
+    Ok(Outcome { writes, reply: Some(Reply::Done), wakes })
+}
+
+/// Chains of those whose endorsement the caller may renew, and that are due: a registrar everybody's, others those that they gave.
+pub(super) fn renewals(store: &dyn Read, caller: Caller, now: Timestamp) -> Result<Reply, No> {
+    let own = policy::endorsed(store, caller)?;
+    let mut chains = Vec::new();
+    for row in store.people()? {
+        let person = row.registration.person;
+        let Some(said) = said_of(&row)?.filter(|said| said.is_due(now)) else { continue };
+        let may = match said.issuer {
+            Some(issuer) => own.registrar || issuer.person == caller.person,
+            None => person == caller.person,
+        };
+        if may && chains.len() < limits::RENEWALS_AT_ONCE {
+            chains.push(chain(store, person)?);
+        }
+    }
+    Ok(Reply::Chains { chains })
 }
 
 /// A statement that the calling device's MLS key signed.

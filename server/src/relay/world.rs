@@ -83,6 +83,7 @@ impl Human {
             issuer,
             from: Timestamp(0),
             until: Timestamp(u64::MAX),
+            confirmed: false,
         }
     }
 

@@ -120,6 +120,7 @@ pub(super) fn two_people() -> [(PersonRow, DeviceRow); 2] {
         issuer: None,
         from: Timestamp(0),
         until: Timestamp(9),
+        confirmed: false,
     };
     ada.endorsement = Some(Signed { body: privity_protocol::cbor::encode(&said), signature: Vec::new() });
     [(ada, adas), person("bob")]

@@ -21,7 +21,7 @@ pub struct KnownPerson {
     /// Their name, if it was told, and fits the endorsement.
     #[n(2)]
     pub name: Option<Name>,
-    /// Whether they gave the name themselves.
+    /// Whether they gave the name themselves, and whoever vouches for them does not state it.
     #[n(3)]
     pub self_stated: bool,
     /// Their identity and the chain above.
@@ -76,9 +76,9 @@ pub struct Changed {
 
 impl KnownPerson {
     /// Somebody met for the first time.
-    pub fn new(said: &Verified, chain: Vec<Identity>, name: Option<Name>, self_stated: bool, since: Timestamp) -> Self {
-        let Endorsement { handle, role, .. } = &said.endorsement;
-        let (handle, role) = (handle.clone(), *role);
+    pub fn new(said: &Verified, chain: Vec<Identity>, name: Option<Name>, since: Timestamp) -> Self {
+        let Endorsement { handle, role, confirmed, .. } = &said.endorsement;
+        let (handle, role, self_stated) = (handle.clone(), *role, !confirmed);
         let (past, before) = (Vec::new(), Vec::new());
         Self { handle, role, name, self_stated, chain, since, verified: None, changed: None, past, before }
     }

@@ -14,7 +14,7 @@ use crate::frame::{
     AcceptedIdem, AdmittedBody, Blob, Entry, EntryBody, Event, FromRelay, Instance, Interval, InviteView, NewInvite,
     Part, Post, Registration, Reply, Request, Rights, TakenKeyPackage, VERSION,
 };
-use crate::identity::{DeviceCertificate, Identity, Role, Signed};
+use crate::identity::{Role, Signed};
 use crate::ids::{DeviceId, InviteId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
 use crate::invite::{Invite, InviteSecret};
 use crate::limits;
@@ -98,6 +98,8 @@ pub(super) struct Relay {
     instances: BTreeMap<DeviceId, Instance>,
     /// Changes when the relay is restored.
     pub(super) incarnation: [u8; 16],
+    /// Its clock.
+    now: Timestamp,
     /// After the next Post is accepted the link breaks instead of a reply.
     pub(super) lose_reply: bool,
     /// The next accepted Post is answered with this.
@@ -119,33 +121,6 @@ pub(super) struct Relay {
 }
 
 impl Relay {
-    fn chain(&self, person: PersonId) -> Vec<Identity> {
-        let mut chain = Vec::new();
-        let mut next = Some(person);
-        while let Some(row) = next.and_then(|person| self.people.get(&person)) {
-            let Some(endorsement) = row.endorsement.clone() else { break };
-            let said: crate::identity::Endorsement = endorsement.unverified("endorsement").unwrap();
-            next = said.issuer.map(|issuer| issuer.person);
-            chain.push(crate::device::enrol::identity_of(&row.registration, endorsement));
-        }
-        chain
-    }
-
-    fn register(&mut self, registration: &Registration, inviter: Option<PersonId>) -> DeviceId {
-        let certificate: DeviceCertificate = registration.certificate.unverified("certificate").unwrap();
-        let endorsement = registration.organisation.as_ref().map(|founding| founding.endorsement.clone());
-        if let Some(founding) = &registration.organisation {
-            self.organisation = Some(founding.key.clone());
-        }
-        self.people.insert(registration.person, Person { registration: registration.clone(), endorsement, inviter });
-        self.devices.insert(certificate.device, (registration.person, registration.inbox));
-        self.mailboxes.insert(registration.inbox, mailbox(registration.inbox, Some(certificate.device)));
-        if let Some(inviter) = inviter {
-            self.events.push((inviter, Event::Newcomer));
-        }
-        certificate.device
-    }
-
     fn admitted(&self, device: DeviceId, now: Timestamp) -> AdmittedBody {
         let (person, _) = self.devices[&device];
         AdmittedBody {
@@ -210,6 +185,7 @@ impl Relay {
                 self.events.push((*person, Event::Endorsed));
                 Reply::Done
             }
+            Request::Renewals => self.renewals(own),
             Request::Roster { mailbox } => {
                 let row = &self.mailboxes[mailbox];
                 let open = row.grants.iter().filter(|grant| grant.until.is_none());
@@ -674,6 +650,7 @@ impl World {
                 Output::Recall { matter, .. } => node.device.recall(self.now, matter, &node.vault).unwrap(),
                 Output::Send(frame) => {
                     let Some(wire) = node.wire.as_mut() else { continue };
+                    self.relay.now = self.now;
                     let mut reply = self.relay.handle(node.device.profile().device, &frame.request);
                     if matches!(reply, Reply::Posted { .. })
                         && let Some(lie) = self.relay.lie.take()

@@ -183,7 +183,7 @@ fn an_older_chain_takes_nothing_back_and_a_self_stated_name_is_told_as_one() {
     let old = bob.bundle_of([dan].into_iter(), &[]);
     assert!(old.names[0].self_stated, "nobody gave it");
     let mut said: crate::identity::Endorsement = old.identities[0].endorsement.unverified("endorsement").unwrap();
-    (said.from, said.handle) = (said.from.plus_ms(1), "daniel".to_owned());
+    (said.from, said.handle, said.confirmed) = (said.from.plus_ms(1), "daniel".to_owned(), true);
     let mut new = old.clone();
     new.identities[0].endorsement = Signed::make(Label::Endorsement, &bob.profile.mls_key, &said).unwrap();
     // Bob has confirmed the name.
@@ -199,7 +199,9 @@ fn an_older_chain_takes_nothing_back_and_a_self_stated_name_is_told_as_one() {
     }
     // Those who come to know both in a matter of Bob's learn it so.
     let matter = world.open(BOB);
-    for whom in [DAN, EVE, CYN] {
+    let now = world.now;
+    world.nodes[BOB].device.add(now, matter, dan, "daniel").unwrap();
+    for whom in [EVE, CYN] {
         world.add(BOB, matter, whom);
     }
     rest(&mut world);

@@ -1,15 +1,57 @@
 //! What the relay's directory says of people, and how a test changes it.
 
-use super::{Relay, World};
-use crate::frame::Reply;
-use crate::identity::{DeviceCertificate, Endorsement, Signed};
-use crate::ids::{PersonId, Timestamp};
+use super::{Person, Relay, World, mailbox};
+use crate::frame::{Event, Registration, Reply};
+use crate::identity::{DeviceCertificate, Endorsement, Identity, Signed};
+use crate::ids::{DeviceId, PersonId, Timestamp};
 use crate::suite::{Label, SecretKey};
 
 impl Relay {
+    pub(super) fn chain(&self, person: PersonId) -> Vec<Identity> {
+        let mut chain = Vec::new();
+        let mut next = Some(person);
+        while let Some(row) = next.and_then(|person| self.people.get(&person)) {
+            let Some(endorsement) = row.endorsement.clone() else { break };
+            let said: Endorsement = endorsement.unverified("endorsement").unwrap();
+            next = said.issuer.map(|issuer| issuer.person);
+            chain.push(crate::device::enrol::identity_of(&row.registration, endorsement));
+        }
+        chain
+    }
+
+    pub(super) fn register(&mut self, registration: &Registration, inviter: Option<PersonId>) -> DeviceId {
+        let certificate: DeviceCertificate = registration.certificate.unverified("certificate").unwrap();
+        let endorsement = registration.organisation.as_ref().map(|founding| founding.endorsement.clone());
+        if let Some(founding) = &registration.organisation {
+            self.organisation = Some(founding.key.clone());
+        }
+        self.people.insert(registration.person, Person { registration: registration.clone(), endorsement, inviter });
+        self.devices.insert(certificate.device, (registration.person, registration.inbox));
+        self.mailboxes.insert(registration.inbox, mailbox(registration.inbox, Some(certificate.device)));
+        if let Some(inviter) = inviter {
+            self.events.push((inviter, Event::Newcomer));
+        }
+        certificate.device
+    }
+
     /// The newest endorsement of somebody.
     pub(in crate::device::tests) fn endorsement(&self, person: PersonId) -> Endorsement {
         self.people[&person].endorsement.as_ref().unwrap().unverified("endorsement").unwrap()
+    }
+
+    /// Whose endorsements somebody may renew.
+    pub(super) fn renewals(&self, own: PersonId) -> Reply {
+        let registrar = self.people[&own].endorsement.is_some() && self.endorsement(own).registrar;
+        let may = |person: &&PersonId| {
+            let row = &self.people[*person];
+            row.endorsement.is_some() && {
+                let said = self.endorsement(**person);
+                let by = said.issuer.map(|issuer| issuer.person);
+                said.is_due(self.now)
+                    && (by == Some(own) || **person == own && by.is_none() || registrar && by.is_some())
+            }
+        };
+        Reply::Chains { chains: self.people.keys().filter(may).map(|person| self.chain(*person)).collect() }
     }
 
     /// What the relay answers somebody's device that asks for a chain.
@@ -31,6 +73,26 @@ impl World {
         change(&mut said);
         let signed = Signed::make(Label::Endorsement, &self.nodes[by].device.profile().mls_key, &said).unwrap();
         self.relay.people.get_mut(&person).unwrap().endorsement = Some(signed);
+    }
+
+    /// As [`Self::endorse_anew`], by the organisation's key.
+    pub(in crate::device::tests) fn organisation_endorses(
+        &mut self,
+        whom: usize,
+        change: impl FnOnce(&mut Endorsement),
+    ) {
+        let person = self.person(whom);
+        let mut said = self.relay.endorsement(person);
+        change(&mut said);
+        let key = self.nodes[whom].device.profile().organisation_key.clone().unwrap();
+        let signed = Signed::make(Label::Endorsement, &key, &said).unwrap();
+        self.relay.people.get_mut(&person).unwrap().endorsement = Some(signed);
+    }
+
+    /// Somebody's link breaks and is up again.
+    pub(in crate::device::tests) fn again(&mut self, who: usize) {
+        self.disconnect(who);
+        self.settle();
     }
 
     /// In the directory somebody has another person key from now on, which `by` has endorsed.
