@@ -140,8 +140,10 @@ impl Relay {
         let lock = Lock::take(folder)?;
         Sqlite::upgrade(&folder.join(sqlite::FILE))?;
         let mut store = Sqlite::open(folder)?;
-        log_configuration(&mut store, &config)?;
         let signer = Arc::new(Signer::new(key.clone(), &store.incarnation())?);
+        // Nothing is added to a database that is not the one it should be.
+        audit::files::size(folder, &signer, &store)?;
+        log_configuration(&mut store, &config)?;
         let listen = config.listen;
         let socket = UdpSocket::bind(listen).map_err(|error| RelayError::Listen { listen, error })?;
         let address = socket.local_addr().map_err(system)?;

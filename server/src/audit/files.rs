@@ -94,7 +94,10 @@ pub(crate) fn contents(store: &dyn Read, piece: &Piece) -> Result<Vec<u8>, Store
 }
 
 /// The size of the log that the files have; none where they are yet to be made.
-pub(super) fn size(data: &Path, signer: &Signer, store: &dyn Read) -> Result<Option<u64>, RelayError> {
+///
+/// # Errors
+/// [`RelayError::RolledBack`] if it is not the database's log.
+pub(crate) fn size(data: &Path, signer: &Signer, store: &dyn Read) -> Result<Option<u64>, RelayError> {
     let note = checkpoint(data)?.filter(|note| is_of(note, signer));
     note.map(|note| compare(data, &note, signer, store)).transpose()
 }

@@ -84,7 +84,12 @@ fn a_relay_does_not_start_on_a_database_put_back_by_hand_and_says_what_to_do() {
         let _removed = fs::remove_file(format!("{}{suffix}", database.display()));
     }
     fs::copy(&backup, &database).unwrap();
+    let configuration = Path::new(&folder).join("relay.toml");
+    let configured = fs::read_to_string(&configuration).unwrap().replace("20000", "19999");
+    fs::write(&configuration, configured).unwrap();
     fails(&["run", "--data", &folder], 1, "privity-relay restore");
+    let tail = text(&output(&["audit", "tail", "--data", &folder]).stdout);
+    assert_eq!(tail.matches("configured").count(), 1, "nothing was added: {tail}");
     let check = output(&["check", "--data", &folder]);
     assert!(check.status.code() == Some(1) && text(&check.stderr).contains("privity-relay restore"), "{check:?}");
     assert!(output(&["restore", "--data", &folder]).status.success());
