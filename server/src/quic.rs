@@ -357,11 +357,21 @@ async fn newcomer(
     let talk = async {
         for _ in 0..REQUESTS_MAX {
             let asked: ToRelay = transport::read(&mut receive, NEWCOMER_FRAME_MAX).await?;
-            let reply = if relay::only_reads(&asked.request) {
-                shared.answer(from.clone(), asked.request).await
-            } else {
-                shared.writer.ask(from.clone(), asked.request).await
+            let address = connection.remote_address().ip();
+            let reply = match shared.doors.waits(address, Instant::now()) {
+                Some(wait) => {
+                    let after_ms = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).max(1);
+                    Reply::Refused(Refused::Slow { after_ms })
+                }
+                None if relay::only_reads(&asked.request) => shared.answer(from.clone(), asked.request).await,
+                None => shared.writer.ask(from.clone(), asked.request).await,
             };
+            if matches!(
+                reply,
+                Reply::Refused(Refused::Invite { .. } | Refused::Handle { .. } | Refused::Malformed { .. })
+            ) {
+                shared.doors.refused(address, Instant::now());
+            }
             transport::write(&mut send, &FromRelay::Reply { id: asked.id, reply }).await?;
         }
         // The answer is on its way; the newcomer closes.

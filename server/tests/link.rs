@@ -709,3 +709,23 @@ async fn opening_an_expired_invite_is_refused_and_logged() -> Done {
     assert_eq!(names, ["invite-made", "invite-refused"]);
     Ok(())
 }
+
+#[tokio::test]
+async fn whoever_tries_invites_in_vain_again_and_again_waits() -> Done {
+    let (_folder, _relay, founder) = founded().await?;
+    let secret = InviteSecret::random();
+    let mut refused = 0;
+    let waits = 'tries: loop {
+        let mut link = Link::open(&another(&founder), None).await?;
+        for _ in 0..8 {
+            match link.ask(Request::OpenInvite { invite: secret.id(), token: secret.token() }).await? {
+                Reply::Refused(Refused::Invite { .. }) => refused += 1,
+                Reply::Refused(Refused::Slow { after_ms }) => break 'tries after_ms,
+                other => return Err(format!("{other:?}").into()),
+            }
+            assert!(refused < 1000, "nobody waits");
+        }
+    };
+    assert!(refused >= 32 && (1..=2000).contains(&waits), "{refused} {waits}");
+    Ok(())
+}

@@ -1,15 +1,23 @@
-//! How many may come in: connections in all, those not admitted yet, and those from one address.
+//! How many may come in: connections in all, those not admitted yet, and those from one address; and how often somebody there may try
+//! invites in vain.
 //!
 //! Invariant: every place taken is given back when its holder is dropped, however its task ends.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 /// Connections that are not admitted devices yet, from everywhere and from one address: each may live ten seconds and cost two
 /// signatures. A firm behind one address comes back within a minute.
 const STRANGERS_MAX: usize = 1024;
 const STRANGERS_PER_ADDRESS_MAX: usize = 128;
+
+/// Refused attempts with invites from one address, at once and then one in so long: people mistype handles, and nobody guesses 128 bits.
+const ATTEMPTS_MAX: u32 = 32;
+const ATTEMPT_EACH: Duration = Duration::from_secs(2);
+/// Addresses remembered for that, those with the fewest attempts left out first.
+const ADDRESSES_MAX: usize = 16_384;
 
 /// The places there are.
 #[derive(Debug)]
@@ -23,6 +31,23 @@ struct Taken {
     connections: usize,
     strangers: usize,
     by_address: HashMap<IpAddr, usize>,
+    attempts: HashMap<IpAddr, Attempts>,
+}
+
+/// Refused attempts that count against an address: one fewer after each [`ATTEMPT_EACH`].
+#[derive(Debug, Clone, Copy)]
+struct Attempts {
+    count: u32,
+    since: Instant,
+}
+
+impl Attempts {
+    fn at(self, now: Instant) -> Self {
+        let passed = now.saturating_duration_since(self.since).as_millis() / ATTEMPT_EACH.as_millis();
+        let forgiven = u32::try_from(passed).unwrap_or(u32::MAX);
+        let since = if forgiven >= self.count { now } else { self.since + ATTEMPT_EACH * forgiven };
+        Self { count: self.count.saturating_sub(forgiven), since }
+    }
 }
 
 /// Why nobody else comes in now.
@@ -60,6 +85,31 @@ impl Doors {
         taken.strangers += 1;
         taken.by_address.insert(address, from_there + 1);
         Ok(Place { doors: Arc::clone(self), stranger: Some(address) })
+    }
+
+    /// How long somebody at an address waits before the next attempt with an invite, if they do.
+    pub(super) fn waits(&self, address: IpAddr, now: Instant) -> Option<Duration> {
+        let attempts = self.lock().attempts.get(&network(address))?.at(now);
+        let next = (attempts.since + ATTEMPT_EACH).saturating_duration_since(now);
+        (attempts.count >= ATTEMPTS_MAX).then_some(next)
+    }
+
+    /// An attempt with an invite was refused.
+    pub(super) fn refused(&self, address: IpAddr, now: Instant) {
+        let address = network(address);
+        let mut taken = self.lock();
+        if taken.attempts.len() >= ADDRESSES_MAX && !taken.attempts.contains_key(&address) {
+            taken.attempts.retain(|_, attempts| attempts.at(now).count > 0);
+            if taken.attempts.len() >= ADDRESSES_MAX {
+                taken.attempts.retain(|_, attempts| attempts.at(now).count > 1);
+            }
+            if taken.attempts.len() >= ADDRESSES_MAX {
+                return;
+            }
+        }
+        let attempts = taken.attempts.entry(address).or_insert(Attempts { count: 0, since: now });
+        *attempts = attempts.at(now);
+        attempts.count = attempts.count.saturating_add(1).min(ATTEMPTS_MAX);
     }
 
     fn lock(&self) -> MutexGuard<'_, Taken> {
@@ -118,6 +168,36 @@ mod tests {
         drop(places);
         let taken = doors.lock();
         assert_eq!((taken.connections, taken.strangers, taken.by_address.len()), (0, 0, 0));
+    }
+
+    #[test]
+    fn invites_tried_in_vain_count_against_an_address_and_are_forgiven() {
+        let (doors, start) = (Doors::new(200), Instant::now());
+        let (here, there) = (IpAddr::from([192, 0, 2, 1]), IpAddr::from([192, 0, 2, 2]));
+        for _ in 0..ATTEMPTS_MAX {
+            assert_eq!(doors.waits(here, start), None);
+            doors.refused(here, start);
+        }
+        assert_eq!(doors.waits(here, start), Some(ATTEMPT_EACH));
+        assert_eq!(doors.waits(there, start), None, "nobody else waits");
+        assert_eq!(doors.waits(here, start + ATTEMPT_EACH / 2), Some(ATTEMPT_EACH / 2));
+        let later = start + ATTEMPT_EACH;
+        assert_eq!(doors.waits(here, later), None);
+        doors.refused(here, later);
+        assert_eq!(doors.waits(here, later), Some(ATTEMPT_EACH), "one at a time from there on");
+        assert_eq!(doors.waits(here, later + ATTEMPT_EACH * 1000), None);
+    }
+
+    #[test]
+    fn addresses_remembered_are_bounded() {
+        let (doors, start) = (Doors::new(200), Instant::now());
+        let address = |number: u32| IpAddr::from(number.to_be_bytes());
+        for number in 0..u32::try_from(ADDRESSES_MAX).unwrap() + 100 {
+            doors.refused(address(number), start);
+            doors.refused(address(7), start);
+        }
+        assert!(doors.lock().attempts.len() <= ADDRESSES_MAX);
+        assert!(doors.waits(address(7), start).is_some(), "whoever tries most is remembered");
     }
 
     #[test]

@@ -557,3 +557,73 @@ fn open_invites_are_void_once_their_inviter_may_not_invite() {
     world.put_person(row);
     register(&mut world, &bob, &secret, Role::Client).unwrap();
 }
+
+fn renewals(world: &mut World, who: &Human) -> Vec<PersonId> {
+    match world.ask(who.caller, &Request::Renewals).unwrap() {
+        Reply::Chains { chains } => chains.into_iter().map(|chain| chain[0].person).collect(),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn whoever_gave_an_endorsement_and_every_registrar_are_shown_the_ones_that_end() {
+    let (mut world, ada) = founded();
+    let att = joined(&mut world, &ada, "att", Role::Attorney);
+    let other = joined(&mut world, &ada, "other", Role::Attorney);
+    let bob = joined(&mut world, &att, "bob", Role::Client);
+    assert!([&ada, &att, &other, &bob].into_iter().all(|who| renewals(&mut world, who).is_empty()));
+    let now = world.now;
+    let ending = |human: &Human, by: &Human, left: u64| Endorsement {
+        from: Timestamp(now.0 - 300),
+        until: now.plus_ms(left),
+        ..human.endorsement_by(Some(by.issuer()), Role::Client)
+    };
+    endorse(&mut world, &att, &bob, &ending(&bob, &att, 150)).unwrap();
+    assert!(renewals(&mut world, &att).is_empty(), "a third is left");
+    endorse(&mut world, &att, &bob, &ending(&bob, &att, 140)).unwrap();
+    for (who, shown) in [(&att, 1), (&ada, 1), (&other, 0), (&bob, 0)] {
+        assert_eq!(renewals(&mut world, who).len(), shown, "{}", who.handle);
+    }
+    world.now = world.now.plus_ms(1000);
+    assert_eq!(renewals(&mut world, &att), [bob.caller.person], "also once it has ended");
+    endorse(&mut world, &att, &bob, &bob.endorsement_by(Some(att.issuer()), Role::Client)).unwrap_err();
+    let anew = Endorsement { from: world.now, ..bob.endorsement_by(Some(att.issuer()), Role::Client) };
+    let endorsement = Signed::make(Label::Endorsement, &att.mls_key, &anew).unwrap();
+    let asked = Request::Endorse { person: bob.caller.person, endorsement };
+    let outcome = world.handle(&From::Device(att.caller), &asked).unwrap();
+    let told = Wake::Person { person: bob.caller.person, event: Event::Endorsed };
+    assert_eq!(outcome.wakes, [told], "the person is told");
+    assert!(renewals(&mut world, &att).is_empty());
+}
+
+#[test]
+fn a_registrar_is_endorsed_anew_by_the_organisations_key_alone() {
+    let (mut world, secret) = (World::new(), InviteSecret::random());
+    world.write(&first_invite(secret.token_hash(), secret.id(), world.now));
+    let (ada, key) = (Human::new("ada"), suite::SecretKey::generate());
+    let said = ada.endorsement_by(None, Role::Attorney);
+    let endorsement = Signed::make(Label::Endorsement, &key, &said).unwrap();
+    let organisation = Some(Founding { key: key.public().unwrap(), endorsement });
+    let registration = Registration { organisation, ..ada.registration(secret.id(), secret.token(), Role::Attorney) };
+    world.newcomer(&ada, &Request::Register(Box::new(registration))).unwrap();
+    let att = joined(&mut world, &ada, "att", Role::Attorney);
+    let file = |world: &mut World, who: &Human, key: &suite::SecretKey, said: &Endorsement| {
+        let endorsement = Signed::make(Label::Endorsement, key, said).unwrap();
+        world.ask(who.caller, &Request::Endorse { person: said.person, endorsement })
+    };
+    let anew = Endorsement { from: world.now, ..said };
+    let wrong = [
+        Endorsement { registrar: false, ..anew.clone() },
+        Endorsement { role: Role::Staff, ..anew.clone() },
+        Endorsement { handle: "b0b".to_owned(), ..anew.clone() },
+        Endorsement { person_key: Digest::of(&[b"other"]), ..anew.clone() },
+    ];
+    for said in &wrong {
+        assert!(file(&mut world, &ada, &key, said).is_err(), "{said:?}");
+    }
+    assert!(file(&mut world, &ada, &ada.mls_key, &anew).is_err(), "by another key");
+    assert!(file(&mut world, &att, &key, &anew).is_err(), "by somebody else");
+    let raised = Endorsement { from: world.now, ..att.endorsement_by(None, Role::Attorney) };
+    assert!(file(&mut world, &att, &key, &raised).is_err(), "nobody becomes one by this");
+    file(&mut world, &ada, &key, &anew).unwrap();
+}
