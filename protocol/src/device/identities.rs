@@ -6,13 +6,11 @@
 //!
 //! Invariant: a person's key never changes silently here, this person's own not at all.
 
-use std::collections::BTreeMap;
-
 use crate::device::state::{Changed, KnownPerson, RecordBody, Stage, Verification};
 use crate::device::{Asked, Device, Notice};
 use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{Reply, Request};
-use crate::identity::{Endorsement, Identity, Name, NameLook, SafetyNumber, Verified, look_of, verify_chain};
+use crate::identity::{Endorsement, Identity, Name, SafetyNumber, Verified, look_of, verify_chain};
 use crate::ids::{MatterId, PersonId, Timestamp};
 use crate::limits;
 use crate::matter::MatterContext;
@@ -107,29 +105,21 @@ impl Device {
         Ok(true)
     }
 
-    /// People whom this device knows under names that look alike: each with the others.
-    pub fn look_alikes(&self) -> BTreeMap<PersonId, Vec<PersonId>> {
-        let named =
-            self.people.iter().filter_map(|(person, known)| Some((*person, look_of(&known.name.as_ref()?.name))));
-        let looks: Vec<(PersonId, NameLook)> = named.collect();
-        let mut alike: BTreeMap<PersonId, Vec<PersonId>> = BTreeMap::new();
-        for (person, look) in &looks {
-            let like = looks.iter().filter(|(other, theirs)| other != person && theirs.is_like(look));
-            let like: Vec<PersonId> = like.map(|(other, _)| *other).collect();
-            if !like.is_empty() {
-                alike.insert(*person, like);
-            }
-        }
-        alike
+    /// Whose names look like somebody's, of all whom this device knows.
+    pub fn look_alikes(&self, person: PersonId) -> Vec<PersonId> {
+        let look = |known: &KnownPerson| known.name.as_ref().map(|name| look_of(&name.name));
+        let Some(own) = self.people.get(&person).and_then(look) else { return Vec::new() };
+        let others = self.people.iter().filter(|(other, _)| **other != person);
+        let alike = others.filter(|(_, known)| look(known).is_some_and(|theirs| theirs.is_like(&own)));
+        alike.map(|(other, _)| *other).collect()
     }
 
     /// Tells whose name a newcomer's looks like.
     pub(super) fn warn_of_look_alikes(&mut self, person: PersonId) {
-        let Some(known) = self.people.get(&person) else { return };
-        let alike = self.look_alikes().remove(&person).unwrap_or_default();
+        let like = self.look_alikes(person);
         let like: Vec<String> =
-            alike.iter().filter_map(|other| self.people.get(other)).map(KnownPerson::label).collect();
-        if !like.is_empty() {
+            like.iter().filter_map(|other| self.people.get(other)).map(KnownPerson::label).collect();
+        if let Some(known) = self.people.get(&person).filter(|_| !like.is_empty()) {
             let label = known.label();
             self.deliver(Notice::LooksAlike { person, label, like });
         }

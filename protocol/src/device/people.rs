@@ -156,7 +156,9 @@ impl Device {
 
     /// Asks for what a device needs to know of people when its link comes up: its own chain, and who waits for it.
     pub(super) fn ask_about_people(&mut self) {
-        if self.own_person_key().is_err() {
+        // Nobody has told of it, if the name was confirmed while this device was away.
+        let own = self.people.get(&self.profile.person);
+        if own.is_none_or(|own| own.self_stated || own.chain.is_empty()) {
             self.ask_own_chain();
         }
         self.ask_newcomers();

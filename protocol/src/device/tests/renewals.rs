@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::error::PeerMisbehaved;
+use crate::frame::Reply;
 use crate::ids::Timestamp;
 use crate::limits;
 
@@ -112,6 +113,26 @@ fn an_endorsement_is_renewed_once_less_than_a_third_of_its_life_is_left() {
 }
 
 #[test]
+fn a_relay_that_shows_what_is_not_due_or_not_valid_gets_nothing_signed() {
+    let mut world = World::office();
+    let (dan, before) = (world.person(DAN), until(&world, DAN));
+    let Reply::Chain { chain } = world.relay.show(dan) else { panic!("no chain") };
+    let mut cut = chain.clone();
+    cut.truncate(1);
+    ends_soon(&mut world, DAN, DAN);
+    let Reply::Chain { chain: forged } = world.relay.show(dan) else { panic!("no chain") };
+    let now = world.now.plus_ms(900);
+    world.nodes[BOB].device.renewals_came(now, Reply::Chains { chains: vec![chain, cut, forged] });
+    world.nodes[BOB].device.handle_time(now);
+    world.run();
+    let problems = world.told(BOB, |notice| matches!(notice, Notice::Problem(Error::PeerMisbehaved(_))));
+    assert_eq!(problems, 2, "{:?}", world.nodes[BOB].notices);
+    assert_eq!(world.told(BOB, |notice| matches!(notice, Notice::EndorsedAnew { .. })), 0);
+    assert_ne!(until(&world, DAN), before, "but what the test forged");
+    assert_eq!(until(&world, DAN), world.now.plus_ms(1000));
+}
+
+#[test]
 fn a_registrar_renews_what_somebody_gave_who_does_not_come_back() {
     let mut world = World::office();
     world.disconnect(BOB);
@@ -175,6 +196,10 @@ fn a_name_is_self_stated_until_whoever_may_endorse_confirms_it() {
     let now = world.now;
     let refused = world.nodes[EVE].device.confirm_name(now, dan).unwrap_err();
     assert!(matches!(refused, Error::Refused(Refused::NotAllowed { .. })), "{refused:?}");
+    let cyn = world.person(CYN);
+    assert!(world.nodes[EVE].device.person(cyn).is_some_and(|known| known.name.is_none()));
+    let refused = world.nodes[EVE].device.confirm_name(now, cyn).unwrap_err();
+    assert!(matches!(refused, Error::Refused(Refused::NotAllowed { .. })), "whatever else is missing: {refused:?}");
     world.nodes[BOB].device.confirm_name(now, dan).unwrap();
     world.settle();
     assert!(world.relay.endorsement(dan).confirmed);
@@ -203,9 +228,9 @@ fn a_newcomer_whose_name_looks_like_somebodys_is_pointed_out() {
     let (dan, other) = (world.person(DAN), world.person(gus));
     let told = |notice: &Notice| matches!(notice, Notice::LooksAlike { person, like, .. } if *person == other && *like == ["dan (dan)"]);
     assert_eq!(world.told(BOB, told), 1, "{:?}", world.nodes[BOB].notices);
-    let alike = world.nodes[BOB].device.look_alikes();
-    assert_eq!((&alike[&other], &alike[&dan]), (&vec![dan], &vec![other]));
-    assert!(!alike.contains_key(&world.person(fay)));
+    let device = &world.nodes[BOB].device;
+    assert_eq!((device.look_alikes(other), device.look_alikes(dan)), (vec![dan], vec![other]));
+    assert!(device.look_alikes(world.person(fay)).is_empty());
 }
 
 #[test]
