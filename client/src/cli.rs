@@ -33,6 +33,7 @@ Examples:
   privity identity show                                who you are here, and the firm's key
   privity identity show bob --qr                       who Bob is, with a code for his camera
   privity identity verify bob                          asks whether all digits match
+  privity identity confirm bob                         his name is right: you have seen who he is
   privity identity trust bob                           shows what has changed, and asks";
 
 const MATTER_HELP: &str = "\
@@ -283,6 +284,11 @@ pub enum IdentityCommand {
         /// The 60 digits that they see, or that a camera has read, instead of being asked
         #[arg(long, value_name = "DIGITS")]
         number: Option<String>,
+    },
+    /// State somebody's name on your own word: others no longer see it as self-stated
+    Confirm {
+        /// Their handle
+        handle: String,
     },
     /// Accept that somebody has another key than before
     Trust {

@@ -76,6 +76,7 @@ impl Run {
             Command::Identity(IdentityCommand::Verify { handle, number }) => {
                 self.identity_verify(&handle, number.as_deref()).await
             }
+            Command::Identity(IdentityCommand::Confirm { handle }) => self.identity_confirm(&handle).await,
             Command::Identity(IdentityCommand::Trust { handle, yes }) => self.identity_trust(&handle, yes).await,
             Command::Matter(MatterCommand::New { title }) => self.matter_new(&title).await,
             Command::Matter(MatterCommand::Add { matter, handles }) => self.change(&matter, &handles, true).await,
@@ -188,7 +189,7 @@ impl Run {
 
 /// Tells the user what went wrong, or well, beside what they asked for.
 pub(crate) fn warn(notices: &[Notice]) {
-    for text in notices.iter().filter_map(view::notice) {
+    for text in notices.iter().filter_map(|notice| view::notice(notice).or_else(|| identity::notice(notice))) {
         out::note(&format!("privity: {text}"));
     }
 }

@@ -135,3 +135,39 @@ fn invites_are_listed_with_what_became_of_them_and_cancelled_ones_are_refused() 
     // The one that is open is as good as before.
     eve.join(open["url"].as_str().unwrap(), "Eve").unwrap();
 }
+
+#[test]
+fn a_name_that_looks_like_another_is_pointed_out_and_one_is_self_stated_until_confirmed() {
+    let firm = Firm::found().unwrap();
+    let ada = &firm.attorney;
+    let bob = firm.bring("bob", "Bob Jones", "client").unwrap();
+    let url = text(&one(ada.ok(&["invite", "new"]).unwrap())["url"]);
+    let eve = Person::new(firm.folder(), "b-jones").unwrap();
+    // A Cyrillic letter, and a full-width one.
+    eve.join(&url, "B\u{43e}b \u{ff2a}ones").unwrap();
+    let told = ada.run(&["people"]).unwrap();
+    assert!(told.stderr.contains("looks like that of Bob Jones (bob)"), "{told:?}");
+    let row = |handle: &str| told.stdout.lines().find(|line| line.starts_with(handle)).unwrap().to_owned();
+    assert!(row("b-jones").contains("looks like bob") && row("bob").contains("looks like b-jones"), "{told:?}");
+    let shown = one(ada.ok(&["identity", "show", "b-jones"]).unwrap());
+    assert_eq!((text(&shown["looks_like"][0]), &shown["self_stated"]), ("bob".into(), &Value::Bool(true)));
+
+    // In a matter the two are told apart.
+    firm.matter("Lease", &[&bob, &eve]).unwrap();
+    for who in [&bob, &eve] {
+        who.ok(&["recv"]).unwrap();
+        who.ok(&["send", "Lease", "hello"]).unwrap();
+    }
+    let read = ada.run(&["recv"]).unwrap().stdout;
+    assert!(read.contains("(bob, self-stated)") && read.contains("(b-jones, self-stated)"), "{read}");
+
+    let refused = bob.run(&["identity", "confirm", "b-jones"]).unwrap();
+    assert_eq!(refused.code, Some(5), "{refused:?}");
+    let confirmed = one(ada.ok(&["identity", "confirm", "bob"]).unwrap());
+    assert_eq!(confirmed["self_stated"], false, "{confirmed}");
+    assert_eq!(one(bob.ok(&["identity", "show"]).unwrap())["self_stated"], false, "he is told");
+    assert_eq!(one(eve.ok(&["identity", "show", "bob"]).unwrap())["self_stated"], false);
+    assert_eq!(one(eve.ok(&["identity", "show"]).unwrap())["self_stated"], true);
+    let again = ada.run(&["identity", "confirm", "bob"]).unwrap();
+    assert_eq!((again.code, again.stdout.contains("already")), (Some(0), true), "{again:?}");
+}

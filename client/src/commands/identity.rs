@@ -1,4 +1,4 @@
-//! `identity show`, `verify`, `trust`: who somebody is, who vouches for them, and what the user has compared.
+//! `identity show`, `verify`, `trust`, `confirm`: who somebody is, who vouches for them, and what the user has compared.
 //!
 //! Invariant: what is compared and accepted here is what the relay shows at this moment, held against what this device knows.
 
@@ -124,6 +124,28 @@ impl Run {
         self.done(session).await
     }
 
+    pub(super) async fn identity_confirm(&self, handle: &str) -> Result<(), Error> {
+        let (_held, mut session) = self.caught_up().await?;
+        let person = self.whom(&mut session, plain_handle(handle)).await?;
+        let who = view::person(&session.device, person);
+        let confirmed = session.device.person(person).is_some_and(|known| known.name.is_some() && !known.self_stated);
+        if confirmed {
+            self.print(&identity_json(&session.device, person), || format!("{who}: the name is confirmed already."))?;
+            return self.done(session).await;
+        }
+        session.device.confirm_name(now(), person)?;
+        let kept = self.until(&mut session, |notice| match notice {
+            Notice::EndorsedAnew { person: of, outcome } if *of == person => Some(outcome.clone().map_err(Error::from)),
+            _ => None,
+        });
+        kept.await?;
+        let who = view::person(&session.device, person);
+        self.print(&identity_json(&session.device, person), || {
+            format!("Confirmed: {who} is called that, on your word.")
+        })?;
+        self.done(session).await
+    }
+
     /// The person with a handle, as the relay shows them now, and as their endorsement says.
     async fn whom(&self, session: &mut Session, handle: &str) -> Result<PersonId, Error> {
         let directory: Vec<PersonView> = self.directory(session).await?;
@@ -159,6 +181,32 @@ pub(crate) fn doubt(device: &Device, matter: MatterId) -> Option<Error> {
     let person = *device.in_doubt(matter).first()?;
     let told = change_told(device, person)?;
     Some(Error::Untrusted(format!("{told} Nothing was sent. {}", accept_with(device, person))))
+}
+
+/// The handles of those whose names look like somebody's.
+pub(crate) fn looks_like(device: &Device, person: PersonId) -> Vec<String> {
+    let alike = device.look_alikes(person).into_iter();
+    alike.filter_map(|other| device.person(other)).map(|known| known.handle.clone()).collect()
+}
+
+/// What a notice about names and endorsements says to somebody who did not ask for it.
+pub(crate) fn notice(notice: &Notice) -> Option<String> {
+    match notice {
+        Notice::LooksAlike { label, like, .. } => Some(format!(
+            "WARNING: {} has joined under a name that looks like that of {}. Make sure who it is; tell them apart by their handles",
+            view::plain(label, false),
+            view::plain(&like.join(", "), false)
+        )),
+        Notice::Expired { labels, .. } => Some(format!(
+            "warning: nobody at the firm vouches any more for {}, who is in this matter: their endorsement has ended. It is sent \
+             nevertheless; ask a registrar whether they still belong here",
+            view::plain(&labels.join(", "), false)
+        )),
+        Notice::EndorsedAnew { outcome: Err(why), .. } => {
+            Some(format!("warning: an endorsement could not be renewed: {}", view::plain(&why.to_string(), false)))
+        }
+        _ => None,
+    }
 }
 
 fn plain_handle(handle: &str) -> &str {
@@ -237,6 +285,7 @@ fn identity_json(device: &Device, person: PersonId) -> Value {
         "vouched_by": vouching, "organisation": device.profile().organisation.fingerprint().to_string(),
         "key": known.and_then(|known| known.chain.first()).map(|first| first.person_key.fingerprint().to_string()),
         "devices": devices, "safety_number": number(device.safety_number(person)),
+        "looks_like": looks_like(device, person),
         "verified": known.and_then(|known| known.verified_at()).map(|at| at.0),
         "changed": known.and_then(|known| known.changed.as_ref()).map(|changed| {
             json!({ "since": changed.at.0, "safety_number": number(device.changed_safety_number(person)) })
@@ -265,6 +314,11 @@ fn identity_text(device: &Device, person: PersonId, object: &Value) -> String {
     let mut lines = vec![format!("{who}, {}", object["role"].as_str().unwrap_or_default())];
     if known.is_some_and(|known| known.name.is_some() && known.self_stated) {
         lines.push("  name           as they gave it themselves; nobody at the firm has confirmed it".to_owned());
+    }
+    let like = looks_like(device, person);
+    if !like.is_empty() {
+        let like = view::plain(&like.join(", "), false);
+        lines.push(format!("  looks like     {like}: tell them apart by their handles"));
     }
     lines.extend(standing(device, person));
     lines.push(format!("  firm's key     {}", device.profile().organisation.fingerprint()));

@@ -1,6 +1,6 @@
 //! `people`: the directory.
 
-use crate::commands::Run;
+use crate::commands::{Run, identity};
 use crate::error::Error;
 use crate::view;
 
@@ -9,8 +9,16 @@ impl Run {
         let (_held, mut session) = self.caught_up().await?;
         let people = self.directory(&mut session).await?;
         for person in &people {
-            self.print(&view::person_view_json(&session.device, person), || {
-                view::person_view(&session.device, person)
+            let like = identity::looks_like(&session.device, person.person);
+            let mut object = view::person_view_json(&session.device, person);
+            object["looks_like"] = like.clone().into();
+            self.print(&object, || {
+                let line = view::person_view(&session.device, person);
+                if like.is_empty() {
+                    line
+                } else {
+                    format!("{line}  — looks like {}", view::plain(&like.join(", "), false))
+                }
             })?;
         }
         self.done(session).await
