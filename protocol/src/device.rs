@@ -5,6 +5,8 @@
 //!    shown to the user.
 //! 3. At [`Device::deadline`] it calls [`Device::handle_time`].
 //!
+//! Devices of one person are linked in `linking.rs`, revoked in `revoking.rs`, and let into matters or put out of them in `tidy.rs`.
+//!
 //! Reading is in `apply.rs`, `commit.rs` and `inbox.rs`, writing in `post.rs`, what the relay answers in `reply.rs`, people and key packages in `people.rs`, what is kept in `state.rs`. What goes wrong has
 //! rooms of its own: `rescue.rs` for a device out of step or copied, `restore.rs` for a relay that shows another past, `successor.rs`
 //! for a matter that nobody can save, `roster.rs` for rosters that a void Commit left behind; `heal.rs` renews keys in time.
@@ -18,11 +20,11 @@ use zeroize::Zeroizing;
 
 use crate::cbor;
 use crate::error::{Error, Misuse, PeerMisbehaved};
-use crate::frame::{AdmittedBody, Blob, Event, Instance, Post, Reply, Request, ToRelay};
-use crate::identity::Identity;
+use crate::frame::{AdmittedBody, Blob, DeviceRegistration, Event, Instance, Post, Reply, Request, ToRelay};
+use crate::identity::{DeviceRevocation, Identity, Signed};
 use crate::ids::{DeviceId, InviteId, MailboxId, MatterId, PersonId, Position, Timestamp};
 use crate::limits;
-use crate::matter::{KeyPackages, LeafCredential, Matter, Me};
+use crate::matter::{KeyPackages, LeafCredential, Me};
 use crate::suite::{self, Digest};
 
 mod apply;
@@ -31,6 +33,7 @@ mod enrol;
 mod heal;
 mod identities;
 mod inbox;
+mod linking;
 mod notice;
 mod people;
 mod post;
@@ -38,18 +41,23 @@ mod renewals;
 mod reply;
 mod rescue;
 mod restore;
+mod revoking;
+mod room;
 mod roster;
 pub mod state;
 mod successor;
 #[cfg(test)]
 mod tests;
+mod tidy;
 
 pub use enrol::Enrolment;
+pub use linking::{OwnDevice, Standing, device_fingerprint};
 pub use notice::Notice;
 pub use people::NewPersonInvite;
+use room::{Room, keyed, numbered};
 use state::{
-    Batch, Counters, Intent, KnownPerson, MatterRow, OutItem, OwnCommit, OwnInvite, PendingPost, Profile, Recent, Rows,
-    Snapshot, Stage, Table, load,
+    Batch, Counters, Intent, KnownPerson, MatterRow, OutItem, OwnInvite, PendingPost, Profile, RevocationsTold,
+    Revoked, Rows, Snapshot, Stage, Table, load,
 };
 
 /// What a device asks of whoever drives it.
@@ -92,30 +100,13 @@ enum Asked {
     Renewals,
     EndorseAnew(PersonId, Vec<Identity>),
     Roster(MatterId),
-}
-
-/// A matter with what belongs to it.
-#[derive(Debug)]
-struct Room {
-    row: MatterRow,
-    state: Zeroizing<Vec<u8>>,
-    group: Option<Matter>,
-    outbox: BTreeMap<u64, OutItem>,
-    intents: BTreeMap<u64, Intent>,
-    commits: BTreeMap<Digest, OwnCommit>,
-    recent: BTreeMap<u64, Recent>,
-    /// Nothing is posted before: the relay said "slow", or could not store.
-    not_before: Timestamp,
-    /// Nothing is posted before this seq is read: an own Commit, or a fence the relay named, stands there.
-    read_first: u64,
-    /// When the last fence was read, or the link came up.
-    fence_at: Timestamp,
-    /// When the last fence was read, on any link.
-    fence_read: Timestamp,
-    /// Keys that are owed are renewed now.
-    heal_now: bool,
-    /// When it is this device's turn to renew keys that are owed.
-    heal_from: Option<Timestamp>,
+    WaitingDevices,
+    Certify(DeviceId, InviteId),
+    Certified,
+    Linked,
+    Revoke(DeviceRevocation, Signed),
+    Revocations,
+    TakeOwn(DeviceId),
 }
 
 /// What is known of somebody who is to be added, gathered for one Commit.
@@ -140,6 +131,16 @@ pub struct Device {
     people: BTreeMap<PersonId, KnownPerson>,
     invites: BTreeMap<InviteId, OwnInvite>,
     materials: BTreeMap<PersonId, Material>,
+    /// Devices of this person that wait to be certified, their proof checked.
+    waiting: BTreeMap<DeviceId, DeviceRegistration>,
+    /// The device that is being certified, the invite it used, and what the relay is asked.
+    certifying: Option<(DeviceId, InviteId, Request)>,
+    /// Key packages of this person's other devices.
+    own_packages: BTreeMap<DeviceId, tidy::OwnPackage>,
+    /// Devices that are nobody's any more.
+    revoked: BTreeMap<DeviceId, Revoked>,
+    /// Up to which revocation the relay has told this device.
+    told: Option<RevocationsTold>,
     inbox: Position,
     instance: Instance,
     idem: u64,
@@ -226,6 +227,11 @@ impl Device {
             people: keyed(load(vault, Table::Person, None, "person")?, PersonId::from_slice)?,
             invites: keyed(load(vault, Table::Invite, None, "invite")?, InviteId::from_slice)?,
             materials: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+            certifying: None,
+            own_packages: BTreeMap::new(),
+            revoked: keyed(load(vault, Table::Revoked, None, "revoked device")?, DeviceId::from_slice)?,
+            told: revoking::told(counters.get(Counters::REVOCATIONS)),
             inbox,
             instance: match counters.get(Counters::INSTANCE) {
                 Some(value) => cbor::decode(value, "instance").map_err(|_| Misuse::State("instance"))?,
@@ -275,7 +281,7 @@ impl Device {
         let rooms = self.rooms.values().flat_map(Room::wakes);
         let again = self.materials.values().filter_map(|material| material.again_at);
         let rotates = Some(self.last_resort.plus_ms(limits::LAST_RESORT_MS));
-        rooms.chain(again).chain(rotates).filter(|at| *at > self.now).min()
+        rooms.chain(again).chain(rotates).chain(self.packages_due()).filter(|at| *at > self.now).min()
     }
 
     /// Who this device is.
@@ -354,6 +360,7 @@ impl Device {
         }
         self.now = now;
         self.materials.clear();
+        self.own_packages.clear();
         if let Some(accepted) = admitted.idem.as_ref().filter(|accepted| self.is_copy(accepted)) {
             // Nothing is said as the instance that this vault has been.
             self.become_copy(now, accepted);
@@ -381,7 +388,10 @@ impl Device {
         matters.into_iter().for_each(|matter| self.ask_recall(matter));
         self.top_up_key_packages(admitted.key_packages)?;
         self.forget_old_invites(now);
+        self.ask_whether_certified();
         self.ask_about_people();
+        self.ask_to_certify();
+        self.look_at_devices();
         self.settle(now);
         Ok(())
     }
@@ -418,6 +428,13 @@ impl Device {
             Asked::Renewals => self.renewals_came(now, reply),
             Asked::EndorseAnew(person, chain) => self.endorsed_anew(person, chain, reply),
             Asked::Roster(matter) => self.roster_came(matter, reply),
+            Asked::WaitingDevices => self.waiting_came(reply),
+            Asked::Certify(device, invite) => self.certify_answered(device, invite, reply),
+            Asked::Certified => self.certified_came(reply),
+            Asked::Linked => {}
+            Asked::Revoke(said, statement) => self.revoke_answered(said, statement, reply),
+            Asked::Revocations => self.revocations_came(reply),
+            Asked::TakeOwn(device) => self.own_package_came(now, device, reply),
         }
         self.settle(now);
     }
@@ -428,6 +445,8 @@ impl Device {
             Event::Entries { mailbox, entries } => self.entries(now, mailbox, entries),
             Event::Ended { mailbox } => self.ended(mailbox),
             Event::Newcomer => self.ask_newcomers(),
+            Event::Devices => self.devices_changed(),
+            Event::Revoked => self.ask_revocations(),
             Event::Endorsed => {
                 self.become_ready();
                 self.ask_own_chain();
@@ -454,7 +473,8 @@ impl Device {
     }
 
     fn become_ready(&mut self) {
-        if !self.ready {
+        // Whoever waits to be linked is not ready, whatever the person is.
+        if !self.ready && self.profile.linking.is_none() {
             self.ready = true;
             self.batch.put(Table::Counter, None, Counters::READY, &1_u64);
             self.deliver(Notice::Ready);
@@ -637,76 +657,6 @@ impl Device {
             self.ask(Asked::Post(idem), Request::Post(post));
         }
     }
-}
-
-impl Room {
-    fn open(vault: &dyn Snapshot, id: MatterId, row: MatterRow) -> Result<Self, Error> {
-        let state = vault.rows(Table::Group, Some(id))?.into_iter().next().map(|(_, state)| state).unwrap_or_default();
-        let recent: Vec<(Vec<u8>, Recent)> = load(vault, Table::Recent, Some(id), "recent entry")?;
-        Ok(Self {
-            row,
-            state,
-            group: None,
-            outbox: numbered(load(vault, Table::Outbox, Some(id), "outbox")?)?,
-            intents: numbered(load(vault, Table::Intent, Some(id), "intent")?)?,
-            commits: keyed(load(vault, Table::Commit, Some(id), "commit")?, Digest::from_slice)?,
-            recent: recent.into_iter().map(|(_, recent)| (recent.position.seq, recent)).collect(),
-            not_before: Timestamp(0),
-            read_first: 0,
-            fence_at: Timestamp(0),
-            fence_read: Timestamp(0),
-            heal_now: false,
-            heal_from: None,
-        })
-    }
-
-    /// Whether this device reads the mailbox: also where it can't apply what it reads, and for a while behind its own removal.
-    fn reads(&self, now: Timestamp) -> bool {
-        match self.row.stage {
-            _ if self.row.gone => false,
-            Stage::Opening | Stage::Forked => false,
-            Stage::Removed => self.row.removal.is_some_and(|removal| now <= removal.at.plus_ms(limits::REMOVAL_MS)),
-            _ => true,
-        }
-    }
-
-    /// When something of this matter comes due.
-    fn wakes(&self) -> Vec<Timestamp> {
-        let mut wakes = vec![self.not_before];
-        wakes.extend(self.row.lost.as_ref().filter(|_| !self.row.forgotten).map(|lost| lost.ask_at));
-        wakes.extend(self.row.continue_at);
-        if self.heal_now {
-            wakes.push(self.fence_read.plus_ms(heal::FENCE_GAP_MS));
-        }
-        if self.row.stage == Stage::Open {
-            wakes.extend(self.row.requests.iter().map(|held| held.answer_at));
-        }
-        wakes.extend(self.keys_due());
-        wakes.extend(self.heal_from);
-        wakes.retain(|at| *at != Timestamp(u64::MAX));
-        wakes
-    }
-
-    /// Whether there is something that this device would post if it could.
-    fn wants_to_post(&self) -> bool {
-        !matches!(self.row.stage, Stage::Removed | Stage::Forked)
-            && (!self.intents.is_empty()
-                || self.outbox.values().any(|item| item.digest.is_none() && item.failed.is_none()))
-    }
-}
-
-fn numbered<T>(rows: Vec<(Vec<u8>, T)>) -> Result<BTreeMap<u64, T>, Misuse> {
-    keyed(rows, |key| {
-        let bytes: [u8; 8] = key.try_into().map_err(|_| crate::error::Malformed::Length("number"))?;
-        Ok(u64::from_be_bytes(bytes))
-    })
-}
-
-fn keyed<K: Ord, T>(
-    rows: Vec<(Vec<u8>, T)>,
-    key: impl Fn(&[u8]) -> Result<K, crate::error::Malformed>,
-) -> Result<BTreeMap<K, T>, Misuse> {
-    rows.into_iter().map(|(bytes, row)| Ok((key(&bytes).map_err(|_| Misuse::State("row"))?, row))).collect()
 }
 
 /// A vault with nothing in it but a new profile, as rows: what [`Enrolment`] leaves behind.

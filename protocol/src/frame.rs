@@ -6,17 +6,20 @@
 //!
 //! Invariant: no frame is larger than [`limits::FRAME_MAX`], none before admission larger than [`limits::HELLO_MAX`].
 
-use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 
 use crate::cbor;
 use crate::error::{Malformed, Refused};
 use crate::identity::{Identity, Role, Signed};
-use crate::ids::{DeviceId, InviteId, MailboxId, PersonId, Position, Timestamp};
+use crate::ids::{DeviceId, InviteId, MailboxId, PersonId, Position};
 use crate::invite::InviteState;
 use crate::limits;
 use crate::log::{LogKeys, Opening, TreeHash};
-use crate::suite::{self, Digest, PublicKey};
+use crate::suite::{Digest, PublicKey};
+
+mod hello;
+
+pub use hello::{AcceptedIdem, Admitted, AdmittedBody, Hello, HelloBody, Instance};
 
 /// The protocol on the wire, as TLS negotiates it (RFC 7301).
 pub const ALPN: &[u8] = b"privity/1";
@@ -48,123 +51,6 @@ pub fn to_wire<T: Encode<()>>(frame: &T) -> Result<Vec<u8>, Malformed> {
 pub fn announced(length: [u8; LENGTH_LEN], limit: usize) -> Result<usize, Malformed> {
     let length = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
     if length > limit { Err(Malformed::TooLarge { what: "frame", limit }) } else { Ok(length) }
-}
-
-/// A device's first frame: its body and an Ed25519 signature over `exporter ‖ body`.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(array)]
-pub struct Hello {
-    /// CBOR of a [`HelloBody`].
-    #[cbor(n(0), with = "minicbor::bytes")]
-    pub body: Vec<u8>,
-    /// Under [`crate::suite::Label::HelloDevice`].
-    #[cbor(n(1), with = "minicbor::bytes")]
-    pub signature: Vec<u8>,
-}
-
-/// What a hello says.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct HelloBody {
-    /// The newest version the device speaks.
-    #[n(0)]
-    pub newest: u16,
-    /// The oldest version it accepts.
-    #[n(1)]
-    pub lowest: u16,
-    /// The device; none for a newcomer who has yet to register.
-    #[n(2)]
-    pub device: Option<DeviceId>,
-    /// The link key: its ML-DSA-65 half must be the key of the TLS connection.
-    #[n(3)]
-    pub link_key: PublicKey,
-    /// The software, for the operator's log; at most 64 bytes.
-    #[n(4)]
-    pub agent: String,
-    /// Which copy of the profile this is; none for a newcomer.
-    #[n(5)]
-    pub instance: Option<Instance>,
-}
-
-/// Which copy of a profile a device is. A copy that finds out that it is one takes the next number, and the relay admits no
-/// older one any more.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
-#[cbor(array)]
-pub struct Instance {
-    /// 0 in a new profile, one more in each copy that takes over.
-    #[n(0)]
-    pub number: u64,
-    /// Random, so that two copies that take the same number are told apart.
-    #[n(1)]
-    pub nonce: ByteArray<16>,
-}
-
-impl Instance {
-    /// The instance of a new profile, or the one that takes over from `before`.
-    pub fn after(before: Option<Self>) -> Self {
-        let number = before.map_or(0, |before| before.number.saturating_add(1));
-        Self { number, nonce: ByteArray::from(suite::random::<16>()) }
-    }
-}
-
-/// The relay's answer to a hello: its body and an Ed25519 signature over `exporter ‖ body`.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(array)]
-pub struct Admitted {
-    /// CBOR of an [`AdmittedBody`].
-    #[cbor(n(0), with = "minicbor::bytes")]
-    pub body: Vec<u8>,
-    /// Under [`crate::suite::Label::HelloRelay`].
-    #[cbor(n(1), with = "minicbor::bytes")]
-    pub signature: Vec<u8>,
-}
-
-/// What the relay tells a device that it admits.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct AdmittedBody {
-    /// The version both speak from here on.
-    #[n(0)]
-    pub version: u16,
-    /// The relay's key: its ML-DSA-65 half must be the key of the TLS connection.
-    #[n(1)]
-    pub relay_key: PublicKey,
-    /// Changes when the relay is restored from a backup; positions belong to one.
-    #[cbor(n(2), with = "minicbor::bytes")]
-    pub incarnation: [u8; 16],
-    /// The relay's clock.
-    #[n(3)]
-    pub now: Timestamp,
-    /// The newest idem that came from this device, accepted or refused, with the device's own MAC.
-    #[n(4)]
-    pub idem: Option<AcceptedIdem>,
-    /// Single-use key packages left.
-    #[n(5)]
-    pub key_packages: u32,
-    /// Whether the device's person is endorsed.
-    #[n(6)]
-    pub ready: bool,
-    /// The organisation's key, once there is one.
-    #[n(7)]
-    pub organisation: Option<PublicKey>,
-    /// The firm's name, as its IT configured it.
-    #[n(8)]
-    pub firm: String,
-}
-
-/// An idem that came, as the relay keeps it, unread.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(array)]
-pub struct AcceptedIdem {
-    /// The counter.
-    #[n(0)]
-    pub idem: u64,
-    /// The hash of the Post's parts.
-    #[n(1)]
-    pub parts: Digest,
-    /// The device's MAC over both.
-    #[n(2)]
-    pub mac: Digest,
 }
 
 /// A frame from a device after its hello.
@@ -229,12 +115,15 @@ pub enum Request {
         #[n(1)]
         last_resort: Option<Blob>,
     },
-    /// Take one key package of each device of a person.
+    /// Take one key package of each device of a person, or of one device alone.
     #[n(6)]
     TakeKeyPackages {
         /// Whose.
         #[n(0)]
         person: PersonId,
+        /// Which device's, if not every one's.
+        #[n(1)]
+        device: Option<DeviceId>,
     },
     /// Whom this device may see.
     #[n(7)]
@@ -308,6 +197,66 @@ pub enum Request {
     /// Whose endorsements this person may renew by now.
     #[n(22)]
     Renewals,
+    /// A new device of a person registers, with an invite that one of the person's devices made.
+    #[n(30)]
+    RegisterDevice(#[n(0)] Box<DeviceRegistration>),
+    /// Devices of this person that wait to be certified.
+    #[n(31)]
+    WaitingDevices,
+    /// The person's key certifies a device that waits.
+    #[n(32)]
+    CertifyDevice {
+        /// Its certificate, signed.
+        #[n(0)]
+        certificate: Signed,
+        /// What it needs to know, sealed under the invite.
+        #[n(1)]
+        pack: Blob,
+    },
+    /// A device that waited asks whether it is certified by now.
+    #[n(33)]
+    Certified,
+    /// It keeps its certificate and pack now; the relay need not.
+    #[n(34)]
+    Linked,
+    /// Revoke a device.
+    #[n(35)]
+    RevokeDevice {
+        /// A [`crate::identity::DeviceRevocation`].
+        #[n(0)]
+        revocation: Signed,
+    },
+    /// Revoked devices of whom this device may see, beyond those told before.
+    #[n(36)]
+    Revocations {
+        /// The number up to which they were told.
+        #[n(0)]
+        after: u64,
+    },
+}
+
+/// What makes a device that knows an invite of its person one that waits to be certified.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct DeviceRegistration {
+    /// The invite.
+    #[n(0)]
+    pub invite: InviteId,
+    /// Its token.
+    #[cbor(n(1), with = "minicbor::bytes")]
+    pub token: [u8; 32],
+    /// The person.
+    #[n(2)]
+    pub person: PersonId,
+    /// The device's certificate, without its signature.
+    #[n(3)]
+    pub certificate: Signed,
+    /// The proof over the [`crate::invite::Claim`].
+    #[n(4)]
+    pub proof: Digest,
+    /// The device's inbox, chosen by the device.
+    #[n(5)]
+    pub inbox: MailboxId,
 }
 
 /// Opaque bytes.
@@ -628,6 +577,39 @@ pub enum Reply {
         #[n(0)]
         chains: Vec<Vec<Identity>>,
     },
+    /// Devices that wait to be certified.
+    #[n(30)]
+    WaitingDevices {
+        /// Their registrations.
+        #[n(0)]
+        devices: Vec<DeviceRegistration>,
+    },
+    /// The device is certified.
+    #[n(31)]
+    Certified {
+        /// Its certificate, signed.
+        #[n(0)]
+        certificate: Signed,
+        /// What it needs to know, sealed under the invite.
+        #[n(1)]
+        pack: Blob,
+    },
+    /// Revocations, oldest first.
+    #[n(32)]
+    Revocations {
+        /// The statements.
+        #[n(0)]
+        revocations: Vec<Signed>,
+        /// Their authors and the chains above, in any order.
+        #[n(1)]
+        identities: Vec<Identity>,
+        /// The number up to which they are told now.
+        #[n(2)]
+        upto: u64,
+        /// Whether there are more.
+        #[n(3)]
+        more: bool,
+    },
 }
 
 /// A leaf of the audit log, with the proof that it is in it.
@@ -748,6 +730,12 @@ pub enum Event {
         #[n(0)]
         left: u32,
     },
+    /// Something about this person's devices has changed: one waits, or was certified.
+    #[n(30)]
+    Devices,
+    /// A device of somebody whom this device may see was revoked.
+    #[n(31)]
+    Revoked,
 }
 
 /// An entry of a mailbox.

@@ -109,7 +109,7 @@ impl Signed {
         cbor::decode(&self.body, what)
     }
 
-    /// The hash of the statement's bytes, by which credentials name a certificate.
+    /// The hash of the statement's bytes, by which credentials name a certificate: the signature is not part of it.
     pub fn digest(&self) -> Digest {
         Digest::of(&[&self.body])
     }
@@ -174,7 +174,26 @@ pub struct Endorsement {
     pub confirmed: bool,
 }
 
-/// The device that signed an endorsement or an invite.
+/// A device is nobody's any more. Signed under [`Label::DeviceRevocation`]: by the person key, or, where it names an issuer, by the MLS
+/// key of a registrar's device.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct DeviceRevocation {
+    /// Whose device.
+    #[n(0)]
+    pub person: PersonId,
+    /// Which device.
+    #[n(1)]
+    pub device: DeviceId,
+    /// The registrar's device that says so; none for the person's own key.
+    #[n(2)]
+    pub issuer: Option<Issuer>,
+    /// When, by the author's clock.
+    #[n(3)]
+    pub at: Timestamp,
+}
+
+/// The device that signed an endorsement, an invite or a revocation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
 pub struct Issuer {

@@ -4,7 +4,7 @@
 //! 1. the invite's id, by which the relay files it;
 //! 2. a token that proves the right to register: the relay keeps its hash;
 //! 3. a check key: the newcomer's proof over their keys under it tells the inviter that no relay put others in their place;
-//! 4. a seal key for names, which the relay must not learn.
+//! 4. seal keys for names, and for what a linked device needs to know, which the relay must not learn.
 //!
 //! Invariant: what the relay sees (id, hash of the token, sealed names) tells it neither the check key nor the names.
 
@@ -72,6 +72,24 @@ impl InviteSecret {
     pub fn open_name(&self, sealed: &[u8]) -> Result<Name, Malformed> {
         let key = suite::derive(&self.0, b"privity/1 invite name");
         cbor::decode(&suite::open(&key, b"name", sealed)?, "name")
+    }
+
+    /// Seals what a new device of the inviter's needs to know, for that device alone.
+    ///
+    /// # Errors
+    /// [`Misuse::Crypto`] if the library fails.
+    pub fn seal_pack(&self, certificate: &Digest, pack: &LinkPack) -> Result<Vec<u8>, Misuse> {
+        let key = suite::derive(&self.0, b"privity/1 invite pack");
+        suite::seal(&key, certificate.as_bytes(), &cbor::encode(pack))
+    }
+
+    /// Opens what [`Self::seal_pack`] sealed.
+    ///
+    /// # Errors
+    /// [`Malformed`] if it was sealed under another invite, or for another device.
+    pub fn open_pack(&self, certificate: &Digest, sealed: &[u8]) -> Result<LinkPack, Malformed> {
+        let key = suite::derive(&self.0, b"privity/1 invite pack");
+        cbor::decode(&suite::open(&key, certificate.as_bytes(), sealed)?, "pack")
     }
 
     /// The newcomer's proof over everything that makes them who they are.
@@ -156,6 +174,21 @@ pub struct InviteStatement {
     /// Until when it may be used.
     #[n(5)]
     pub expires: Timestamp,
+    /// It makes no person: it links one more device of this one, the inviter.
+    #[n(10)]
+    pub links: Option<PersonId>,
+}
+
+/// What a new device needs to know of its person that no chain of endorsements says.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct LinkPack {
+    /// The person's display name, with the salt of its commitment.
+    #[n(0)]
+    pub name: Name,
+    /// Whether nobody but the person gave that name.
+    #[n(1)]
+    pub self_stated: bool,
 }
 
 /// What has become of an invite, as the relay tells its inviter.

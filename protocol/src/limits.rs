@@ -69,6 +69,15 @@ pub const TITLE_MAX: usize = 256;
 /// How long an invite is good: 72 hours, in milliseconds.
 pub const INVITE_LIFETIME_MS: u64 = 72 * 3600 * 1000;
 
+/// How long an invite for one more device of one's own is good: both are at hand. 10 minutes, in milliseconds.
+pub const LINK_LIFETIME_MS: u64 = 10 * 60 * 1000;
+
+/// The largest pack for a linked device: a sealed name.
+pub const PACK_MAX: usize = 1024;
+
+/// Revocations in one answer, with the chains that they are verified by: at most about 16 times three identities.
+pub const REVOCATIONS_MAX: usize = 16;
+
 /// How long a device keeps the secret of its invite behind its expiry, for whoever used it in time: 30 days, in milliseconds.
 pub const INVITE_KEPT_MS: u64 = 30 * 24 * 3600 * 1000;
 

@@ -81,6 +81,8 @@ pub enum Label {
     Repair,
     /// A device opens the successor of a matter.
     Successor,
+    /// A person, or a registrar's device, revokes a device.
+    DeviceRevocation,
     /// A relay says which keys sign its log's checkpoints.
     LogKeys,
 }
@@ -97,6 +99,7 @@ impl Label {
             Self::HelloRelay => b"privity/1 hello relay",
             Self::Repair => b"privity/1 repair",
             Self::Successor => b"privity/1 successor",
+            Self::DeviceRevocation => b"privity/1 device revocation",
             Self::LogKeys => b"privity/1 log keys",
         }
     }

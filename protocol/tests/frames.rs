@@ -13,9 +13,9 @@ use privity_protocol::content::Content;
 use privity_protocol::frame::{
     self, Admitted, AdmittedBody, Entry, FromRelay, Hello, HelloBody, Part, Request, ToRelay,
 };
-use privity_protocol::identity::{DeviceCertificate, Endorsement, Issuer, Role, Signed};
+use privity_protocol::identity::{DeviceCertificate, DeviceRevocation, Endorsement, Issuer, Name, Role, Signed};
 use privity_protocol::ids::{DeviceId, InviteId, PersonId, Timestamp};
-use privity_protocol::invite::InviteStatement;
+use privity_protocol::invite::{InviteStatement, LinkPack};
 use privity_protocol::limits;
 use privity_protocol::matter::{Companion, LeafCredential, MatterContext, Seen};
 use privity_protocol::suite::{Digest, Label, SecretKey};
@@ -131,6 +131,7 @@ fn the_schema_accepts_signed_statements() {
         handle: Some("ada".to_owned()),
         name: Some(Digest::of(&[b"name"])),
         expires: Timestamp(7),
+        links: Some(issuer.person),
     };
     let signed = Signed::make(Label::Endorsement, &key, &endorsement).unwrap();
     let valid = |rule, bytes: &[u8]| cddl_cat::validate_cbor_bytes(rule, SCHEMA, bytes).unwrap();
@@ -138,7 +139,13 @@ fn the_schema_accepts_signed_statements() {
     valid("device-certificate", &cbor::encode(&certificate));
     valid("endorsement", &cbor::encode(&endorsement));
     valid("invite-statement", &cbor::encode(&invite));
-    (endorsement.issuer, invite.handle, invite.name) = (None, None, None);
+    let mut revocation =
+        DeviceRevocation { person: issuer.person, device: issuer.device, issuer: Some(issuer), at: Timestamp(7) };
+    valid("device-revocation", &cbor::encode(&revocation));
+    revocation.issuer = None;
+    valid("device-revocation", &cbor::encode(&revocation));
+    valid("link-pack", &cbor::encode(&LinkPack { name: Name::new("Ada").unwrap(), self_stated: true }));
+    (endorsement.issuer, invite.handle, invite.name, invite.links) = (None, None, None, None);
     valid("endorsement", &cbor::encode(&endorsement));
     valid("invite-statement", &cbor::encode(&invite));
     for (name, bytes) in samples().iter().filter(|(name, _)| name == "content/bundle") {

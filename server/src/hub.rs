@@ -49,6 +49,8 @@ pub(crate) enum Closing {
     Crowded,
     /// A newer instance of the device has.
     Replaced,
+    /// The device was revoked.
+    Revoked,
 }
 
 /// What waits for one link.
@@ -245,6 +247,10 @@ impl Hub {
                     let own = links.by_device.get(&device).into_iter().flatten();
                     own.filter(|outbox| outbox.caller.instance != by)
                         .for_each(|outbox| outbox.close(Closing::Replaced));
+                }
+                Wake::Revoked { device } => {
+                    let own = links.by_device.get(&device).into_iter().flatten();
+                    own.for_each(|outbox| outbox.close(Closing::Revoked));
                 }
                 Wake::Person { person, event } => tell(links.by_person.get(&person), &event),
                 Wake::Device { device, event } => tell(links.by_device.get(&device), &event),

@@ -76,14 +76,18 @@ pub fn may_invite(person: &PersonRow, newcomer: Role) -> Result<(), Refused> {
     Err(Refused::not_allowed(format!("as {role} you may not invite {}", with_article(newcomer))))
 }
 
-/// Whether whoever made an invite may still invite in that role: otherwise it is void. The relay's own first invite always counts.
+/// Whether whoever made an invite may still invite in that role, and with that device: otherwise it is void. The relay's own first invite always counts.
 ///
 /// # Errors
 /// [`StoreError`] if the store failed.
 pub fn still_invites(store: &dyn Read, invite: &InviteRow) -> Result<bool, StoreError> {
     let (Some(inviter), Some(role)) = (invite.inviter, invite.role) else { return Ok(true) };
+    let Some(said) = invite.statement()? else { return Ok(true) };
+    if store.device(said.issuer.device)?.is_some_and(|row| row.revoked.is_some()) {
+        return Ok(false);
+    }
     let inviter = store.person(inviter)?.filter(|inviter| inviter.endorsement.is_some());
-    Ok(inviter.is_some_and(|inviter| may_endorse(inviter.role, inviter.registrar, role)))
+    Ok(inviter.is_some_and(|inviter| said.links.is_some() || may_endorse(inviter.role, inviter.registrar, role)))
 }
 
 /// The open interval that gives a device a right in a mailbox.

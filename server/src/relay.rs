@@ -21,6 +21,7 @@ use crate::policy::{self, Caller, No};
 use crate::store::{KeyPackageRow, Read, StoreError, Write};
 
 pub(crate) mod admission;
+mod devices;
 pub(crate) mod history;
 mod joining;
 mod people;
@@ -87,6 +88,11 @@ pub enum Wake {
         /// The instance that stays.
         by: Instance,
     },
+    /// A device is nobody's any more: its links close.
+    Revoked {
+        /// Which.
+        device: DeviceId,
+    },
     /// All devices of a person.
     Person {
         /// Who.
@@ -105,9 +111,11 @@ pub enum Wake {
 
 /// Whether a request changes nothing, so that [`answer`] is all it takes.
 pub fn only_reads(request: &Request) -> bool {
-    use Request::{Chain, Checkpoint, Consistency, History, Invites, Newcomers, OpenInvite, People, Renewals, Roster};
+    use Request::{Certified, Chain, Newcomers, OpenInvite, People, Revocations, Roster, WaitingDevices};
+    use Request::{Checkpoint, Consistency, History, Invites, Renewals};
     matches!(request, People | Chain { .. } | Newcomers | OpenInvite { .. } | Roster { .. })
         || matches!(request, Checkpoint | Consistency { .. } | History { .. } | Invites | Renewals)
+        || matches!(request, WaitingDevices | Certified | Revocations { .. })
 }
 
 /// Whether the refusal of a request that [`only_reads`] is to be logged: it is then to be asked once more, of [`Rules::handle`].
@@ -144,6 +152,7 @@ pub fn answer(store: &dyn Read, from: &From, request: &Request, now: Timestamp) 
         (From::Newcomer(_), _) => return Err(Refused::not_allowed("register first").into()),
         (From::Device(caller), _) => admission::still(store, *caller)?,
     };
+    devices::may_ask(store, caller, request)?;
     match request {
         Request::People => people::people(store, caller),
         Request::Chain { person } => people::chain_for(store, caller, *person),
@@ -153,6 +162,9 @@ pub fn answer(store: &dyn Read, from: &From, request: &Request, now: Timestamp) 
         Request::Roster { mailbox } => people::roster(store, caller, *mailbox),
         Request::Consistency { from, to } => history::consistency(store, *from, *to),
         Request::History { person, after, size } => history::history(store, caller, *person, *after, *size),
+        Request::WaitingDevices => devices::waiting(store, caller),
+        Request::Certified => devices::certified(store, caller),
+        Request::Revocations { after } => devices::revocations(store, caller, *after),
         _ => Err(Refused::malformed("this relay does not know that request").into()),
     }
 }
@@ -179,10 +191,14 @@ impl Rules {
             (From::Newcomer(link_key), Request::Register(registration)) => {
                 return joining::register(store, link_key, registration, now);
             }
+            (From::Newcomer(link_key), Request::RegisterDevice(registration)) => {
+                return devices::register(store, link_key, registration, now);
+            }
             (From::Newcomer(_), _) => return Err(Refused::not_allowed("register first").into()),
             // What an instance posts that another has replaced is not noted: that one knows that it is the newer copy.
             (From::Device(caller), _) => admission::still(store, *caller)?,
         };
+        devices::may_ask(store, caller, request)?;
         match request {
             Request::Post(asked) => post::post(&mut self.rates, store, caller, asked, now),
             Request::Ack { mailbox, upto } => ack(store, caller, *mailbox, *upto),
@@ -190,7 +206,12 @@ impl Rules {
                 let left = store.key_packages_left(caller.device)? as usize;
                 publish_key_packages(caller, left, single_use, last_resort.as_ref())
             }
-            Request::TakeKeyPackages { person } => self.take_key_packages(store, caller, *person, now),
+            Request::TakeKeyPackages { person, device } => {
+                self.take_key_packages(store, caller, (*person, *device), now)
+            }
+            Request::CertifyDevice { certificate, pack } => devices::certify(store, caller, certificate, pack, now),
+            Request::Linked => devices::linked(store, caller),
+            Request::RevokeDevice { revocation } => devices::revoke(store, caller, revocation, now),
             Request::Invite(invite) => joining::file_invite(store, caller, invite, now),
             Request::CancelInvite { invite } => joining::cancel_invite(store, caller, *invite, now),
             Request::Endorse { person, endorsement } => people::endorse(store, caller, *person, endorsement, now),
@@ -210,7 +231,7 @@ impl Rules {
         &mut self,
         store: &dyn Read,
         caller: Caller,
-        person: PersonId,
+        (person, only): (PersonId, Option<DeviceId>),
         now: Timestamp,
     ) -> Result<Outcome, No> {
         let taker = policy::endorsed(store, caller)?;
@@ -219,7 +240,8 @@ impl Rules {
         if owner.endorsement.is_none() {
             return Err(Refused::not_found("key packages: nobody has endorsed that person yet").into());
         }
-        let devices = store.devices_of(person)?;
+        let mut devices = store.devices_of(person)?;
+        devices.retain(|row| row.is_in_use() && only.is_none_or(|only| only == row.device));
         // Who has taken that many today empties no more stocks, and gets the last-resort ones.
         let slow = self.rates.take_key_packages(caller.device, devices.len() as u64, now).err();
         let mut outcome = Outcome::default();

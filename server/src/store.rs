@@ -7,9 +7,10 @@
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
-use privity_protocol::frame::{Entry, Instance, NewInvite, Registration, Rights};
+use privity_protocol::frame::{Blob, DeviceRegistration, Entry, Instance, NewInvite, Registration, Rights};
 use privity_protocol::identity::{Role, Signed};
 use privity_protocol::ids::{DeviceId, InviteId, MailboxId, PersonId, Position, Timestamp};
+use privity_protocol::invite::InviteStatement;
 use privity_protocol::log::{Event, Last, TreeHash};
 use privity_protocol::suite::{Digest, PublicKey};
 
@@ -108,6 +109,37 @@ pub struct DeviceRow {
     /// Its inbox.
     #[n(4)]
     pub inbox: MailboxId,
+    /// What it registered with, while it waits to be certified: its certificate is not signed yet.
+    #[n(8)]
+    #[cbor(default)]
+    pub waiting: Option<DeviceRegistration>,
+    /// What it needs to know, sealed, until it has it.
+    #[n(9)]
+    #[cbor(default)]
+    pub pack: Option<Blob>,
+    /// That it is nobody's any more.
+    #[n(10)]
+    #[cbor(default)]
+    pub revoked: Option<RevokedRow>,
+}
+
+impl DeviceRow {
+    /// Whether it is served like any device of its person.
+    pub fn is_in_use(&self) -> bool {
+        self.waiting.is_none() && self.revoked.is_none()
+    }
+}
+
+/// A device's revocation.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[cbor(map)]
+pub struct RevokedRow {
+    /// Which revocation of this relay's it is, from 1.
+    #[n(0)]
+    pub number: u64,
+    /// The statement.
+    #[n(1)]
+    pub statement: Signed,
 }
 
 /// A filed invite.
@@ -156,6 +188,17 @@ impl InviteRow {
     /// Whether it was used or cancelled, or the log says that it has expired.
     pub fn is_closed(&self) -> bool {
         self.used_by.is_some() || self.expired || self.cancelled
+    }
+}
+
+impl InviteRow {
+    /// What its inviter says; none for the first invite.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if it does not decode.
+    pub fn statement(&self) -> Result<Option<InviteStatement>, StoreError> {
+        let filed = self.filed.as_ref();
+        filed.map(|filed| filed.statement.unverified("invite").map_err(|_| StoreError::Damaged("invite"))).transpose()
     }
 }
 
@@ -245,7 +288,7 @@ pub enum Write {
     Organisation(PublicKey),
     /// A new or changed person.
     Person(Box<PersonRow>),
-    /// A new device.
+    /// A new or changed device.
     Device(Box<DeviceRow>),
     /// The instance of a device that is admitted from now on.
     Instance {
@@ -382,6 +425,10 @@ pub trait Read {
     fn instance(&self, device: DeviceId) -> Result<Option<Instance>, StoreError>;
     /// A person's devices.
     fn devices_of(&self, person: PersonId) -> Result<Vec<DeviceRow>, StoreError>;
+    /// Devices revoked behind a number, by number.
+    fn revoked(&self, after: u64, limit: usize) -> Result<Vec<DeviceRow>, StoreError>;
+    /// The number of the newest revocation; 0 before the first.
+    fn newest_revocation(&self) -> Result<u64, StoreError>;
     /// An invite.
     fn invite(&self, invite: InviteId) -> Result<Option<InviteRow>, StoreError>;
     /// Somebody's invites, those that end last first; at most `limit`.

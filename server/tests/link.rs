@@ -211,8 +211,15 @@ async fn join(
     let (newcomer, person_key, secret) = (another(founder), SecretKey::generate(), InviteSecret::random());
     let issuer = Issuer { person: founder.person, device: founder.device };
     let expires = link.admitted.now.plus_ms(60_000);
-    let statement =
-        InviteStatement { invite: secret.id(), issuer, role: Role::Client, handle: None, name: None, expires };
+    let statement = InviteStatement {
+        invite: secret.id(),
+        issuer,
+        role: Role::Client,
+        handle: None,
+        name: None,
+        expires,
+        links: None,
+    };
     let statement = Signed::make(Label::Invite, &founder.mls_key, &statement)?;
     let filed = NewInvite { token_hash: secret.token_hash(), statement, name: None };
     assert_eq!(link.ask(Request::Invite(filed)).await?, Reply::Done);
@@ -552,7 +559,7 @@ async fn a_newer_copy_takes_over_and_the_older_one_is_told() -> Done {
     founder.instance = Instance::after(Some(first));
     let mut new = Link::open(&founder, Some(founder.device)).await?;
     assert_eq!(new.admitted.key_packages, 0);
-    let taken = new.ask(Request::TakeKeyPackages { person: founder.person }).await?;
+    let taken = new.ask(Request::TakeKeyPackages { person: founder.person, device: None }).await?;
     assert_eq!(taken, Reply::KeyPackages { packages: Vec::new() }, "the last-resort one is gone too");
     assert_eq!(old.next().await?, FromRelay::Refused(Refused::Replaced));
     let ended = old.connection.closed().await;
@@ -689,7 +696,7 @@ async fn opening_an_expired_invite_is_refused_and_logged() -> Done {
     let issuer = Issuer { person: founder.person, device: founder.device };
     let expires = Timestamp(link.admitted.now.0.saturating_sub(1));
     let (role, handle, name) = (Role::Client, None, None);
-    let statement = InviteStatement { invite: secret.id(), issuer, role, handle, name, expires };
+    let statement = InviteStatement { invite: secret.id(), issuer, role, handle, name, expires, links: None };
     let statement = Signed::make(Label::Invite, &founder.mls_key, &statement)?;
     let filed = NewInvite { token_hash: secret.token_hash(), statement, name: None };
     assert_eq!(link.ask(Request::Invite(filed)).await?, Reply::Done);

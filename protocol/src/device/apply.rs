@@ -16,7 +16,7 @@ use crate::device::{Device, Notice, Room};
 use crate::envelope::{self, Class};
 use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{Entry, EntryBody, Reply, Request};
-use crate::identity::verify_chain;
+use crate::identity::{Signed, verify_chain};
 use crate::ids::{DeviceId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
 use crate::limits;
 use crate::matter::{Matter, MatterContext, Member, Opened, Seen};
@@ -500,7 +500,17 @@ impl Device {
         }
     }
 
-    pub(super) fn know(&mut self, person: PersonId, known: KnownPerson) {
+    pub(super) fn know(&mut self, person: PersonId, mut known: KnownPerson) {
+        // What was verified once stays: who tells of a person may not know of all their devices, or no longer of some.
+        if let (Some(now), Some(before)) =
+            (known.chain.first_mut(), self.people.get(&person).and_then(|known| known.chain.first()))
+            && now.person_key == before.person_key
+        {
+            let news: Vec<Digest> = now.certificates.iter().map(Signed::digest).collect();
+            let kept = before.certificates.iter().filter(|signed| !news.contains(&signed.digest()));
+            now.certificates.extend(kept.cloned());
+            now.certificates.truncate(limits::DEVICES_PER_PERSON_MAX);
+        }
         self.batch.put(Table::Person, None, person.as_bytes(), &known);
         self.people.insert(person, known);
     }
@@ -560,6 +570,8 @@ impl Room {
             read_first: 0,
             fence_read: Timestamp(0),
             heal_now: false,
+            tidy: true,
+            tidy_at: None,
             heal_from: None,
         }
     }

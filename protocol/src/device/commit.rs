@@ -48,12 +48,14 @@ impl Device {
             self.heard(now, matter, seq, from, &applied.seen);
         }
         let context = self.group(matter)?.context()?;
+        let before = self.rooms.get(&matter).map(|room| room.row.people.clone()).unwrap_or_default();
         self.new_epoch(now, matter, seq, own.is_some());
         if let Some(room) = self.rooms.get_mut(&matter) {
             applied.added.iter().for_each(|member| room.heard(member.credential.device, now));
             room.row.heard.retain(|heard| !applied.removed.iter().any(|gone| gone.credential.device == heard.device));
         }
         self.tell_people(now, matter, seq, Some(from), &context);
+        self.tell_devices(now, matter, seq, from, &applied, &before);
         if let Some(held) = answered
             && let Ok((member, _)) = self.group(matter)?.member_of(held.request.device)
         {

@@ -4,11 +4,14 @@
 //! 2. All keys are made here; the person key certifies the device, and the proof under the invite's check key covers everything.
 //! 3. With a relay's first invite the organisation's key is made, too, and endorses its first registrar.
 //!
+//! 4. An invite that links makes no person: one more device of the inviter's, whose certificate is signed later (`linking.rs`).
+//!
 //! Invariant: the profile is durable before the registration leaves, so that a lost answer can be asked for again.
 
+use crate::cbor;
 use crate::device::state::{KnownPerson, Profile};
 use crate::error::{Error, Malformed, PeerMisbehaved, Refused};
-use crate::frame::{Founding, Instance, InviteView, Registration};
+use crate::frame::{DeviceRegistration, Founding, Instance, InviteView, Registration};
 use crate::identity::{
     DeviceCertificate, Endorsement, Identity, Name, Role, Signed, check_handle, may_endorse, verify_chain,
 };
@@ -55,7 +58,11 @@ impl Enrolment {
             return Err(PeerMisbehaved::Mismatch("the invite").into());
         }
         let endorsement = &above.endorsement;
-        if !may_endorse(endorsement.role, endorsement.registrar, said.role) {
+        let may = match said.links {
+            Some(person) => person == above.person && said.role == endorsement.role,
+            None => may_endorse(endorsement.role, endorsement.registrar, said.role),
+        };
+        if !may {
             return Err(PeerMisbehaved::Role("inviting").into());
         }
         let given = match (&view.name, said.name) {
@@ -93,6 +100,11 @@ impl Enrolment {
         self.inviter.as_ref().map(|(person, known)| (*person, known))
     }
 
+    /// Whether the invite makes no person, but links one more device of the inviter's; see [`Self::link`].
+    pub fn links(&self) -> bool {
+        self.statement.as_ref().is_some_and(|(_, statement)| statement.links.is_some())
+    }
+
     /// Whether this is a relay's first invite, with which the organisation begins.
     pub fn is_first(&self) -> bool {
         self.statement.is_none()
@@ -112,6 +124,12 @@ impl Enrolment {
         name: &str,
         role: Role,
     ) -> Result<(Profile, Registration), Error> {
+        if self.links() {
+            return Err(Refused::Invite {
+                what: "it is for one more device of somebody who is here already".to_owned(),
+            }
+            .into());
+        }
         self.check(firm, handle, role)?;
         let (name, self_stated) = match &self.given {
             Some(given) if given.name == name.trim() => (given.clone(), false),
@@ -190,9 +208,78 @@ impl Enrolment {
             firm: firm.to_owned(),
             self_stated,
             instance: Instance::after(None),
+            linking: None,
         };
         Ok((profile, registration))
     }
+
+    /// Makes this device's keys, the profile to persist, and the registration to send, where the invite [links](Self::links). The
+    /// certificate is not signed yet, and so the profile's is not: what names it by its hash need not change when it is.
+    ///
+    /// # Errors
+    /// [`Refused`] for another invite; [`Malformed`] for a firm whose name won't do.
+    pub fn link(self, now: Timestamp, relay: PublicKey, firm: &str) -> Result<(Profile, DeviceRegistration), Error> {
+        let wrong = || Refused::Invite { what: "it is not for one more device".to_owned() };
+        let (Some((signed, _)), Some((person, known)), Some(organisation), true) =
+            (&self.statement, &self.inviter, &self.organisation, self.links())
+        else {
+            return Err(wrong().into());
+        };
+        check_firm(firm)?;
+        let verified = verify_chain(&known.chain, organisation)?;
+        let (device, inbox, mls_key) = (DeviceId::random(), MailboxId::random(), SecretKey::generate());
+        let certificate = DeviceCertificate {
+            person: *person,
+            device,
+            link_key: self.link_key.public()?.digest(),
+            mls_key: mls_key.public()?,
+            made_at: now,
+        };
+        let certificate = Signed { body: cbor::encode(&certificate), signature: Vec::new() };
+        let claim = Claim {
+            invite: self.invite.secret.id(),
+            relay: relay.fingerprint(),
+            person: *person,
+            device,
+            person_key: verified.person_key.digest(),
+            certificate: certificate.digest(),
+            handle: known.handle.clone(),
+            statement: Some(signed.digest()),
+        };
+        let registration = DeviceRegistration {
+            invite: self.invite.secret.id(),
+            token: self.invite.secret.token(),
+            person: *person,
+            certificate: certificate.clone(),
+            proof: self.invite.secret.prove(&claim),
+            inbox,
+        };
+        let profile = Profile {
+            person: *person,
+            device,
+            person_key: None,
+            link_key: self.link_key,
+            mls_key,
+            certificate,
+            handle: known.handle.clone(),
+            // Until the pack tells it.
+            name: Name { name: known.handle.clone(), salt: [0; 16] },
+            role: known.role,
+            registrar: verified.endorsement.registrar,
+            address: self.invite.address.clone(),
+            relay,
+            organisation: organisation.clone(),
+            organisation_key: None,
+            idem_key: Secret::new(suite::random::<32>().to_vec()),
+            inbox,
+            firm: firm.to_owned(),
+            self_stated: true,
+            instance: Instance::after(None),
+            linking: Some(self.invite.secret.clone()),
+        };
+        Ok((profile, registration))
+    }
+
     /// Whether the invite allows what the newcomer wants to be.
     fn check(&self, firm: &str, handle: &str, role: Role) -> Result<(), Error> {
         check_handle(handle)?;
@@ -206,11 +293,15 @@ impl Enrolment {
         if self.handle().is_some_and(|given| given != handle) {
             return Err(Refused::Invite { what: "it is for another handle".to_owned() }.into());
         }
-        if firm.len() > limits::NAME_MAX * 2 {
-            return Err(Malformed::TooLarge { what: "the firm's name", limit: limits::NAME_MAX * 2 }.into());
-        }
-        Ok(())
+        check_firm(firm)
     }
+}
+
+fn check_firm(firm: &str) -> Result<(), Error> {
+    if firm.len() > limits::NAME_MAX * 2 {
+        return Err(Malformed::TooLarge { what: "the firm's name", limit: limits::NAME_MAX * 2 }.into());
+    }
+    Ok(())
 }
 
 /// A new organisation, whose key endorses its first registrar.

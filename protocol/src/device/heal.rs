@@ -69,6 +69,7 @@ impl Device {
 
     /// An update that the relay or the members did not take is not tried again at once.
     pub(super) fn put_off_healing(&mut self, matter: MatterId) {
+        self.put_off_tidying(matter);
         if let Some(room) = self.rooms.get_mut(&matter) {
             (room.row.healing.at, room.row.healing.due, room.row.healing.sent) = (self.now, false, 0);
         }

@@ -10,7 +10,7 @@ use crate::device::state::{Changed, KnownPerson, RecordBody, Stage, Verification
 use crate::device::{Asked, Device, Notice};
 use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{Reply, Request};
-use crate::identity::{Endorsement, Identity, Name, SafetyNumber, Verified, look_of, verify_chain};
+use crate::identity::{Endorsement, Identity, Name, SafetyNumber, Signed, Verified, look_of, verify_chain};
 use crate::ids::{MatterId, PersonId, Timestamp};
 use crate::limits;
 use crate::matter::MatterContext;
@@ -181,10 +181,9 @@ impl Device {
         let before = known.endorsements().first().map(|before| before.from);
         let older = before.is_some_and(|before| before > said.endorsement.from);
         if known.key() == Some(key) {
-            if !older {
-                let known = renewed(known, said, chain, told);
-                self.know(person, known);
-            }
+            // Of an older statement nothing counts but the devices: they are as good as the key that certifies them.
+            let known = if older { with_devices(known, chain) } else { renewed(known, said, chain, told) };
+            self.know(person, known);
             return Ok(());
         }
         if older || known.past.contains(&key) {
@@ -230,6 +229,17 @@ impl Device {
             self.record(self.now, matter, seq, None, self.now, RecordBody::IdentityChanged { person, verified });
         }
     }
+}
+
+/// Somebody known, with certificates under the same key that are new here.
+fn with_devices(known: &KnownPerson, chain: &[Identity]) -> KnownPerson {
+    let mut known = known.clone();
+    if let (Some(own), Some(shown)) = (known.chain.first_mut(), chain.first()) {
+        let news: Vec<Digest> = own.certificates.iter().map(Signed::digest).collect();
+        own.certificates.extend(shown.certificates.iter().filter(|signed| !news.contains(&signed.digest())).cloned());
+        own.certificates.truncate(limits::DEVICES_PER_PERSON_MAX);
+    }
+    known
 }
 
 /// Somebody known, as a newer statement about the same key says.

@@ -145,6 +145,11 @@ impl Device {
         }
         let members = group.members();
         let own = self.profile.person;
+        if let Ok(own_key) = self.own_person_key()
+            && context.participant(own).is_some_and(|listed| listed.person_key != own_key)
+        {
+            return Err(PeerMisbehaved::WrongKey("this person's key in a Welcome").into());
+        }
         if context.participant(own).is_none_or(|listed| listed.role != self.profile.role) {
             return Err(PeerMisbehaved::Mismatch("a Welcome's list of people").into());
         }

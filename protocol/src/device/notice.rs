@@ -5,8 +5,9 @@
 use crate::device::state::Record;
 use crate::error::{Error, Refused};
 use crate::frame::PersonView;
-use crate::ids::{InviteId, MatterId, MessageId, PersonId};
+use crate::ids::{DeviceId, InviteId, MatterId, MessageId, PersonId};
 use crate::invite::InviteState;
+use crate::suite::Fingerprint;
 
 /// Something to tell the user.
 #[derive(Debug, Clone, PartialEq)]
@@ -87,6 +88,34 @@ pub enum Notice {
     InviteCancelled(InviteId),
     /// The invites of this person, and what became of each.
     Invites(Vec<InviteState>),
+    /// A device waits to be linked, and its proof holds: it knows the invite that this device made.
+    DeviceWaits {
+        /// Which.
+        device: DeviceId,
+        /// What its user sees on it.
+        fingerprint: Fingerprint,
+    },
+    /// A device that claims an invite of this device's fails its proof.
+    FalseDevice(Error),
+    /// Everything that the relay knows of devices that wait was told.
+    DevicesAsked,
+    /// A device is this person's now.
+    DeviceLinked {
+        /// Which.
+        device: DeviceId,
+    },
+    /// A device is nobody's any more.
+    DeviceRevoked {
+        /// Which.
+        device: DeviceId,
+    },
+    /// The relay refused to have a device certified or revoked.
+    DeviceRefused {
+        /// Which.
+        device: DeviceId,
+        /// Why.
+        why: Refused,
+    },
     /// Whom this device may see.
     People(Vec<PersonView>),
     /// This vault is a copy of another that is in use, or was restored from a backup: it asks to be let back into its matters, and the

@@ -66,10 +66,18 @@ impl Device {
             handle: wanted.handle.clone(),
             name: name.as_ref().map(Name::commitment),
             expires,
+            links: None,
         };
         let statement = Signed::make(Label::Invite, &self.profile.mls_key, &statement)?;
         let sealed = name.as_ref().map(|name| secret.seal_name(name)).transpose()?;
-        let own = OwnInvite { secret: secret.clone(), role: wanted.role, statement: statement.digest(), name, expires };
+        let own = OwnInvite {
+            secret: secret.clone(),
+            role: wanted.role,
+            statement: statement.digest(),
+            name,
+            expires,
+            links: false,
+        };
         self.batch.put(Table::Invite, None, secret.id().as_bytes(), &own);
         self.invites.insert(secret.id(), own);
         let filed = NewInvite { token_hash: secret.token_hash(), statement, name: sealed.map(Blob) };
@@ -129,7 +137,7 @@ impl Device {
         }
     }
 
-    fn forget_invite(&mut self, invite: InviteId) {
+    pub(super) fn forget_invite(&mut self, invite: InviteId) {
         self.invites.remove(&invite);
         self.batch.delete(Table::Invite, None, invite.as_bytes());
     }
@@ -147,6 +155,12 @@ impl Device {
 
     /// The hash of this person's key.
     pub(super) fn own_person_key(&self) -> Result<Digest, Error> {
+        if self.profile.linking.is_some() {
+            return Err(Refused::not_allowed(
+                "this device waits to be linked: confirm it on the device that made the invite",
+            )
+            .into());
+        }
         let known = self.people.get(&self.profile.person).and_then(|known| known.chain.first());
         match known {
             Some(identity) => Ok(identity.person_key.digest()),
@@ -156,15 +170,14 @@ impl Device {
 
     /// Asks for what a device needs to know of people when its link comes up: its own chain, and who waits for it.
     pub(super) fn ask_about_people(&mut self) {
-        // Nobody has told of it, if the name was confirmed while this device was away.
-        let own = self.people.get(&self.profile.person);
-        if own.is_none_or(|own| own.self_stated || own.chain.is_empty()) {
-            self.ask_own_chain();
-        }
+        // Other devices of this person may have come since, or its name was confirmed while this device was away.
+        self.ask_own_chain();
+        self.ask_revocations();
         self.ask_newcomers();
+        self.look_who_waits();
     }
 
-    /// Asks what is said of this person now.
+    /// Asks what is said of this person now: their endorsement, and which devices there are.
     pub(super) fn ask_own_chain(&mut self) {
         if self.ready {
             let person = self.profile.person;
@@ -181,12 +194,15 @@ impl Device {
     /// Asks for somebody's chain and key packages.
     pub(super) fn ask_about(&mut self, person: PersonId) {
         self.ask(Asked::Chain(person), Request::Chain { person });
-        self.ask(Asked::Take(person), Request::TakeKeyPackages { person });
+        self.ask(Asked::Take(person), Request::TakeKeyPackages { person, device: None });
     }
 
     pub(super) fn chain_came(&mut self, person: PersonId, reply: Reply) {
         match self.take_chain(person, reply) {
             Ok(chain) => {
+                if person == self.profile.person {
+                    self.look_at_devices();
+                }
                 if let Some(material) = self.materials.get_mut(&person) {
                     material.chain = Some(chain);
                 }
@@ -265,7 +281,8 @@ impl Device {
 
     /// Judges a newcomer by the proof under the invite's check key, and signs for them.
     fn endorse(&mut self, now: Timestamp, newcomer: &Registration) -> Result<Signed, Error> {
-        let invite = self.invites.get(&newcomer.invite).ok_or(PeerMisbehaved::WrongKey("the newcomer's invite"))?;
+        let invite = self.invites.get(&newcomer.invite).filter(|invite| !invite.links);
+        let invite = invite.ok_or(PeerMisbehaved::WrongKey("the newcomer's invite"))?;
         let certificate: DeviceCertificate =
             newcomer.certificate.verify(Label::DeviceCertificate, &newcomer.person_key, "device certificate")?;
         let claim = Claim {

@@ -6,17 +6,22 @@
 //!
 //! Invariant: an idem is persisted with what it stands for before it is sent, and never stands for anything else.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use crate::content::{Body, Bundle, Content, NamedPerson};
-use crate::device::state::{Intent, KnownPerson, MatterRow, OutItem, OwnCommit, PendingPost, Purpose, Stage, Table};
+use crate::device::state::{
+    Intent, KnownPerson, MatterRow, OutItem, OwnCommit, PendingPost, Purpose, Revoked, Stage, Table,
+};
 use crate::device::{Device, Material, Notice, Room};
 use crate::envelope::{self, Class};
 use crate::error::{Error, Malformed, Misuse, PeerMisbehaved, Refused};
-use crate::frame::{Blob, Part, Post, Rights};
+use crate::frame::{Blob, Part, Post, Rights, TakenKeyPackage};
 use crate::identity::{Identity, verify_chain};
-use crate::ids::{MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
+use crate::ids::{DeviceId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
 use crate::limits;
 use crate::matter::{
-    Certificates, Change, Companion, Matter, MatterContext, Participant, RULES, Seen, key_package_owner,
+    Certificates, Change, Companion, LeafCredential, Matter, MatterContext, Member, Participant, RULES, Seen,
+    key_package_owner,
 };
 use crate::secret::Secret;
 use crate::suite::Digest;
@@ -258,7 +263,8 @@ impl Device {
             Stage::Open if room.row.lost.is_none() => {}
             _ => return Ok(()),
         }
-        if self.post_stale(matter) || self.wants_material(matter) || self.post_commit(now, matter)? {
+        let changes = self.post_stale(matter) || self.wants_material(matter) || self.post_commit(now, matter)?;
+        if changes || self.post_tidy(now, matter)? {
             return Ok(());
         }
         let worn = self.rooms.get(&matter).is_some_and(Room::is_worn);
@@ -381,7 +387,8 @@ impl Device {
                         continue;
                     };
                     let doubt = self.is_in_doubt(intent.person).then(|| Misuse::IdentityChanged.into());
-                    doubt.or_else(|| wanted.add(intent, material, &self.profile.organisation, now).err())
+                    let organisation = &self.profile.organisation;
+                    doubt.or_else(|| wanted.add(intent, material, organisation, &self.revoked, now).err())
                 } else {
                     wanted.remove.push(intent.person);
                     None
@@ -409,12 +416,15 @@ impl Device {
         Ok(true)
     }
 
-    fn commit_post(&mut self, matter: MatterId, row: &MatterRow, mut wanted: Wanted) -> Result<(), Error> {
+    pub(super) fn commit_post(&mut self, matter: MatterId, row: &MatterRow, mut wanted: Wanted) -> Result<(), Error> {
         let group = self.group(matter)?;
-        let mut context = group.context()?;
-        let leaves: Vec<_> =
-            group.members().into_iter().filter(|member| wanted.remove.contains(&member.credential.person)).collect();
-        context.people.retain(|participant| !wanted.remove.contains(&participant.person));
+        let before = group.context()?;
+        let mut context = before.clone();
+        let (leaves, stay): (Vec<Member>, Vec<Member>) =
+            group.members().into_iter().partition(|member| wanted.removes(member));
+        // Whoever has no device left in the matter is not in it.
+        let has = |leaves: &[Member], person| leaves.iter().any(|member| member.credential.person == person);
+        context.people.retain(|one| has(&stay, one.person) || !has(&leaves, one.person));
         context.people.extend(&wanted.participants);
         context.people.sort();
 
@@ -430,8 +440,8 @@ impl Device {
             Seen { position: row.position, roster: Some(Post::roster_digest(&roster)), bundle: None, repair: None };
         let mut parts = Vec::new();
         let mut bundle = None;
-        if !wanted.participants.is_empty() {
-            let told = self.bundle_of(wanted.participants.iter().map(|participant| participant.person), &wanted.chains);
+        if !wanted.devices.is_empty() {
+            let told = self.bundle_of(wanted.people_added().into_iter(), &wanted.chains);
             let id = MessageId::random();
             let content = Content { id, sent_at: Timestamp(0), body: Body::Bundle(told.clone()) }.encode();
             let part = self.sealed(matter, &content, &Seen { roster: None, ..seen })?;
@@ -439,7 +449,7 @@ impl Device {
             bundle = Some((part_digest(&part), told));
             parts.push(part);
         }
-        let companion = (!wanted.participants.is_empty()).then(|| Companion {
+        let companion = (!wanted.devices.is_empty()).then(|| Companion {
             bundle: self.bundle_of_listed(&context, &wanted.chains),
             seen: row.position,
             statement: row.statement.clone(),
@@ -448,7 +458,8 @@ impl Device {
         let change = Change {
             add: wanted.devices.iter().map(|(_, _, taken)| taken.package.0.clone()).collect(),
             remove: leaves.iter().map(|member| member.leaf).collect(),
-            context: Some(context),
+            // Whoever may not change the matter carries no context at all.
+            context: (context != before).then_some(context),
             companion,
         };
         wanted.bundle = bundle;
@@ -551,7 +562,7 @@ impl Room {
         let answers = self.row.stage == Stage::Open && self.row.requests.iter().any(|held| held.answer_at <= now);
         let lost = self.asks_back(now) || self.welcome_was_false(now) || self.row.stage == Stage::Paused;
         let continues = self.row.continue_at.is_some_and(|at| at <= now);
-        let keys = self.owes_keys(now) || self.commits.values().any(|own| !own.stale.is_empty());
+        let keys = self.tidy_due(now) || self.owes_keys(now) || self.commits.values().any(|own| !own.stale.is_empty());
         read && self.not_before <= now
             && self.row.before.is_none()
             && (self.wants_to_post() || answers || lost || continues || keys)
@@ -565,8 +576,10 @@ pub(super) struct Wanted {
     participants: Vec<Participant>,
     /// The chains above them.
     chains: Vec<Vec<Identity>>,
-    devices: Vec<(crate::matter::LeafCredential, Rights, crate::frame::TakenKeyPackage)>,
+    devices: Vec<(LeafCredential, Rights, TakenKeyPackage)>,
     remove: Vec<PersonId>,
+    /// Devices that go, whoever of their person stays.
+    put_out: Vec<DeviceId>,
     /// The bundle, by the hash of its envelope.
     bundle: Option<(Digest, Bundle)>,
     /// What is posted before the Commit, and behind it.
@@ -582,6 +595,30 @@ impl Wanted {
         Self { repair: Some((request, inbox)), ..Self::default() }
     }
 
+    /// One more device of this person, who is in the matter.
+    pub(super) fn own_device(&mut self, owner: LeafCredential, rights: Rights, taken: TakenKeyPackage) {
+        self.devices.push((owner, rights, taken));
+    }
+
+    /// Devices to put out.
+    pub(super) fn put_out(&mut self, devices: impl Iterator<Item = DeviceId>) {
+        self.put_out.extend(devices);
+    }
+
+    /// Whether there is nothing to do.
+    pub(super) fn is_empty(&self) -> bool {
+        self.devices.is_empty() && self.remove.is_empty() && self.put_out.is_empty()
+    }
+
+    fn removes(&self, member: &Member) -> bool {
+        self.remove.contains(&member.credential.person) || self.put_out.contains(&member.credential.device)
+    }
+
+    /// Whose devices come in.
+    fn people_added(&self) -> BTreeSet<PersonId> {
+        self.devices.iter().map(|(owner, _, _)| owner.person).collect()
+    }
+
     /// Somebody to add: their chain must reach the organisation, name the handle that was asked for, their endorsement be in force, and
     /// every key package be that of a device they certified.
     fn add(
@@ -589,6 +626,7 @@ impl Wanted {
         intent: &Intent,
         material: &Material,
         organisation: &crate::suite::PublicKey,
+        revoked: &BTreeMap<DeviceId, Revoked>,
         now: Timestamp,
     ) -> Result<(), Error> {
         let (Some(chain), Some(packages)) = (&material.chain, &material.packages) else {
@@ -605,6 +643,7 @@ impl Wanted {
         if verified.endorsement.until <= now {
             return Err(Refused::not_allowed("that person's endorsement has expired").into());
         }
+        let packages: Vec<_> = packages.iter().filter(|taken| !revoked.contains_key(&taken.device)).collect();
         if packages.is_empty() {
             return Err(Refused::not_found("a key package of that person").into());
         }

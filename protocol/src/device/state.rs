@@ -19,9 +19,12 @@ use crate::rescue::{RepairRequest, Successor};
 use crate::secret::Secret;
 use crate::suite::{Digest, PublicKey, SecretKey};
 
+mod devices;
 mod person;
 mod record;
 
+pub(super) use devices::RevocationsTold;
+pub use devices::Revoked;
 pub use person::{Changed, KnownPerson, Verification};
 pub use record::{Record, RecordBody};
 
@@ -58,6 +61,8 @@ pub enum Table {
     Counter = 12,
     /// The seq of an own message, by message id: the same id is never sent twice.
     Sent = 13,
+    /// A [`Revoked`] device by its id.
+    Revoked = 30,
 }
 
 /// How many of the last entries of a mailbox a device remembers, to hold against what others say they read.
@@ -191,6 +196,9 @@ pub struct Profile {
     /// Which copy of the profile this was when it was made.
     #[n(18)]
     pub instance: Instance,
+    /// The invite by which this device is being linked, until the person's key has certified it.
+    #[n(19)]
+    pub linking: Option<InviteSecret>,
 }
 
 /// How far a matter has come.
@@ -726,6 +734,10 @@ pub struct OwnInvite {
     /// Until when.
     #[n(4)]
     pub expires: Timestamp,
+    /// Whether it is for one more device of one's own, and makes no person.
+    #[n(10)]
+    #[cbor(default)]
+    pub links: bool,
 }
 
 /// One of the last entries of a mailbox.
@@ -767,6 +779,8 @@ impl Counters {
     pub const USED_WELCOMES: &'static [u8] = b"used welcomes";
     /// The seq in the inbox up to which it was read before the relay was restored.
     pub const RESTORED_INBOX: &'static [u8] = b"restored inbox";
+    /// Up to which revocation the relay has told this device.
+    pub const REVOCATIONS: &'static [u8] = b"revocations";
     /// Whether this person is endorsed, as far as this device knows.
     pub const READY: &'static [u8] = b"ready";
     /// The cursor of the last record that `recv` or `chat` printed; the shell's.

@@ -7,11 +7,12 @@ use crate::error::Refused;
 use crate::frame::EntryBody;
 use crate::identity::{DeviceCertificate, Role, Signed};
 use crate::ids::MessageId;
-use crate::matter::{MatterContext, Participant, Seen};
+use crate::matter::{Matter, MatterContext, Participant, Seen};
 use crate::suite::{Label, SecretKey};
 
 mod corners;
 mod crossings;
+mod devices;
 mod healing;
 mod hostile;
 mod identities;

@@ -9,9 +9,9 @@ use privity_protocol::cbor;
 use privity_protocol::content::{Body, Bundle, Content, NamedPerson};
 use privity_protocol::error::Refused;
 use privity_protocol::frame::{
-    AcceptedIdem, Admitted, AdmittedBody, Blob, Entry, EntryBody, Event, Founding, FromRelay, Hello, HelloBody,
-    Instance, Interval, InviteView, NewInvite, Part, PersonView, Post, ProvedLeaf, Registration, Reply, Request,
-    Rights, TakenKeyPackage, ToRelay,
+    AcceptedIdem, Admitted, AdmittedBody, Blob, DeviceRegistration, Entry, EntryBody, Event, Founding, FromRelay,
+    Hello, HelloBody, Instance, Interval, InviteView, NewInvite, Part, PersonView, Post, ProvedLeaf, Registration,
+    Reply, Request, Rights, TakenKeyPackage, ToRelay,
 };
 use privity_protocol::identity::{Identity, Name, Role, Signed};
 use privity_protocol::ids::{DeviceId, InviteId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
@@ -21,7 +21,7 @@ use privity_protocol::matter::{Companion, Continues, LeafCredential, MatterConte
 use privity_protocol::suite::{Digest, PUBLIC_KEY_LEN, PublicKey};
 
 /// The kinds of each, by number.
-const REQUESTS: [(u8, &str); 19] = [
+const REQUESTS: [(u8, &str); 26] = [
     (0, "open invite"),
     (1, "register"),
     (2, "post"),
@@ -41,8 +41,15 @@ const REQUESTS: [(u8, &str); 19] = [
     (20, "invites"),
     (21, "cancel invite"),
     (22, "renewals"),
+    (30, "register device"),
+    (31, "waiting devices"),
+    (32, "certify device"),
+    (33, "certified"),
+    (34, "linked"),
+    (35, "revoke device"),
+    (36, "revocations"),
 ];
-const REPLIES: [(u8, &str); 15] = [
+const REPLIES: [(u8, &str); 18] = [
     (0, "refused"),
     (1, "done"),
     (2, "invite"),
@@ -58,6 +65,9 @@ const REPLIES: [(u8, &str); 15] = [
     (12, "history"),
     (20, "invites"),
     (21, "chains"),
+    (30, "waiting devices"),
+    (31, "certified"),
+    (32, "revocations"),
 ];
 const REFUSALS: [&str; 13] = [
     "stale",
@@ -74,7 +84,15 @@ const REFUSALS: [&str; 13] = [
     "replaced",
     "reused",
 ];
-const EVENTS: [&str; 5] = ["entries", "ended", "newcomer", "endorsed", "key packages low"];
+const EVENTS: [(u8, &str); 7] = [
+    (0, "entries"),
+    (1, "ended"),
+    (2, "newcomer"),
+    (3, "endorsed"),
+    (4, "key packages low"),
+    (30, "devices"),
+    (31, "revoked"),
+];
 const PARTS: [&str; 4] = ["create", "append", "grant", "revoke"];
 const CONTENTS: [&str; 3] = ["text", "bundle", "of an unknown kind"];
 
@@ -125,7 +143,7 @@ fn samples_of(full: bool) -> Vec<(String, Vec<u8>)> {
         let frame = FromRelay::Refused(source.refused(kind));
         samples.push((format!("from-relay/refused {kind} {name}"), cbor::encode(&frame)));
     }
-    for (kind, name) in (0..).zip(EVENTS) {
+    for (kind, name) in EVENTS {
         samples.push((format!("from-relay/event {kind} {name}"), cbor::encode(&FromRelay::Event(source.event(kind)))));
     }
     let admitted = Admitted { body: source.some(3), signature: source.some(64) };
@@ -323,7 +341,10 @@ impl<'a> Source<'a> {
             3 => Request::Subscribe { mailbox: MailboxId::new(self.array()), after: self.maybe(Self::position) },
             4 => Request::Ack { mailbox: MailboxId::new(self.array()), upto: self.number() },
             5 => Request::PublishKeyPackages { single_use: self.list(Self::blob), last_resort: self.maybe(Self::blob) },
-            6 => Request::TakeKeyPackages { person: PersonId::new(self.array()) },
+            6 => Request::TakeKeyPackages {
+                person: PersonId::new(self.array()),
+                device: self.maybe(|source| DeviceId::new(source.array())),
+            },
             7 => Request::People,
             8 => Request::Chain { person: PersonId::new(self.array()) },
             9 => Request::Invite(NewInvite {
@@ -339,7 +360,25 @@ impl<'a> Source<'a> {
             15 => Request::History { person: PersonId::new(self.array()), after: self.number(), size: self.number() },
             20 => Request::Invites,
             21 => Request::CancelInvite { invite: InviteId::new(self.array()) },
-            _ => Request::Renewals,
+            22 => Request::Renewals,
+            30 => Request::RegisterDevice(Box::new(self.device_registration())),
+            31 => Request::WaitingDevices,
+            32 => Request::CertifyDevice { certificate: self.signed(), pack: self.blob() },
+            33 => Request::Certified,
+            34 => Request::Linked,
+            35 => Request::RevokeDevice { revocation: self.signed() },
+            _ => Request::Revocations { after: self.number() },
+        }
+    }
+
+    fn device_registration(&mut self) -> DeviceRegistration {
+        DeviceRegistration {
+            invite: InviteId::new(self.array()),
+            token: self.array(),
+            person: PersonId::new(self.array()),
+            certificate: self.signed(),
+            proof: self.digest(),
+            inbox: MailboxId::new(self.array()),
         }
     }
 
@@ -401,7 +440,7 @@ impl<'a> Source<'a> {
                 FromRelay::Reply { id: self.number(), reply: self.reply(kind) }
             }
             _ => {
-                let kind = self.one_of(&EVENTS);
+                let kind = EVENTS[usize::from(self.one_of(&EVENTS))].0;
                 FromRelay::Event(self.event(kind))
             }
         }
@@ -471,7 +510,15 @@ impl<'a> Source<'a> {
             11 => Reply::Consistency { proof: self.list(Self::tree_hash) },
             12 => Reply::History { leaves: self.list(Self::proved_leaf), more: self.flag() },
             20 => Reply::Invites { invites: self.list(Self::invite_state) },
-            _ => Reply::Chains { chains: self.list(|source| source.list(Self::identity)) },
+            21 => Reply::Chains { chains: self.list(|source| source.list(Self::identity)) },
+            30 => Reply::WaitingDevices { devices: self.list(Self::device_registration) },
+            31 => Reply::Certified { certificate: self.signed(), pack: self.blob() },
+            _ => Reply::Revocations {
+                revocations: self.list(Self::signed),
+                identities: self.list(Self::identity),
+                upto: self.number(),
+                more: self.flag(),
+            },
         }
     }
 
@@ -510,6 +557,8 @@ impl<'a> Source<'a> {
             1 => Event::Ended { mailbox: MailboxId::new(self.array()) },
             2 => Event::Newcomer,
             3 => Event::Endorsed,
+            30 => Event::Devices,
+            31 => Event::Revoked,
             _ => Event::KeyPackagesLow { left: u32::from(self.byte()) },
         }
     }

@@ -4,8 +4,8 @@ use minicbor::Encode;
 use privity_protocol::cbor;
 use privity_protocol::frame::Blob;
 use privity_protocol::identity::{
-    DeviceCertificate, Endorsement, Identity, Issuer, Name, Role, SafetyNumber, Signed, check_handle, handle_skeleton,
-    verify_chain,
+    DeviceCertificate, DeviceRevocation, Endorsement, Identity, Issuer, Name, Role, SafetyNumber, Signed, check_handle,
+    handle_skeleton, verify_chain,
 };
 use privity_protocol::ids::{DeviceId, InviteId, MailboxId, MatterId, PersonId, Position, Timestamp};
 use privity_protocol::invite::{Claim, Invite, InviteSecret, InviteStatement};
@@ -168,7 +168,18 @@ fn invite_statement(full: bool) -> InviteStatement {
         handle: full.then(|| "cleo".to_owned()),
         name: full.then(|| Name { name: "Cleo".to_owned(), salt: SALT }.commitment()),
         expires: Timestamp(1_800_259_200_000),
+        links: None,
     }
+}
+
+fn device_invite() -> InviteStatement {
+    let expires = Timestamp(1_800_000_600_000);
+    InviteStatement { role: Role::Attorney, expires, links: Some(ADA.issuer().person), ..invite_statement(false) }
+}
+
+fn revocation(issuer: Option<Issuer>) -> DeviceRevocation {
+    let Issuer { person, device } = CLEO.issuer();
+    DeviceRevocation { person, device, issuer, at: Timestamp(1_800_000_000_000) }
 }
 
 fn position(seq: u64) -> Position {
@@ -211,6 +222,7 @@ fn bodies() -> Vec<(&'static str, &'static str, Label, &'static str, Vec<u8>)> {
         endorsement(CLEO, "Cleo's person key", Role::Client, "cleo", Some(ADA.issuer())),
     );
     let (organisation, adas_person, adas) = ("organisation", "Ada's person key", "Ada's MLS key");
+    let revocation_rule = "device-revocation";
     let (cleos_person, cleos) = ("Cleo's person key", "Cleo's MLS key");
     vec![
         ("Ada's device", certificate_rule, Label::DeviceCertificate, adas_person, encode(&certificate(ADA, adas))),
@@ -221,6 +233,21 @@ fn bodies() -> Vec<(&'static str, &'static str, Label, &'static str, Vec<u8>)> {
         ("an invite without", invite_rule, Label::Invite, adas, encode(&invite_statement(false))),
         ("a repair request", "repair-request", Label::Repair, cleos, encode(&repair())),
         ("a successor", "successor", Label::Successor, adas, encode(&successor())),
+        ("an invite for a device", invite_rule, Label::Invite, adas, encode(&device_invite())),
+        (
+            "a revocation by the person key",
+            revocation_rule,
+            Label::DeviceRevocation,
+            cleos_person,
+            encode(&revocation(None)),
+        ),
+        (
+            "a revocation by a registrar's device",
+            revocation_rule,
+            Label::DeviceRevocation,
+            adas,
+            encode(&revocation(Some(ADA.issuer()))),
+        ),
     ]
 }
 
@@ -283,7 +310,15 @@ fn every_recorded_statement_is_what_is_encoded_today_and_verifies() {
         assert_eq!(recorded.label.as_bytes(), label.as_bytes());
         assert_eq!(recorded.body, hex(&body), "{name}");
         assert!(follows(rule, &body), "{name}");
-        for other in ["device-certificate", "endorsement", "invite-statement", "repair-request", "successor", "claim"] {
+        for other in [
+            "device-certificate",
+            "endorsement",
+            "invite-statement",
+            "repair-request",
+            "successor",
+            "claim",
+            "device-revocation",
+        ] {
             // A mailbox's id could be a key package, for the schema: it is labels that tell these two apart.
             let alike = (rule, other) == ("successor", "repair-request");
             assert_eq!(follows(other, &body), other == rule || alike, "{name} as {other}");

@@ -36,8 +36,8 @@ pub(super) enum End {
     Stalled,
     #[error("a newer link of this device took its place")]
     Crowded,
-    #[error("another instance of this device took its place")]
-    Replaced,
+    #[error("another instance of this device took its place, or it was revoked")]
+    Refused,
     #[error("the store could not be read")]
     Store,
 }
@@ -79,7 +79,7 @@ pub(super) async fn run(
     };
     shared.hub.leave(&outbox, sender.subscriptions.into_keys());
     let code = match ended {
-        Err(End::Replaced) => transport::CLOSE_REFUSED,
+        Err(End::Refused) => transport::CLOSE_REFUSED,
         _ if *stop.borrow() => transport::CLOSE_GOING,
         _ => transport::CLOSE_DONE,
     };
@@ -161,7 +161,8 @@ impl Sender {
             }
             match outbox.closing() {
                 Some(Closing::Crowded) => return Err(End::Crowded),
-                Some(Closing::Replaced) => return self.replaced().await,
+                Some(Closing::Replaced) => return self.farewell(Refused::Replaced).await,
+                Some(Closing::Revoked) => return self.farewell(admission::revoked()).await,
                 None => {}
             }
             self.push().await?;
@@ -173,17 +174,25 @@ impl Sender {
 
     async fn reply(&mut self, id: u64, reply: Reply) -> Result<(), End> {
         // A link that opened while another instance took over has heard nothing of it.
-        let replaced = reply == Reply::Refused(Refused::Replaced);
+        let last = match &reply {
+            Reply::Refused(refused) if *refused == Refused::Replaced || *refused == admission::revoked() => {
+                Some(refused.clone())
+            }
+            _ => None,
+        };
         self.frame(&FromRelay::Reply { id, reply }).await?;
-        if replaced { self.replaced().await } else { Ok(()) }
+        match last {
+            Some(refused) => self.farewell(refused).await,
+            None => Ok(()),
+        }
     }
 
-    /// Says that another instance has taken over, and waits a moment until that is read.
-    async fn replaced(&mut self) -> Result<(), End> {
-        self.frame(&FromRelay::Refused(Refused::Replaced)).await?;
+    /// Says why this link ends for good, and waits a moment until that is read.
+    async fn farewell(&mut self, why: Refused) -> Result<(), End> {
+        self.frame(&FromRelay::Refused(why)).await?;
         let _finished = self.send.finish();
         let _in_time = timeout(FAREWELL, self.send.stopped()).await;
-        Err(End::Replaced)
+        Err(End::Refused)
     }
 
     async fn frame(&mut self, frame: &FromRelay) -> Result<(), End> {

@@ -4,6 +4,8 @@
 //! 2. A device's first, or one with a higher number, takes over: from the moment that this is durable, no other is served.
 //! 3. What was asked on a link of an older one is refused, whenever it is decided.
 //!
+//! 4. A revoked device is let in no more, in whatever instance.
+//!
 //! Invariant: of two copies of a profile at most one is served, and nobody is handed a key package whose private half the other copy
 //! may have.
 
@@ -46,6 +48,9 @@ pub(crate) fn judge(store: &dyn Read, hello: &HelloBody) -> Result<Judged, No> {
     let Some(row) = store.device(device)?.filter(|row| row.link_key == hello.link_key) else {
         return Err(Refused::not_allowed("this relay does not know that device and key").into());
     };
+    if row.revoked.is_some() {
+        return Err(revoked().into());
+    }
     let Some(instance) = hello.instance else {
         return Err(Refused::malformed("a device says which instance it is").into());
     };
@@ -53,7 +58,7 @@ pub(crate) fn judge(store: &dyn Read, hello: &HelloBody) -> Result<Judged, No> {
         from: From::Device(Caller { device, person: row.person, instance }),
         idem: post::newest_received(store, device)?,
         key_packages: store.key_packages_left(device)?,
-        ready: store.person(row.person)?.is_some_and(|person| person.endorsement.is_some()),
+        ready: row.waiting.is_none() && store.person(row.person)?.is_some_and(|person| person.endorsement.is_some()),
         organisation,
         admitted: is_admitted(store, device, instance)?,
     })
@@ -86,9 +91,18 @@ pub(super) fn take_over(store: &dyn Read, device: DeviceId, instance: Instance) 
     Ok(outcome)
 }
 
+/// What a revoked device is told.
+pub(crate) fn revoked() -> Refused {
+    Refused::not_allowed("it was revoked by its person or a registrar")
+}
+
 /// The caller, if its instance is still the one admitted.
 pub(crate) fn still(store: &dyn Read, caller: Caller) -> Result<Caller, No> {
-    if store.instance(caller.device)? == Some(caller.instance) { Ok(caller) } else { Err(Refused::Replaced.into()) }
+    if store.instance(caller.device)? == Some(caller.instance) {
+        return Ok(caller);
+    }
+    let gone = store.device(caller.device)?.is_some_and(|row| row.revoked.is_some());
+    Err(if gone { revoked() } else { Refused::Replaced }.into())
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@
 use privity_protocol::error::Refused;
 use privity_protocol::frame::{Event, InviteView, NewInvite, Registration, Reply};
 use privity_protocol::identity::{DeviceCertificate, Endorsement, Role, Signed, check_handle, handle_skeleton};
-use privity_protocol::ids::{DeviceId, InviteId, Timestamp};
+use privity_protocol::ids::{DeviceId, InviteId, PersonId, Timestamp};
 use privity_protocol::invite::{InviteState, InviteStatement, Standing, token_hash};
 use privity_protocol::limits;
 use privity_protocol::log::Act;
@@ -31,7 +31,10 @@ pub(super) fn file_invite(store: &dyn Read, caller: Caller, invite: &NewInvite, 
     if statement.issuer.person != caller.person || statement.issuer.device != caller.device {
         return Err(Refused::malformed("the invite names another inviter").into());
     }
-    policy::may_invite(&person, statement.role)?;
+    match statement.links {
+        None => policy::may_invite(&person, statement.role)?,
+        Some(links) => check_link(&statement, links == caller.person && statement.role == person.role, now)?,
+    }
     if let Some(handle) = &statement.handle {
         free_handle(store, handle)?;
     }
@@ -66,7 +69,7 @@ pub(super) fn file_invite(store: &dyn Read, caller: Caller, invite: &NewInvite, 
 }
 
 /// An invite that exists, to whoever proves its token.
-fn proved_invite(store: &dyn Read, invite: InviteId, token: &[u8; 32]) -> Result<InviteRow, No> {
+pub(super) fn proved_invite(store: &dyn Read, invite: InviteId, token: &[u8; 32]) -> Result<InviteRow, No> {
     let unknown = || Refused::Invite { what: "this relay does not know it".to_owned() };
     let row = store.invite(invite)?.ok_or_else(unknown)?;
     if !suite::same(row.token_hash.as_bytes(), token_hash(token).as_bytes()) {
@@ -75,12 +78,12 @@ fn proved_invite(store: &dyn Read, invite: InviteId, token: &[u8; 32]) -> Result
     Ok(row)
 }
 
-fn used() -> Refused {
+pub(super) fn used() -> Refused {
     Refused::Invite { what: "it has been used already; ask for a new one".to_owned() }
 }
 
 /// Why an invite can't be used, if it can't.
-fn unusable(standing: &Standing) -> Option<Refused> {
+pub(super) fn unusable(standing: &Standing) -> Option<Refused> {
     let what = match standing {
         Standing::Open => return None,
         Standing::Used { .. } => return Some(used()),
@@ -92,7 +95,7 @@ fn unusable(standing: &Standing) -> Option<Refused> {
 }
 
 /// What has become of an invite.
-fn standing(store: &dyn Read, row: &InviteRow, now: Timestamp) -> Result<Standing, StoreError> {
+pub(super) fn standing(store: &dyn Read, row: &InviteRow, now: Timestamp) -> Result<Standing, StoreError> {
     if let Some(person) = row.used_by {
         let handle = store.person(person)?.map(|person| person.registration.handle).unwrap_or_default();
         return Ok(Standing::Used { handle });
@@ -161,7 +164,7 @@ pub(super) fn refusal_is_news(store: &dyn Read, invite: InviteId, token: &[u8; 3
 }
 
 /// A refusal to somebody who has an invite, with its place in the log of whoever made it.
-fn refused_use(mut invite: InviteRow, refused: Refused, now: Timestamp) -> Outcome {
+pub(super) fn refused_use(mut invite: InviteRow, refused: Refused, now: Timestamp) -> Outcome {
     let mut outcome = Outcome::default();
     if invite.refusals < limits::REFUSALS_LOGGED {
         invite.refusals += 1;
@@ -221,6 +224,11 @@ fn enter(
     if let Some(refused) = unusable(&standing(store, &invite, now)?) {
         return Err(refused.into());
     }
+    if links(&invite)?.is_some() {
+        return Err(
+            Refused::Invite { what: "it is for one more device of somebody who is here already".to_owned() }.into()
+        );
+    }
     let certificate = check_registration(store, &invite, link_key, asked)?;
     let founding = founding(store, &invite, asked)?;
     let (device, person) = (certificate.device, asked.person);
@@ -249,6 +257,9 @@ fn enter(
         link_key: link_key.clone(),
         certificate: asked.certificate.clone(),
         inbox: asked.inbox,
+        waiting: None,
+        pack: None,
+        revoked: None,
     })));
     let wakes = match invite.inviter {
         Some(inviter) if !ready => vec![Wake::Person { person: inviter, event: Event::Newcomer }],
@@ -283,6 +294,22 @@ fn admission_log(
     }
     acts.push((invite.inviter, Act::InviteUsed { invite: invite.invite, by: asked.person }));
     acts.into_iter().map(|(person, act)| logged(person, now, act)).collect()
+}
+
+/// An invite for one more device of one's own names nobody, and is good for minutes.
+fn check_link(statement: &InviteStatement, own: bool, now: Timestamp) -> Result<(), Refused> {
+    if !own || statement.handle.is_some() || statement.name.is_some() {
+        return Err(Refused::malformed("an invite for a device is for the inviter's own, and names nobody"));
+    }
+    if statement.expires > now.plus_ms(limits::LINK_LIFETIME_MS + 60_000) {
+        return Err(Refused::malformed("an invite for a device is good for at most ten minutes"));
+    }
+    Ok(())
+}
+
+/// Whose device an invite links, if it makes no person.
+pub(super) fn links(invite: &InviteRow) -> Result<Option<PersonId>, StoreError> {
+    Ok(invite.statement()?.and_then(|statement| statement.links))
 }
 
 fn check_registration(

@@ -5,7 +5,7 @@
 use privity_protocol::error::Refused;
 use privity_protocol::frame::{Event, Interval, PersonView, Reply, Rights};
 use privity_protocol::identity::{DeviceCertificate, Endorsement, Identity, Signed};
-use privity_protocol::ids::{MailboxId, PersonId, Timestamp};
+use privity_protocol::ids::{DeviceId, MailboxId, PersonId, Timestamp};
 use privity_protocol::limits;
 use privity_protocol::log::Act;
 use privity_protocol::suite::Label;
@@ -58,8 +58,8 @@ pub(super) fn roster(store: &dyn Read, caller: Caller, mailbox: MailboxId) -> Re
 /// A person and whoever endorses them, up to one endorsed by the organisation's key.
 pub(super) fn chain(store: &dyn Read, person: PersonId) -> Result<Vec<Identity>, No> {
     let mut chain = Vec::new();
-    let mut next = Some(person);
-    while let Some(person) = next {
+    let mut next = Some((person, None));
+    while let Some((person, issuer)) = next {
         if chain.len() >= limits::CHAIN_MAX {
             break;
         }
@@ -67,11 +67,20 @@ pub(super) fn chain(store: &dyn Read, person: PersonId) -> Result<Vec<Identity>,
         let endorsement = row.endorsement.ok_or_else(|| Refused::not_found("an endorsement of that person"))?;
         let said: Endorsement =
             endorsement.unverified("endorsement").map_err(|_| StoreError::Damaged("endorsement"))?;
-        next = said.issuer.map(|issuer| issuer.person);
-        let certificates = store.devices_of(person)?.into_iter().map(|device| device.certificate).collect();
+        next = said.issuer.map(|issuer| (issuer.person, Some(issuer.device)));
+        let certificates = certificates(store, person, issuer)?;
         chain.push(Identity { person, person_key: row.registration.person_key, certificates, endorsement });
     }
     Ok(chain)
+}
+
+/// The certificates of a person's devices: the one that has endorsed whoever comes before in the chain, those in use, and then revoked
+/// ones, for matters that they are still in.
+fn certificates(store: &dyn Read, person: PersonId, issuer: Option<DeviceId>) -> Result<Vec<Signed>, StoreError> {
+    let mut devices = store.devices_of(person)?;
+    devices.retain(|row| row.waiting.is_none());
+    devices.sort_by_key(|row| (Some(row.device) != issuer, row.revoked.is_some()));
+    Ok(devices.into_iter().map(|row| row.certificate).take(limits::DEVICES_PER_PERSON_MAX).collect())
 }
 
 pub(super) fn newcomers(store: &dyn Read, caller: Caller) -> Result<Reply, No> {

@@ -113,7 +113,16 @@ impl World {
 
     fn put_device(&mut self, human: &Human, caller: Caller, inbox: MailboxId) {
         let Caller { device, person, .. } = caller;
-        let row = DeviceRow { device, person, link_key: human.link_key(), certificate: human.certificate(), inbox };
+        let row = DeviceRow {
+            device,
+            person,
+            link_key: human.link_key(),
+            certificate: human.certificate(),
+            inbox,
+            waiting: None,
+            pack: None,
+            revoked: None,
+        };
         self.write(&[Write::Device(Box::new(row)), Write::Mailbox { mailbox: inbox, inbox_of: Some(device) }]);
         self.admit(caller).unwrap();
     }

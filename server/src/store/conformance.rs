@@ -103,7 +103,16 @@ fn person(handle: &str) -> (PersonRow, DeviceRow) {
         registered: Timestamp(5),
     };
     let inbox = row.registration.inbox;
-    let device = DeviceRow { device, person, link_key: key.public().unwrap(), certificate, inbox };
+    let device = DeviceRow {
+        device,
+        person,
+        link_key: key.public().unwrap(),
+        certificate,
+        inbox,
+        waiting: None,
+        pack: None,
+        revoked: None,
+    };
     (row, device)
 }
 
@@ -700,4 +709,49 @@ fn an_invite_of_the_version_before_is_neither_expired_nor_refused_nor_cancelled(
     bytes.truncate(words);
     bytes[0] = 0xa3;
     assert_eq!(privity_protocol::cbor::decode::<InviteRow>(&bytes, "invite").unwrap(), row);
+}
+
+#[test]
+fn a_device_is_changed_in_place_and_revocations_are_told_in_their_order() {
+    on_each(|bench| {
+        let (row, device) = person("dan");
+        let owner = row.registration.person;
+        let others: Vec<DeviceRow> =
+            (0..4).map(|_| DeviceRow { device: DeviceId::random(), person: owner, ..device.clone() }).collect();
+        let waiting = DeviceRegistration {
+            invite: InviteId::random(),
+            token: [0; 32],
+            person: owner,
+            certificate: device.certificate.clone(),
+            proof: Digest::of(&[]),
+            inbox: MailboxId::random(),
+        };
+        let mut changed = DeviceRow { waiting: Some(waiting), ..device.clone() };
+        write(bench.store(), &[Write::Person(Box::new(row)), Write::Device(Box::new(changed.clone()))]);
+        (changed.waiting, changed.pack) = (None, Some(Blob(vec![1, 2])));
+        write(bench.store(), &[Write::Device(Box::new(changed.clone()))]);
+        assert_eq!(bench.store().newest_revocation().unwrap(), 0);
+        let revoked = |row: &DeviceRow, number| {
+            let statement = Signed { body: vec![7], signature: vec![8] };
+            DeviceRow { revoked: Some(RevokedRow { number, statement }), ..row.clone() }
+        };
+        let order = [2, 0, 3, 1];
+        for (number, index) in (1..).zip(order) {
+            let row = &others[index];
+            write(bench.store(), &[Write::Device(Box::new(row.clone()))]);
+            write(bench.store(), &[Write::Device(Box::new(revoked(row, number)))]);
+        }
+        bench.reopen();
+        let store = bench.store();
+        assert_eq!(store.device(changed.device).unwrap(), Some(changed.clone()));
+        assert_eq!(store.devices_of(owner).unwrap().len(), 5);
+        assert_eq!(store.newest_revocation().unwrap(), 4);
+        let told = |after, limit| -> Vec<DeviceId> {
+            store.revoked(after, limit).unwrap().iter().map(|row| row.device).collect()
+        };
+        let all: Vec<DeviceId> = order.iter().map(|index| others[*index].device).collect();
+        assert_eq!(told(0, 9), all);
+        assert_eq!(told(1, 2), all[1..3]);
+        assert!(told(4, 9).is_empty() && told(u64::MAX, 9).is_empty());
+    });
 }

@@ -276,6 +276,19 @@ impl Read for Data {
         Ok(self.devices.values().filter(|row| row.person == person).cloned().collect())
     }
 
+    fn revoked(&self, after: u64, limit: usize) -> Result<Vec<DeviceRow>, StoreError> {
+        let number = |row: &DeviceRow| row.revoked.as_ref().map_or(0, |revoked| revoked.number);
+        let mut rows: Vec<DeviceRow> = self.devices.values().filter(|row| number(row) > after).cloned().collect();
+        rows.sort_by_key(number);
+        rows.truncate(limit);
+        Ok(rows)
+    }
+
+    fn newest_revocation(&self) -> Result<u64, StoreError> {
+        let revoked = self.devices.values().filter_map(|row| row.revoked.as_ref());
+        Ok(revoked.map(|revoked| revoked.number).max().unwrap_or(0))
+    }
+
     fn invite(&self, invite: InviteId) -> Result<Option<InviteRow>, StoreError> {
         Ok(self.invites.get(&invite).cloned())
     }
@@ -446,6 +459,8 @@ answer_from_data! {
     device(device: DeviceId) -> Option<DeviceRow>;
     instance(device: DeviceId) -> Option<Instance>;
     devices_of(person: PersonId) -> Vec<DeviceRow>;
+    revoked(after: u64, limit: usize) -> Vec<DeviceRow>;
+    newest_revocation() -> u64;
     invite(invite: InviteId) -> Option<InviteRow>;
     invites_of(inviter: PersonId, limit: usize) -> Vec<InviteRow>;
     open_invites(inviter: PersonId, now: Timestamp) -> usize;

@@ -72,6 +72,11 @@ CREATE TABLE key_packages (number INTEGER PRIMARY KEY, device BLOB NOT NULL, las
 CREATE INDEX key_packages_of ON key_packages (device, last_resort, number);
 ";
 
+/// Revoked devices by the number of their revocation, as version 4 brought them.
+const REVOKED_SCHEMA: &str = "
+CREATE TABLE revoked (number INTEGER PRIMARY KEY, device BLOB NOT NULL UNIQUE) STRICT;
+";
+
 /// The audit log, since version 4. `person` is empty where a leaf is about the relay itself; tiles are those of level 1 and above.
 const LOG_SCHEMA: &str = "
 CREATE TABLE log (
@@ -111,7 +116,9 @@ impl Sqlite {
         let path = folder.join(FILE);
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         let connection = Self::connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
-        connection.execute_batch(&format!("BEGIN; {SCHEMA} {LOG_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"))?;
+        connection.execute_batch(&format!(
+            "BEGIN; {SCHEMA} {REVOKED_SCHEMA} {LOG_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"
+        ))?;
         let incarnation: [u8; 16] = suite::random();
         connection.execute("INSERT INTO meta VALUES ('incarnation', ?1)", params![incarnation])?;
         Ok(Self { connection, path, incarnation })
@@ -266,6 +273,18 @@ impl Sqlite {
         Ok(chain.map(|chain| Position { seq, chain }))
     }
 
+    fn put_device(&self, row: &DeviceRow) -> Result<(), StoreError> {
+        self.run(
+            "INSERT INTO devices VALUES (?1, ?2, ?3) ON CONFLICT (device) DO UPDATE SET row = excluded.row",
+            params![row.device.as_bytes(), row.person.as_bytes(), cbor::encode(row)],
+        )?;
+        if let Some(revoked) = &row.revoked {
+            let values = params![revoked.number, row.device.as_bytes()];
+            self.run("INSERT OR REPLACE INTO revoked VALUES (?1, ?2)", values)?;
+        }
+        Ok(())
+    }
+
     fn apply_one(&self, write: &Write) -> Result<(), StoreError> {
         match write {
             Write::Organisation(key) => {
@@ -278,12 +297,7 @@ impl Sqlite {
                     params![row.registration.person.as_bytes(), handle_skeleton(handle), handle, cbor::encode(&**row)],
                 )?;
             }
-            Write::Device(row) => {
-                self.run(
-                    "INSERT INTO devices VALUES (?1, ?2, ?3)",
-                    params![row.device.as_bytes(), row.person.as_bytes(), cbor::encode(&**row)],
-                )?;
-            }
+            Write::Device(row) => self.put_device(row)?,
             Write::Instance { device, instance } => {
                 self.run(
                     "INSERT OR REPLACE INTO instances VALUES (?1, ?2)",
@@ -448,6 +462,19 @@ impl Read for Sqlite {
 
     fn devices_of(&self, person: PersonId) -> Result<Vec<DeviceRow>, StoreError> {
         self.rows("SELECT row FROM devices WHERE person = ?1 ORDER BY device", [person.as_bytes()], "device")
+    }
+
+    fn revoked(&self, after: u64, limit: usize) -> Result<Vec<DeviceRow>, StoreError> {
+        self.rows(
+            "SELECT devices.row FROM revoked JOIN devices USING (device) WHERE number > ?1 ORDER BY number LIMIT ?2",
+            params![i64::try_from(after).unwrap_or(i64::MAX), limit],
+            "device",
+        )
+    }
+
+    fn newest_revocation(&self) -> Result<u64, StoreError> {
+        let mut statement = self.connection.prepare_cached("SELECT coalesce(max(number), 0) FROM revoked")?;
+        Ok(statement.query_row([], |row| row.get(0))?)
     }
 
     fn invite(&self, invite: InviteId) -> Result<Option<InviteRow>, StoreError> {

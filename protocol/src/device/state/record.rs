@@ -150,6 +150,26 @@ pub enum RecordBody {
         #[n(1)]
         shown: Position,
     },
+    /// A device of somebody who was in the matter already came in.
+    #[n(30)]
+    DeviceAdded {
+        /// Whose.
+        #[n(0)]
+        person: PersonId,
+        /// Which.
+        #[n(1)]
+        device: DeviceId,
+    },
+    /// A device of somebody who stays in the matter is out.
+    #[n(31)]
+    DeviceRemoved {
+        /// Whose.
+        #[n(0)]
+        person: PersonId,
+        /// Which.
+        #[n(1)]
+        device: DeviceId,
+    },
     /// Somebody in the matter has another key than before.
     #[n(40)]
     IdentityChanged {

@@ -20,7 +20,10 @@ use crate::invite::{Invite, InviteSecret};
 use crate::limits;
 use crate::suite::{Digest, PublicKey, SecretKey};
 
+mod devices;
 mod directory;
+
+use devices::LinkedRow;
 
 /// A vault in memory.
 #[derive(Clone, Default)]
@@ -78,6 +81,9 @@ pub(super) struct Relay {
     organisation: Option<PublicKey>,
     people: BTreeMap<PersonId, Person>,
     devices: BTreeMap<DeviceId, (PersonId, MailboxId)>,
+    /// Devices beside their person's first.
+    pub(super) linked: BTreeMap<DeviceId, LinkedRow>,
+    revoked: Vec<(PersonId, DeviceId, Signed)>,
     mailboxes: BTreeMap<MailboxId, Mailbox>,
     single_use: BTreeMap<DeviceId, VecDeque<Blob>>,
     pub(super) last_resort: BTreeMap<DeviceId, Blob>,
@@ -121,6 +127,10 @@ pub(super) struct Relay {
 }
 
 impl Relay {
+    fn owner(&self, device: DeviceId) -> Option<PersonId> {
+        self.devices.get(&device).map(|(person, _)| *person)
+    }
+
     fn admitted(&self, device: DeviceId, now: Timestamp) -> AdmittedBody {
         let (person, _) = self.devices[&device];
         AdmittedBody {
@@ -130,7 +140,7 @@ impl Relay {
             now,
             idem: self.newest.get(&device).cloned(),
             key_packages: self.single_use.get(&device).map_or(0, |packages| u32::try_from(packages.len()).unwrap()),
-            ready: self.people[&person].endorsement.is_some(),
+            ready: self.people[&person].endorsement.is_some() && !self.waits(device),
             organisation: self.organisation.clone(),
             firm: "Firm".to_owned(),
         }
@@ -138,6 +148,9 @@ impl Relay {
 
     /// Whether this instance of a device is admitted: none that a newer one has replaced.
     fn hello(&mut self, device: DeviceId, instance: Instance) -> bool {
+        if self.is_revoked(device) {
+            return false;
+        }
         let known = *self.instances.entry(device).or_insert(instance);
         if instance.number > known.number {
             self.instances.insert(device, instance);
@@ -158,7 +171,7 @@ impl Relay {
                 self.last_resort.extend(last_resort.iter().map(|package| (device, package.clone())));
                 Reply::Done
             }
-            Request::TakeKeyPackages { person } => self.take(*person),
+            Request::TakeKeyPackages { person, device } => self.take(*person, *device),
             Request::People => Reply::People { people: Vec::new() },
             Request::Chain { person } => {
                 let shown = self.swap_chain.get(person).unwrap_or(person);
@@ -194,11 +207,11 @@ impl Relay {
                     .collect();
                 Reply::Roster { grants, fence: row.fence }
             }
-            _ => Reply::Refused(Refused::malformed("request")),
+            request => self.devices_request(device, own, request),
         }
     }
 
-    fn take(&mut self, person: PersonId) -> Reply {
+    fn take(&mut self, person: PersonId, only: Option<DeviceId>) -> Reply {
         let person = *self.swap_packages.get(&person).unwrap_or(&person);
         if self.people[&person].endorsement.is_none() {
             return Reply::Refused(Refused::not_found("key packages"));
@@ -207,6 +220,8 @@ impl Relay {
             .devices
             .iter()
             .filter(|(_, (owner, _))| *owner == person)
+            .filter(|(device, _)| only.is_none_or(|only| only == **device))
+            .filter(|(device, _)| !self.waits(**device) && !self.is_revoked(**device))
             .map(|(d, (_, inbox))| (*d, *inbox))
             .collect();
         let mut packages = Vec::new();
@@ -245,7 +260,7 @@ impl Relay {
     }
 
     fn readable(&self, device: DeviceId, mailbox: MailboxId) -> Option<(u64, u64)> {
-        let row = self.mailboxes.get(&mailbox)?;
+        let row = self.mailboxes.get(&mailbox).filter(|_| !self.is_revoked(device))?;
         if row.inbox_of == Some(device) {
             return Some((0, u64::MAX));
         }
@@ -335,8 +350,9 @@ impl Relay {
                 row.entries.push(entry);
             }
             Part::Grant { mailbox, device, rights, resume } => {
+                let own = self.owner(*device) == self.owner(by);
                 let row = self.mailboxes.get_mut(mailbox).ok_or_else(|| Refused::not_found("that mailbox"))?;
-                row.may(by, Rights::MANAGER)?;
+                row.may(by, if own { *rights } else { Rights::MANAGER })?;
                 if row.grants.iter().any(|grant| grant.device == *device && grant.until.is_none()) {
                     return Ok(());
                 }
@@ -348,8 +364,9 @@ impl Relay {
                 row.grants.push(Grant { device: *device, rights: *rights, from: row.head.seq, until: None });
             }
             Part::Revoke { mailbox, device } => {
+                let own = self.owner(*device) == self.owner(by);
                 let row = self.mailboxes.get_mut(mailbox).ok_or_else(|| Refused::not_found("that mailbox"))?;
-                row.may(by, Rights::MANAGER)?;
+                row.may(by, if own { Rights::MEMBER } else { Rights::MANAGER })?;
                 let until = row.head.seq;
                 let mut open = row.grants.iter_mut().filter(|grant| grant.device == *device && grant.until.is_none());
                 if let Some(open) = open.next() {
@@ -599,6 +616,9 @@ impl World {
         let mut moved = self.drain(index);
         self.events();
         let device = self.nodes[index].device.profile().device;
+        if self.relay.is_revoked(device) {
+            (self.nodes[index].wire, self.nodes[index].replaced) = (None, true);
+        }
         let Some(wire) = self.nodes[index].wire.as_mut() else { return moved };
         for (mailbox, next) in &mut wire.next {
             let Some((_, until)) = self.relay.readable(device, *mailbox) else { continue };

@@ -81,7 +81,7 @@ fn what_an_older_instance_asked_is_refused_whenever_it_is_decided() {
         Request::People,
         Request::Newcomers,
         Request::Ack { mailbox: ada.inbox, upto: 0 },
-        Request::TakeKeyPackages { person: ada.caller.person },
+        Request::TakeKeyPackages { person: ada.caller.person, device: None },
     ];
     for request in asked {
         assert_eq!(world.ask(ada.caller, &request).unwrap_err(), Refused::Replaced, "{request:?}");

@@ -33,7 +33,7 @@ fn founding_registration(human: &Human, secret: &InviteSecret) -> Registration {
 
 fn statement(world: &World, by: &Human, secret: &InviteSecret, role: Role) -> InviteStatement {
     let expires = world.now.plus_ms(limits::INVITE_LIFETIME_MS);
-    InviteStatement { invite: secret.id(), issuer: by.issuer(), role, handle: None, name: None, expires }
+    InviteStatement { invite: secret.id(), issuer: by.issuer(), role, handle: None, name: None, expires, links: None }
 }
 
 fn filing(by: &Human, secret: &InviteSecret, statement: &InviteStatement) -> Request {

@@ -476,7 +476,7 @@ fn key_packages_are_taken_within_a_daily_limit_then_the_last_resort() {
     let too_many =
         Request::PublishKeyPackages { single_use: vec![package(3); limits::KEY_PACKAGES - 1], last_resort: None };
     assert!(matches!(world.ask(bob.caller, &too_many).unwrap_err(), Refused::Full { .. }));
-    let take = Request::TakeKeyPackages { person: bob.caller.person };
+    let take = Request::TakeKeyPackages { person: bob.caller.person, device: None };
     let taken = |world: &mut World| {
         let outcome = world.handle(&From::Device(ada.caller), &take)?;
         let low =
@@ -501,7 +501,7 @@ fn key_packages_are_taken_within_a_daily_limit_then_the_last_resort() {
     let cyd = world.person("cyd", Role::Client);
     let publish = Request::PublishKeyPackages { single_use: vec![package(1)], last_resort: None };
     world.ask(cyd.caller, &publish).unwrap();
-    let hers = Request::TakeKeyPackages { person: cyd.caller.person };
+    let hers = Request::TakeKeyPackages { person: cyd.caller.person, device: None };
     assert!(matches!(world.ask(ada.caller, &hers).unwrap_err(), Refused::Slow { .. }), "she has no last resort");
     world.now = world.now.plus_ms(24 * 3600 * 1000);
     assert_eq!(taken(&mut world).unwrap(), [5]);
@@ -524,7 +524,7 @@ fn key_packages_are_as_many_and_as_large_as_their_limits_and_no_more() {
     let new = Human::new("new");
     world.settle(&new, Role::Client, None);
     world.ask(new.caller, &publish(1, 1)).unwrap();
-    let take = Request::TakeKeyPackages { person: new.caller.person };
+    let take = Request::TakeKeyPackages { person: new.caller.person, device: None };
     assert!(matches!(world.ask(ada.caller, &take).unwrap_err(), Refused::NotFound { .. }), "not endorsed yet");
 }
 

@@ -12,7 +12,7 @@ use privity_protocol::suite::note::SHA256_LEN;
 use rusqlite::{OpenFlags, OptionalExtension, Params, Row, params};
 
 use super::super::log::{NewLeaf, filled};
-use super::{LOG_SCHEMA, LogRow, Read, Sqlite, Store, StoreError, VERSION, Write};
+use super::{LOG_SCHEMA, LogRow, REVOKED_SCHEMA, Read, Sqlite, Store, StoreError, VERSION, Write};
 
 /// The version before the log.
 const BEFORE: i64 = 3;
@@ -87,7 +87,7 @@ impl Sqlite {
         }
         let mut store = Self { connection, path: path.to_owned(), incarnation: [0; 16] };
         store.begin()?;
-        store.connection.execute_batch(&format!("{LOG_SCHEMA} PRAGMA user_version = {VERSION};"))?;
+        store.connection.execute_batch(&format!("{REVOKED_SCHEMA} {LOG_SCHEMA} PRAGMA user_version = {VERSION};"))?;
         store.log_the_past()?;
         store.commit()
     }

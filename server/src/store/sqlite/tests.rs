@@ -71,7 +71,10 @@ fn a_database_of_version_3_gets_the_log_of_its_people() {
         store.apply_one(&Write::Device(Box::new(device.clone()))).unwrap();
     }
     store.apply_one(&Write::Organisation(people[0].1.link_key.clone())).unwrap();
-    store.connection.execute_batch("DROP TABLE log; DROP TABLE log_tiles; PRAGMA user_version = 3;").unwrap();
+    store
+        .connection
+        .execute_batch("DROP TABLE log; DROP TABLE log_tiles; DROP TABLE revoked; PRAGMA user_version = 3;")
+        .unwrap();
     drop(store);
     assert!(matches!(Sqlite::open(folder.path()), Err(StoreError::Version { found: 3, .. })));
     for _ in 0..2 {

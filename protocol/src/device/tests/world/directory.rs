@@ -14,7 +14,10 @@ impl Relay {
             let Some(endorsement) = row.endorsement.clone() else { break };
             let said: Endorsement = endorsement.unverified("endorsement").unwrap();
             next = said.issuer.map(|issuer| issuer.person);
-            chain.push(crate::device::enrol::identity_of(&row.registration, endorsement));
+            let mut identity = crate::device::enrol::identity_of(&row.registration, endorsement);
+            let linked = self.linked.values().filter(|linked| linked.registration.person == identity.person);
+            identity.certificates.extend(linked.filter_map(|linked| linked.certificate.clone()));
+            chain.push(identity);
         }
         chain
     }

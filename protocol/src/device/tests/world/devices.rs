@@ -1,0 +1,152 @@
+//! Several devices of one person: what the relay keeps of them, and how tests link and revoke them.
+
+use zeroize::Zeroizing;
+
+use super::{Node, Relay, Vault, World, mailbox, relay_key};
+use crate::device::state::Table;
+use crate::device::{Enrolment, rows_of};
+use crate::error::Refused;
+use crate::frame::{Blob, DeviceRegistration, Event, InviteView, Reply, Request};
+use crate::identity::{DeviceCertificate, DeviceRevocation, Signed};
+use crate::ids::{DeviceId, PersonId};
+use crate::invite::Invite;
+use crate::suite::SecretKey;
+
+/// A device that was linked, or waits to be.
+#[derive(Clone)]
+pub(in crate::device::tests) struct LinkedRow {
+    pub(in crate::device::tests) registration: DeviceRegistration,
+    pub(in crate::device::tests) certificate: Option<Signed>,
+    pub(in crate::device::tests) pack: Option<Blob>,
+}
+
+impl Relay {
+    pub(super) fn waits(&self, device: DeviceId) -> bool {
+        self.linked.get(&device).is_some_and(|linked| linked.certificate.is_none())
+    }
+
+    pub(in crate::device::tests) fn is_revoked(&self, device: DeviceId) -> bool {
+        self.revoked.iter().any(|(_, revoked, _)| *revoked == device)
+    }
+
+    /// A device registers that has an invite of its person.
+    pub(in crate::device::tests) fn register_device(&mut self, registration: &DeviceRegistration) {
+        let certificate: DeviceCertificate = registration.certificate.unverified("certificate").unwrap();
+        let device = certificate.device;
+        self.devices.insert(device, (registration.person, registration.inbox));
+        self.mailboxes.insert(registration.inbox, mailbox(registration.inbox, Some(device)));
+        let row = LinkedRow { registration: registration.clone(), certificate: None, pack: None };
+        self.linked.insert(device, row);
+        self.events.push((registration.person, Event::Devices));
+    }
+
+    /// Puts a statement among the revocations, whoever made it.
+    pub(in crate::device::tests) fn revoke(&mut self, person: PersonId, device: DeviceId, statement: &Signed) {
+        self.single_use.remove(&device);
+        self.last_resort.remove(&device);
+        self.revoked.push((person, device, statement.clone()));
+        self.events.extend(self.people.keys().map(|person| (*person, Event::Revoked)));
+    }
+
+    /// A relay that means harm serves revoked devices again, and tells nobody of them.
+    pub(in crate::device::tests) fn forget_revocations(&mut self) {
+        self.revoked.clear();
+    }
+
+    pub(super) fn devices_request(&mut self, device: DeviceId, own: PersonId, request: &Request) -> Reply {
+        match request {
+            Request::WaitingDevices => {
+                let waiting = self.linked.values().filter(|row| row.certificate.is_none());
+                let waiting = waiting.filter(|row| row.registration.person == own).map(|row| row.registration.clone());
+                Reply::WaitingDevices { devices: waiting.collect() }
+            }
+            Request::CertifyDevice { certificate, pack } => {
+                let said: DeviceCertificate = certificate.unverified("certificate").unwrap();
+                let row = self.linked.get_mut(&said.device).unwrap();
+                (row.certificate, row.pack) = (Some(certificate.clone()), Some(pack.clone()));
+                self.events.push((own, Event::Devices));
+                Reply::Done
+            }
+            Request::Certified => match self.linked.get(&device) {
+                Some(LinkedRow { certificate: Some(certificate), pack: Some(pack), .. }) => {
+                    Reply::Certified { certificate: certificate.clone(), pack: pack.clone() }
+                }
+                _ => Reply::Refused(Refused::not_found("a certificate")),
+            },
+            Request::Linked => {
+                self.linked.get_mut(&device).unwrap().pack = None;
+                Reply::Done
+            }
+            Request::RevokeDevice { revocation } => {
+                let said: DeviceRevocation = revocation.unverified("revocation").unwrap();
+                self.revoke(said.person, said.device, revocation);
+                Reply::Done
+            }
+            Request::Revocations { after } => {
+                let new: Vec<_> = self.revoked.iter().skip(usize::try_from(*after).unwrap()).take(1).collect();
+                let identities = new.iter().flat_map(|(person, _, statement)| {
+                    let said: DeviceRevocation = statement.unverified("revocation").unwrap();
+                    self.chain(said.issuer.map_or(*person, |issuer| issuer.person))
+                });
+                let upto = after + new.len() as u64;
+                Reply::Revocations {
+                    identities: identities.collect(),
+                    revocations: new.iter().map(|(_, _, statement)| statement.clone()).collect(),
+                    upto,
+                    more: upto < self.revoked.len() as u64,
+                }
+            }
+            _ => Reply::Refused(Refused::malformed("request")),
+        }
+    }
+}
+
+impl World {
+    /// What a link invite of a device says, as its URL and the relay show it.
+    pub(in crate::device::tests) fn link_invite(&mut self, by: usize) -> (Invite, InviteView) {
+        let invite = self.nodes[by].device.link_invite(self.now).unwrap();
+        self.run();
+        let (person, filed) = self.relay.invites[&invite.secret.id()].clone();
+        let view = InviteView { statement: Some(filed.statement), name: None, chain: self.relay.chain(person) };
+        (invite, view)
+    }
+
+    /// One more device of somebody's, registered and online: it waits.
+    pub(in crate::device::tests) fn waiting(&mut self, by: usize) -> usize {
+        let (invite, view) = self.link_invite(by);
+        let enrolment = Enrolment::new(invite, SecretKey::generate(), view, self.relay.organisation.clone()).unwrap();
+        let (person, known) = enrolment.inviter().map(|(person, known)| (person, known.clone())).unwrap();
+        let (profile, registration) = enrolment.link(self.now, relay_key().public().unwrap(), "Firm").unwrap();
+        let mut vault = Vault::default();
+        for (key, value) in rows_of(&profile) {
+            vault.0.insert((Table::Profile, None, key), value);
+        }
+        let known = Zeroizing::new(crate::cbor::encode(&known));
+        vault.0.insert((Table::Person, None, person.as_bytes().to_vec()), known);
+        self.relay.register_device(&registration);
+        self.nodes.push(Node::open(vault));
+        let index = self.nodes.len() - 1;
+        self.connect(index);
+        self.run();
+        index
+    }
+
+    /// One more device of somebody's, certified by the first.
+    pub(in crate::device::tests) fn link(&mut self, by: usize) -> usize {
+        let index = self.waiting(by);
+        let device = self.device(index);
+        self.nodes[by].device.certify(self.now, device).unwrap();
+        self.run();
+        index
+    }
+
+    pub(in crate::device::tests) fn device(&self, index: usize) -> DeviceId {
+        self.nodes[index].device.profile().device
+    }
+
+    pub(in crate::device::tests) fn revoke(&mut self, by: usize, whose: usize) {
+        let (person, device) = (self.person(whose), self.device(whose));
+        self.nodes[by].device.revoke_device(self.now, person, device).unwrap();
+        self.run();
+    }
+}

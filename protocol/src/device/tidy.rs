@@ -1,0 +1,246 @@
+//! Matters kept in line with people's devices: one's own new ones are let in, revoked ones are put out.
+//!
+//! What is to be done is no stored wish: it follows from the chains and revocations that a device knows, matter by matter, and so goes on
+//! after any interruption. Removals go first.
+//!
+//! Invariant: a device is let in only with a key package that it signed under a certificate of this person's own, and nobody is put out
+//! but by a verified revocation.
+
+use std::collections::BTreeSet;
+
+use crate::device::post::Wanted;
+use crate::device::state::{KnownPerson, RecordBody, Stage};
+use crate::device::{Asked, Device, Notice};
+use crate::error::{Error, PeerMisbehaved};
+use crate::frame::{Reply, Request, Rights, TakenKeyPackage};
+use crate::identity::{Verified, verify_chain};
+use crate::ids::{DeviceId, MatterId, PersonId, Timestamp};
+use crate::limits;
+use crate::matter::{Applied, Member, key_package_owner};
+
+/// How much later each further device that may put another out does so: more than a fence takes to reach everybody.
+const TURN_MS: u64 = 2_000;
+/// How long to wait before asking again for a key package of a device that has none at the relay yet.
+const NO_PACKAGE_MS: u64 = 15_000;
+/// How long to wait after a Commit for this that nobody took.
+pub(super) const TIDY_AGAIN_MS: u64 = 60_000;
+
+/// A key package of another device of this person's.
+#[derive(Debug, Clone)]
+pub(super) enum OwnPackage {
+    /// It was asked for.
+    Asked,
+    /// It is here, for one matter.
+    Here(TakenKeyPackage),
+    /// There is none; to be asked for again.
+    Missing(Timestamp),
+}
+
+/// What is to be done in a matter.
+#[derive(Debug, Default)]
+struct Untidy {
+    missing: Vec<DeviceId>,
+    gone: Vec<Member>,
+    /// Whose turn it is, from 0.
+    turn: u64,
+}
+
+impl Device {
+    /// How many matters have yet to let a device of this person in, or to put a revoked one out, as far as this device may.
+    pub fn untidy(&self) -> usize {
+        self.rooms.values().filter(|room| room.row.stage == Stage::Open && room.tidy).count()
+    }
+
+    /// Every matter is looked at, if there is anything to look for.
+    pub(super) fn look_at_devices(&mut self) {
+        let own = self.people.get(&self.profile.person).and_then(|known| known.chain.first());
+        let several = own.is_some_and(|identity| identity.certificates.len() > 1);
+        if several || !self.revoked.is_empty() {
+            self.rooms.values_mut().for_each(|room| room.tidy = true);
+        }
+    }
+
+    /// A Commit that lets this person's other devices in, or puts revoked ones out, if it is this device's turn.
+    pub(super) fn post_tidy(&mut self, now: Timestamp, matter: MatterId) -> Result<bool, Error> {
+        let Some(room) = self.rooms.get(&matter).filter(|room| room.tidy_due(now)) else { return Ok(false) };
+        let row = room.row.clone();
+        let untidy = self.untidy_in(matter)?;
+        let Some(room) = self.rooms.get_mut(&matter) else { return Ok(false) };
+        if untidy.missing.is_empty() && untidy.gone.is_empty() {
+            (room.tidy, room.tidy_at) = (false, None);
+            return Ok(false);
+        }
+        let at = *room.tidy_at.get_or_insert_with(|| now.plus_ms(untidy.turn.saturating_mul(TURN_MS)));
+        if at > now {
+            return Ok(false);
+        }
+        let mut wanted = Wanted::default();
+        if untidy.gone.is_empty() {
+            let verified = self.own_chain()?;
+            for device in untidy.missing {
+                if let Some(taken) = self.own_package(now, device) {
+                    match own_device(&verified, &taken) {
+                        Ok(owner) => wanted.own_device(owner, self.own_rights(), taken),
+                        Err(why) => self.deliver(Notice::Problem(why)),
+                    }
+                }
+            }
+            if wanted.is_empty() {
+                return Ok(false);
+            }
+        } else {
+            wanted.put_out(untidy.gone.iter().map(|member| member.credential.device));
+        }
+        let Err(why) = self.commit_post(matter, &row, wanted) else { return Ok(true) };
+        self.drop_group(matter);
+        self.put_off_tidying(matter);
+        self.deliver(Notice::Problem(why));
+        Ok(false)
+    }
+
+    /// What the relay, the members or the rules did not take is not tried again at once.
+    pub(super) fn put_off_tidying(&mut self, matter: MatterId) {
+        let at = self.now.plus_ms(TIDY_AGAIN_MS);
+        if let Some(room) = self.rooms.get_mut(&matter).filter(|room| room.tidy) {
+            room.tidy_at = Some(at);
+        }
+    }
+
+    fn own_rights(&self) -> Rights {
+        if self.profile.role.manages() { Rights::MANAGER } else { Rights::MEMBER }
+    }
+
+    /// This person's own chain, verified.
+    fn own_chain(&self) -> Result<Verified, Error> {
+        let own: Option<&KnownPerson> = self.people.get(&self.profile.person);
+        verify_chain(own.map_or(&[][..], |known| &known.chain), &self.profile.organisation)
+    }
+
+    fn untidy_in(&mut self, matter: MatterId) -> Result<Untidy, Error> {
+        let own = (self.profile.person, self.profile.device);
+        let manages = self.profile.role.manages();
+        let several = self
+            .people
+            .get(&own.0)
+            .and_then(|known| known.chain.first())
+            .is_some_and(|identity| identity.certificates.len() > 1);
+        let certified: Vec<DeviceId> = match several {
+            true => self.own_chain()?.devices.iter().map(|(_, certificate)| certificate.device).collect(),
+            false => Vec::new(),
+        };
+        let group = self.group(matter)?;
+        let (members, leaf) = (group.members(), group.own_leaf());
+        let is_in = |device: &DeviceId| members.iter().any(|member| member.credential.device == *device);
+        let mut missing = certified;
+        missing.retain(|device| *device != own.1 && !is_in(device) && !self.revoked.contains_key(device));
+        missing.truncate(limits::DEVICES_MAX.saturating_sub(members.len()));
+        let is_out = |member: &&Member| {
+            let credential = member.credential;
+            let mine = credential.person == own.0;
+            credential.device != own.1 && self.revoked.contains_key(&credential.device) && (mine || manages)
+        };
+        let gone: Vec<Member> = members.iter().filter(is_out).copied().collect();
+        let stays = |member: &&Member| member.leaf < leaf && !self.revoked.contains_key(&member.credential.device);
+        let before = |person: Option<PersonId>| {
+            let all = members.iter().filter(stays);
+            all.filter(|member| person.is_none_or(|person| member.credential.person == person)).count() as u64
+        };
+        // Whoever has signed the statement does not wait for anybody; then come the person's own devices, then the others.
+        let said_here = |member: &Member| {
+            let said = self.revoked.get(&member.credential.device).map(|revoked| &revoked.said);
+            said.is_some_and(|said| said.issuer.is_some_and(|issuer| issuer.device == own.1))
+        };
+        let turn = if gone.iter().any(said_here) {
+            0
+        } else if gone.iter().all(|member| member.credential.person == own.0) {
+            before(Some(own.0))
+        } else {
+            before(None).saturating_add(1)
+        };
+        Ok(Untidy { missing, gone, turn })
+    }
+
+    /// A key package of an own device, if it is here; else it is asked for.
+    fn own_package(&mut self, now: Timestamp, device: DeviceId) -> Option<TakenKeyPackage> {
+        match self.own_packages.get(&device) {
+            Some(OwnPackage::Asked) => return None,
+            Some(OwnPackage::Missing(again)) if *again > now => return None,
+            Some(OwnPackage::Here(_)) => {
+                // It goes into one Welcome: another matter asks for its own.
+                let Some(OwnPackage::Here(taken)) = self.own_packages.remove(&device) else { return None };
+                return Some(taken);
+            }
+            _ => {}
+        }
+        self.own_packages.insert(device, OwnPackage::Asked);
+        let person = self.profile.person;
+        self.ask_later(Asked::TakeOwn(device), Request::TakeKeyPackages { person, device: Some(device) });
+        None
+    }
+
+    pub(super) fn own_package_came(&mut self, now: Timestamp, device: DeviceId, reply: Reply) {
+        let package = match reply {
+            Reply::KeyPackages { packages } => packages.into_iter().find(|taken| taken.device == device),
+            _ => None,
+        };
+        let package = package.map_or_else(|| OwnPackage::Missing(now.plus_ms(NO_PACKAGE_MS)), OwnPackage::Here);
+        self.own_packages.insert(device, package);
+    }
+
+    /// When a key package that was missing is to be asked for again.
+    pub(super) fn packages_due(&self) -> Option<Timestamp> {
+        let again = self.own_packages.values().filter_map(|package| match package {
+            OwnPackage::Missing(again) => Some(*again),
+            _ => None,
+        });
+        again.min()
+    }
+
+    /// Records whose devices came and went, beside the people who did.
+    pub(super) fn tell_devices(
+        &mut self,
+        now: Timestamp,
+        matter: MatterId,
+        seq: u64,
+        from: (PersonId, DeviceId),
+        applied: &Applied,
+        before: &[PersonId],
+    ) {
+        let after: BTreeSet<PersonId> =
+            self.rooms.get(&matter).map(|room| room.row.people.iter().copied().collect()).unwrap_or_default();
+        let again = |members: &[Member], device| members.iter().any(|member| member.credential.device == device);
+        for member in &applied.added {
+            let (person, device) = (member.credential.person, member.credential.device);
+            if before.contains(&person) && !again(&applied.removed, device) {
+                self.record(now, matter, seq, Some(from), now, RecordBody::DeviceAdded { person, device });
+            }
+        }
+        for member in &applied.removed {
+            let (person, device) = (member.credential.person, member.credential.device);
+            if after.contains(&person) && !again(&applied.added, device) {
+                self.record(now, matter, seq, Some(from), now, RecordBody::DeviceRemoved { person, device });
+            }
+        }
+    }
+}
+
+/// The device that a key package would add: one that this person's own key has certified, and the one that was asked for.
+fn own_device(own: &Verified, taken: &TakenKeyPackage) -> Result<crate::matter::LeafCredential, Error> {
+    let owner = key_package_owner(&taken.package.0)?;
+    let certified = own.devices.iter().any(|(digest, certificate)| {
+        *digest == owner.certificate && certificate.device == owner.device && owner.device == taken.device
+    });
+    if owner.person == own.person && certified {
+        Ok(owner)
+    } else {
+        Err(PeerMisbehaved::WrongKey("a key package").into())
+    }
+}
+
+impl super::room::Room {
+    /// Whether this device may have to let somebody in or put somebody out, by now.
+    pub(super) fn tidy_due(&self, now: Timestamp) -> bool {
+        let open = self.row.stage == Stage::Open && self.row.lost.is_none();
+        open && self.tidy && self.commits.values().all(|own| own.refused) && self.tidy_at.is_none_or(|at| at <= now)
+    }
+}

@@ -1,0 +1,248 @@
+//! Several devices of one person: one registers with an invite of its person and waits, the person's key certifies it, and it may be
+//! revoked.
+//!
+//! 1. A device that proves the token of a link invite becomes one that waits: it may publish key packages, and ask whether it is certified.
+//! 2. A certificate makes it whole if the person's own key signed it, over the very body that it registered with.
+//! 3. A revocation by the person's key, or by a registrar's device, ends it: nothing of it is served, and it is admitted no more.
+//!
+//! Invariant: a device is served like its person's others only with a certificate that their key signed, and never again once it is
+//! revoked.
+
+use minicbor::bytes::ByteArray;
+use privity_protocol::cbor;
+use privity_protocol::error::Refused;
+use privity_protocol::frame::{Blob, DeviceRegistration, Event, Instance, Reply, Request};
+use privity_protocol::identity::{DeviceCertificate, DeviceRevocation, Identity, Signed};
+use privity_protocol::ids::Timestamp;
+use privity_protocol::limits;
+use privity_protocol::log::Act;
+use privity_protocol::suite::{Label, PublicKey};
+
+use super::joining::{links, proved_invite, refused_use, standing, unusable, used};
+use super::people::{chain, verified_by_device};
+use super::{Outcome, Wake, logged};
+use crate::policy::{self, Caller, No};
+use crate::store::{DeviceRow, InviteRow, Read, RevokedRow, Write};
+
+/// Bytes of identities in one answer; one more chain than fits is at most 5 identities of 8 devices.
+const IDENTITIES_BYTES: usize = 1024 * 1024;
+
+/// What a device that waits to be certified is served.
+pub(super) fn may_ask(store: &dyn Read, caller: Caller, request: &Request) -> Result<(), No> {
+    if matches!(request, Request::PublishKeyPackages { .. } | Request::Ack { .. } | Request::Certified) {
+        return Ok(());
+    }
+    if store.device(caller.device)?.is_some_and(|row| row.waiting.is_some()) {
+        return Err(Refused::not_allowed("this device waits to be linked").into());
+    }
+    Ok(())
+}
+
+/// A registration as it is kept: nobody needs the token any more.
+fn without_token(registration: &DeviceRegistration) -> DeviceRegistration {
+    DeviceRegistration { token: [0; 32], ..registration.clone() }
+}
+
+pub(super) fn register(
+    store: &dyn Read,
+    link_key: &PublicKey,
+    asked: &DeviceRegistration,
+    now: Timestamp,
+) -> Result<Outcome, No> {
+    let invite = proved_invite(store, asked.invite, &asked.token)?;
+    match enter(store, invite.clone(), link_key, asked, now) {
+        Err(No::Refused(refused)) => Ok(refused_use(invite, refused, now)),
+        entered => entered,
+    }
+}
+
+fn enter(
+    store: &dyn Read,
+    mut invite: InviteRow,
+    link_key: &PublicKey,
+    asked: &DeviceRegistration,
+    now: Timestamp,
+) -> Result<Outcome, No> {
+    let registration = without_token(asked);
+    let certificate: DeviceCertificate =
+        asked.certificate.unverified("device certificate").map_err(|error| Refused::malformed(error.to_string()))?;
+    if invite.used_by.is_some() {
+        let known = store.device(certificate.device)?;
+        let body = |row: &DeviceRow| row.certificate.body == asked.certificate.body && row.link_key == *link_key;
+        let same = known.is_some_and(|row| row.person == asked.person && row.revoked.is_none() && body(&row));
+        return if same { Ok(Outcome::reply(Reply::Done)) } else { Err(used().into()) };
+    }
+    if let Some(refused) = unusable(&standing(store, &invite, now)?) {
+        return Err(refused.into());
+    }
+    if links(&invite)? != Some(asked.person) {
+        return Err(Refused::Invite { what: "it is not for one more device of that person".to_owned() }.into());
+    }
+    if asked.certificate.body.len() > limits::STATEMENT_MAX || !asked.certificate.signature.is_empty() {
+        return Err(Refused::malformed("a device registers with a certificate that is not signed yet").into());
+    }
+    if certificate.person != asked.person || certificate.link_key != link_key.digest() {
+        return Err(Refused::malformed("the device certificate is for another device").into());
+    }
+    if store.device(certificate.device)?.is_some() || store.mailbox(asked.inbox)?.is_some() {
+        return Err(Refused::malformed("an id is in use").into());
+    }
+    room_for_one_more(store, asked)?;
+    invite.used_by = Some(asked.person);
+    let row = DeviceRow {
+        device: certificate.device,
+        person: asked.person,
+        link_key: link_key.clone(),
+        certificate: asked.certificate.clone(),
+        inbox: asked.inbox,
+        waiting: Some(registration),
+        pack: None,
+        revoked: None,
+    };
+    let writes = vec![
+        Write::Mailbox { mailbox: asked.inbox, inbox_of: Some(certificate.device) },
+        Write::Device(Box::new(row)),
+        logged(Some(asked.person), now, Act::InviteUsed { invite: invite.invite, by: asked.person }),
+        Write::Invite(Box::new(invite)),
+    ];
+    let wakes = vec![Wake::Person { person: asked.person, event: Event::Devices }];
+    Ok(Outcome { writes, reply: Some(Reply::Done), wakes })
+}
+
+fn room_for_one_more(store: &dyn Read, asked: &DeviceRegistration) -> Result<(), No> {
+    let in_use = store.devices_of(asked.person)?.iter().filter(|row| row.revoked.is_none()).count();
+    if in_use >= limits::DEVICES_PER_PERSON_MAX {
+        return Err(Refused::Full { what: "your devices; revoke one first".to_owned() }.into());
+    }
+    Ok(())
+}
+
+pub(super) fn waiting(store: &dyn Read, caller: Caller) -> Result<Reply, No> {
+    let devices = store.devices_of(caller.person)?.into_iter().filter_map(|row| row.waiting).collect();
+    Ok(Reply::WaitingDevices { devices })
+}
+
+pub(super) fn certify(
+    store: &dyn Read,
+    caller: Caller,
+    certificate: &Signed,
+    pack: &Blob,
+    now: Timestamp,
+) -> Result<Outcome, No> {
+    let owner = policy::endorsed(store, caller)?;
+    if pack.0.len() > limits::PACK_MAX {
+        return Err(Refused::malformed("the pack is too large").into());
+    }
+    let said: DeviceCertificate = certificate
+        .verify(Label::DeviceCertificate, &owner.registration.person_key, "device certificate")
+        .map_err(|error| Refused::malformed(error.to_string()))?;
+    let not_found = || Refused::not_found("a device of yours that waits under that id");
+    let mut row = store.device(said.device)?.filter(|row| row.person == caller.person).ok_or_else(not_found)?;
+    if row.revoked.is_some() || row.certificate.body != certificate.body {
+        return Err(not_found().into());
+    }
+    if row.waiting.is_none() {
+        return Ok(Outcome::reply(Reply::Done));
+    }
+    (row.certificate, row.waiting, row.pack) = (certificate.clone(), None, Some(pack.clone()));
+    let added = Act::DeviceAdded { device: row.device, certificate: certificate.digest() };
+    let writes = vec![Write::Device(Box::new(row)), logged(Some(caller.person), now, added)];
+    let wakes = vec![Wake::Person { person: caller.person, event: Event::Devices }];
+    Ok(Outcome { writes, reply: Some(Reply::Done), wakes })
+}
+
+/// The certificate and pack of a device that waited.
+pub(super) fn certified(store: &dyn Read, caller: Caller) -> Result<Reply, No> {
+    let row = store.device(caller.device)?.filter(|row| row.waiting.is_none());
+    match row.and_then(|row| Some((row.certificate, row.pack?))) {
+        Some((certificate, pack)) => Ok(Reply::Certified { certificate, pack }),
+        None => Err(Refused::not_found("a certificate of this device's").into()),
+    }
+}
+
+/// The device has its pack; the relay forgets it.
+pub(super) fn linked(store: &dyn Read, caller: Caller) -> Result<Outcome, No> {
+    let mut outcome = Outcome::reply(Reply::Done);
+    if let Some(row) = store.device(caller.device)?.filter(|row| row.pack.is_some()) {
+        outcome.writes.push(Write::Device(Box::new(DeviceRow { pack: None, ..row })));
+    }
+    Ok(outcome)
+}
+
+pub(super) fn revoke(store: &dyn Read, caller: Caller, statement: &Signed, now: Timestamp) -> Result<Outcome, No> {
+    let own = policy::endorsed(store, caller)?;
+    let malformed = |error: privity_protocol::error::Error| Refused::malformed(error.to_string());
+    let said: DeviceRevocation = statement.unverified("revocation").map_err(|error| malformed(error.into()))?;
+    let not_found = || Refused::not_found("that device");
+    let row = store.device(said.device)?.filter(|row| row.person == said.person).ok_or_else(not_found)?;
+    match said.issuer {
+        None if said.person == caller.person => {
+            let key = &own.registration.person_key;
+            let _said: DeviceRevocation =
+                statement.verify(Label::DeviceRevocation, key, "revocation").map_err(malformed)?;
+        }
+        Some(issuer) if own.registrar && (issuer.person, issuer.device) == (caller.person, caller.device) => {
+            let _said: DeviceRevocation = verified_by_device(store, caller, statement, Label::DeviceRevocation)?;
+        }
+        _ => return Err(Refused::not_allowed("only its person's key or a registrar revokes a device").into()),
+    }
+    if row.revoked.is_some() {
+        return Ok(Outcome::reply(Reply::Done));
+    }
+    let (person, device) = (row.person, row.device);
+    let by = said.issuer.map(|issuer| issuer.person);
+    let gone = Act::DeviceRevoked { device, certificate: row.certificate.digest(), by };
+    let number = store.newest_revocation()?.saturating_add(1);
+    let revoked = Some(RevokedRow { number, statement: statement.clone() });
+    let row = DeviceRow { waiting: None, pack: None, revoked, ..row };
+    let last = Instance { number: u64::MAX, nonce: ByteArray::from([0; 16]) };
+    let writes = vec![
+        Write::Device(Box::new(row)),
+        Write::DropKeyPackages { device },
+        // No instance comes after it: what any link of it still asks is refused.
+        Write::Instance { device, instance: last },
+        logged(Some(person), now, gone),
+    ];
+    let mut wakes = vec![Wake::Revoked { device }, Wake::Person { person, event: Event::Revoked }];
+    let target = store.person(person)?.ok_or_else(not_found)?;
+    for other in store.people()? {
+        let who = other.registration.person;
+        if who != person && policy::may_see(store, &other, &target)? {
+            wakes.push(Wake::Person { person: who, event: Event::Revoked });
+        }
+    }
+    Ok(Outcome { writes, reply: Some(Reply::Done), wakes })
+}
+
+/// Revocations behind a number, of people whom the caller may see, with what they are verified by.
+pub(super) fn revocations(store: &dyn Read, caller: Caller, after: u64) -> Result<Reply, No> {
+    let own = policy::endorsed(store, caller)?;
+    let rows = store.revoked(after, limits::REVOCATIONS_MAX)?;
+    let mut more = rows.len() == limits::REVOCATIONS_MAX;
+    let (mut revocations, mut identities, mut bytes) = (Vec::new(), Vec::<Identity>::new(), 0);
+    let mut upto = after;
+    for row in rows {
+        let Some(RevokedRow { number, statement }) = row.revoked else { continue };
+        let Some(person) = store.person(row.person)? else { continue };
+        if policy::may_see(store, &own, &person)? {
+            if bytes > IDENTITIES_BYTES {
+                more = true;
+                break;
+            }
+            let said: Result<DeviceRevocation, _> = statement.unverified("revocation");
+            let author = said.ok().and_then(|said| said.issuer).map_or(row.person, |issuer| issuer.person);
+            for identity in policy::refusal(chain(store, author))?.unwrap_or_default() {
+                if !identities.iter().any(|known| known.person == identity.person) {
+                    bytes += cbor::encode(&identity).len();
+                    identities.push(identity);
+                }
+            }
+            revocations.push(statement);
+        }
+        upto = number;
+    }
+    Ok(Reply::Revocations { revocations, identities, upto, more })
+}
+
+#[cfg(test)]
+mod tests;
