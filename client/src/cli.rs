@@ -101,6 +101,10 @@ Examples:
   privity audit verify --bundle log-2026-08-01
   privity audit verify --bundle log-2026-08-01 --against checkpoint-2026-07-01 --json";
 
+const LINK_HELP: &str = "On the new device: privity join INVITE. It shows a fingerprint; compare it with the one shown here. Your matters \
+come along, what was said in them before does not yet.";
+const REVOKE_HELP: &str = "Matters are cleared of the device one after the other; exit code 7 says that some are left, and the same \
+command, or the next that you run, goes on with them.";
 const COMPLETIONS_HELP: &str = "\
 Example:
   privity completions bash > ~/.local/share/bash-completion/completions/privity";
@@ -230,6 +234,9 @@ pub enum Command {
     /// Check what the relay has written down
     #[command(subcommand)]
     Audit(AuditCommand),
+    /// Link, list and revoke devices of yours
+    #[command(subcommand)]
+    Device(DeviceCommand),
     /// Print what a shell needs to complete these commands
     #[command(after_help = COMPLETIONS_HELP)]
     Completions {
@@ -331,6 +338,36 @@ pub enum AuditCommand {
         /// A checkpoint that was kept before
         #[arg(long, value_name = "CHECKPOINT")]
         against: Option<PathBuf>,
+    },
+}
+
+/// `privity device`.
+#[derive(Debug, Subcommand)]
+pub enum DeviceCommand {
+    /// Link one more device: shows an invite, good for ten minutes, and asks once that device has joined with it
+    #[command(after_help = LINK_HELP)]
+    Link {
+        /// Link whoever joins with the invite, without asking
+        #[arg(long)]
+        yes: bool,
+    },
+    /// List devices, yours or somebody's
+    Ls {
+        /// Whose, by their handle
+        #[arg(long, value_name = "HANDLE")]
+        of: Option<String>,
+    },
+    /// Revoke a device that is lost, stolen or not in use any more: it reads nothing later, and is never let in again
+    #[command(after_help = REVOKE_HELP)]
+    Revoke {
+        /// Its id, or the beginning of it
+        device: String,
+        /// Whose it is, by their handle; for registrars
+        #[arg(long, value_name = "HANDLE")]
+        of: Option<String>,
+        /// Also the one that holds a person key: whoever has it could link devices in that person's name
+        #[arg(long)]
+        stolen: bool,
     },
 }
 

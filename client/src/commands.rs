@@ -22,6 +22,7 @@ use crate::session::{Session, Told, now};
 use crate::{ask, chat, join, out, view};
 
 mod audit;
+mod device;
 pub(crate) mod identity;
 pub(crate) mod invite;
 pub(crate) mod matter;
@@ -96,6 +97,7 @@ impl Run {
             }
             Command::Security(SecurityCommand::Show) => self.security_show(),
             Command::Audit(AuditCommand::Verify { bundle, against }) => self.audit_verify(&bundle, against.as_deref()),
+            Command::Device(command) => self.device(command).await,
             Command::Completions { shell } => profile::completions(shell),
         }
     }
@@ -147,6 +149,11 @@ impl Run {
         let (held, mut session) = self.online().await?;
         let notices = session.catch_up(self.deadline()).await?;
         warn(&notices);
+        if session.device.profile().linking.is_some() {
+            session.close().await;
+            let what = "this device waits to be linked: say yes on the device that made the invite, then try again";
+            return Err(Error::NotYet(what.to_owned()));
+        }
         Ok((held, session))
     }
 

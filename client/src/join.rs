@@ -11,10 +11,10 @@ use std::io::BufRead as _;
 use std::time::{Duration, Instant};
 
 use privity_protocol::cbor;
-use privity_protocol::device::Enrolment;
 use privity_protocol::device::state::{Batch, Profile, Table};
+use privity_protocol::device::{Enrolment, device_fingerprint};
 use privity_protocol::error::Refused;
-use privity_protocol::frame::{InviteView, Registration, Reply, Request};
+use privity_protocol::frame::{InviteView, Reply, Request};
 use privity_protocol::identity::{Name, Role, check_handle};
 use privity_protocol::invite::Invite;
 use privity_protocol::link::Pin;
@@ -30,8 +30,9 @@ use crate::session::{Session, now};
 use crate::vault::{self, Vault};
 use crate::{ask, out, view};
 
-/// The row that holds a registration whose answer has not come.
+/// The row that holds a registration whose answer has not come, and that of one more device of somebody's.
 const REGISTRATION: &[u8] = b"registration";
+const DEVICE_REGISTRATION: &[u8] = b"device registration";
 const INVITE_MAX: u64 = 4096;
 /// The least time that the relay has for its answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -103,7 +104,7 @@ pub(crate) async fn joined(
     }
     let (vault, first) = if home.is_joined() {
         let mut vault = home.open_vault()?;
-        if vault.get(Table::Counter, None, REGISTRATION)?.is_none() {
+        if unanswered(&vault)?.is_none() {
             return Err(Error::Usage(format!(
                 "{} is a profile already; use `privity --home ANOTHER-FOLDER join …` for a second one",
                 home.folder().display()
@@ -178,20 +179,27 @@ async fn enrol_as(
     if greets {
         greet(&enrolment, &admitted.firm);
     }
-    let (handle, name, role) = settle(&enrolment, wanted)?;
     let inviter = enrolment.inviter().map(|(person, known)| (person, known.clone()));
-    let first = enrolment.is_first();
+    let (first, links) = (enrolment.is_first(), enrolment.links());
     let changeable = enrolment.handle().is_none();
-    let enrolled = enrolment.enrol(now(), admitted.relay_key, &admitted.firm, &handle, &name, role);
-    let (profile, registration) = enrolled.map_err(Error::from)?;
+    let mut batch = Batch::default();
+    if links {
+        nothing_to_say(wanted)?;
+        let linked = enrolment.link(now(), admitted.relay_key, &admitted.firm).map_err(Error::from)?;
+        batch.put(Table::Profile, None, &[], &linked.0);
+        batch.put(Table::Counter, None, DEVICE_REGISTRATION, &linked.1);
+    } else {
+        let (handle, name, role) = settle(&enrolment, wanted)?;
+        let enrolled = enrolment.enrol(now(), admitted.relay_key, &admitted.firm, &handle, &name, role);
+        let enrolled = enrolled.map_err(Error::from)?;
+        batch.put(Table::Profile, None, &[], &enrolled.0);
+        batch.put(Table::Counter, None, REGISTRATION, &enrolled.1);
+    }
     let passphrase = match passphrase {
         Some(passphrase) => passphrase,
         none => none.insert(home.new_passphrase()?),
     };
     let mut vault = Vault::create(home.folder(), passphrase, wanted.kdf_memory)?;
-    let mut batch = Batch::default();
-    batch.put(Table::Profile, None, &[], &profile);
-    batch.put(Table::Counter, None, REGISTRATION, &registration);
     if let Some((person, known)) = inviter {
         batch.put(Table::Person, None, person.as_bytes(), &known);
     }
@@ -272,12 +280,12 @@ pub async fn finish(home: &Home, vault: &mut Vault, deadline: Instant) -> Result
 }
 
 async fn finish_or_why(home: &Home, vault: &mut Vault, deadline: Instant) -> Result<(), Unregistered> {
-    let Some(bytes) = vault.get(Table::Counter, None, REGISTRATION)? else { return Ok(()) };
-    let registration: Registration = cbor::decode(&bytes, "registration").map_err(Error::from)?;
-    match register(&Session::profile(vault)?, registration, deadline).await {
+    let Some(request) = unanswered(vault)? else { return Ok(()) };
+    match register(&Session::profile(vault)?, request, deadline).await {
         Ok(()) => {
             let mut batch = Batch::default();
             batch.delete(Table::Counter, None, REGISTRATION);
+            batch.delete(Table::Counter, None, DEVICE_REGISTRATION);
             Ok(vault.apply(batch)?)
         }
         Err(error @ (Unregistered::ForGood(_) | Unregistered::Handle(_))) => {
@@ -292,7 +300,17 @@ async fn finish_or_why(home: &Home, vault: &mut Vault, deadline: Instant) -> Res
     }
 }
 
-async fn register(profile: &Profile, registration: Registration, deadline: Instant) -> Result<(), Unregistered> {
+/// What was asked of the relay and not answered yet.
+fn unanswered(vault: &Vault) -> Result<Option<Request>, Error> {
+    if let Some(bytes) = vault.get(Table::Counter, None, REGISTRATION)? {
+        return Ok(Some(Request::Register(Box::new(cbor::decode(&bytes, "registration")?))));
+    }
+    let bytes = vault.get(Table::Counter, None, DEVICE_REGISTRATION)?;
+    let registration = bytes.map(|bytes| cbor::decode(&bytes, "registration")).transpose()?;
+    Ok(registration.map(|registration| Request::RegisterDevice(Box::new(registration))))
+}
+
+async fn register(profile: &Profile, request: Request, deadline: Instant) -> Result<(), Unregistered> {
     let dialer = Dialer {
         address: profile.address.clone(),
         pin: Pin::Key(profile.relay.clone()),
@@ -300,7 +318,7 @@ async fn register(profile: &Profile, registration: Registration, deadline: Insta
         link_key: profile.link_key.clone(),
     };
     let mut opened = dialer.open_until(deadline).await?;
-    let answer = opened.answer(1, Request::Register(Box::new(registration))).await;
+    let answer = opened.answer(1, request).await;
     opened.close().await;
     match answer? {
         Reply::Done => Ok(()),
@@ -328,8 +346,21 @@ fn read_invite(asked: &str) -> Result<String, Error> {
     Ok(line)
 }
 
+/// One more device of somebody's has their handle, name and role.
+fn nothing_to_say(wanted: &Wanted) -> Result<(), Error> {
+    if wanted.handle.is_some() || wanted.name.is_some() || wanted.role.is_some() {
+        let what = "this invite is for one more device of yours; leave --handle, --name and --role out";
+        return Err(Error::Usage(what.to_owned()));
+    }
+    Ok(())
+}
+
 fn greet(enrolment: &Enrolment, firm: &str) {
     let firm = view::plain(firm, false);
+    if let Some((_, own)) = enrolment.inviter().filter(|_| enrolment.links()) {
+        out::note(&format!("This makes one more device of {} at {firm}.", view::plain(&own.label(), false)));
+        return;
+    }
     match (enrolment.inviter(), enrolment.role()) {
         (Some((_, inviter)), Some(role)) => {
             out::note(&format!("{} invites you to {firm} as {}.", view::plain(&inviter.label(), false), role.word()));
@@ -340,11 +371,21 @@ fn greet(enrolment: &Enrolment, firm: &str) {
 
 fn report(profile: &Profile, ready: bool, first: bool, json: bool) -> Result<(), Error> {
     let state = if ready { "ready" } else { "waiting" };
+    let fingerprint = device_fingerprint(&profile.certificate.digest()).to_string();
     if json {
         return out::line(&view::compact(&json!({
             "v": view::SCHEMA, "handle": profile.handle, "person": profile.person.to_string(),
             "device": profile.device.to_string(), "role": profile.role.word(), "state": state,
+            "fingerprint": fingerprint,
         })));
+    }
+    if profile.linking.is_some() {
+        out::text(&format!("This device waits to be linked as one more of {}'s. Its fingerprint:", profile.handle))?;
+        out::text(&fingerprint)?;
+        return out::text(
+            "On the device that made the invite, compare it and say yes. Your matters come then, without what was said before. \
+             Next: privity, to chat.",
+        );
     }
     let (name, firm) = (view::plain(&profile.name.name, false), view::plain(&profile.firm, false));
     out::text(&format!("You are {name} ({}), {} at {firm}.", profile.handle, profile.role.word()))?;

@@ -51,7 +51,7 @@ mod tests;
 mod tidy;
 
 pub use enrol::Enrolment;
-pub use linking::{OwnDevice, Standing, device_fingerprint};
+pub use linking::{PersonsDevice, Standing, device_fingerprint};
 pub use notice::Notice;
 pub use people::NewPersonInvite;
 use room::{Room, keyed, numbered};

@@ -127,7 +127,13 @@ fn status_text(session: &Session, object: &Value, why: Option<&Error>) -> String
         Some(Error::Network(why)) => format!("offline: {}", view::plain(why, false)),
         Some(_) => "not admitted, as said below".to_owned(),
     };
-    let state = if session.device.is_ready() { "ready" } else { "waiting for whoever invited you to be online once" };
+    let state = if session.device.is_ready() {
+        "ready"
+    } else if profile.linking.is_some() {
+        "waiting to be linked: say yes on your other device"
+    } else {
+        "waiting for whoever invited you to be online once"
+    };
     let count = |value: &Value| usize::try_from(value.as_u64().unwrap_or(0)).unwrap_or(usize::MAX);
     let matters = object["matters"].as_array().map_or(&[][..], Vec::as_slice);
     let mut lines = vec![

@@ -20,6 +20,10 @@ pub fn line(device: &Device, record: &Record, now: Timestamp) -> String {
 fn sentence(record: &Record, named: &dyn Fn(PersonId) -> String) -> String {
     let from = record.from.map_or_else(|| "somebody".to_owned(), named);
     let people = |people: &[PersonId]| people.iter().map(|id| named(*id)).collect::<Vec<_>>().join(", ");
+    let whose = |id: PersonId| match named(id) {
+        you if you == "you" => "yours".to_owned(),
+        other => other,
+    };
     match &record.what {
         RecordBody::Text { text, .. } => format!("{from}: {}", plain(text, true)),
         RecordBody::Added { people: added } => format!("— {from} added {}", people(added)),
@@ -52,6 +56,8 @@ fn sentence(record: &Record, named: &dyn Fn(PersonId) -> String) -> String {
              then `privity identity trust`",
             named(*person)
         ),
+        RecordBody::DeviceAdded { person, .. } => format!("— a device of {} came in", whose(*person)),
+        RecordBody::DeviceRemoved { person, .. } => format!("— a device of {} is out; it was revoked", whose(*person)),
         other => trouble(other, &from),
     }
 }
@@ -158,6 +164,12 @@ fn body(what: &RecordBody) -> (&'static str, Value) {
         }
         RecordBody::OutOfStep => ("out_of_step", json!({})),
         RecordBody::Repaired { from, upto } => ("repaired", json!({ "from": from, "upto": upto })),
+        RecordBody::DeviceAdded { person, device } => {
+            ("device_added", json!({ "person": person.to_string(), "device": device.to_string() }))
+        }
+        RecordBody::DeviceRemoved { person, device } => {
+            ("device_removed", json!({ "person": person.to_string(), "device": device.to_string() }))
+        }
         RecordBody::LetBackIn { person, device } => {
             ("let_back_in", json!({ "person": person.to_string(), "device": device.to_string() }))
         }
@@ -211,6 +223,8 @@ mod tests {
             RecordBody::OutOfStep,
             RecordBody::Repaired { from: 12, upto: 17 },
             RecordBody::LetBackIn { person: PersonId::new(EVE), device: DeviceId::new([5; 16]) },
+            RecordBody::DeviceAdded { person: PersonId::new(EVE), device: DeviceId::new([5; 16]) },
+            RecordBody::DeviceRemoved { person: PersonId::new(EVE), device: DeviceId::new([5; 16]) },
             RecordBody::Continued,
             RecordBody::Silent { person: PersonId::new(EVE) },
             RecordBody::Restored { again: 3 },

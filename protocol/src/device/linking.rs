@@ -13,14 +13,14 @@ use crate::device::{Asked, Device, Notice};
 use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{Blob, DeviceRegistration, NewInvite, Reply, Request};
 use crate::identity::{DeviceCertificate, Signed};
-use crate::ids::{DeviceId, InviteId, Timestamp};
+use crate::ids::{DeviceId, InviteId, PersonId, Timestamp};
 use crate::invite::{Claim, Invite, InviteSecret, InviteStatement, LinkPack};
 use crate::limits;
 use crate::suite::{Digest, Fingerprint, Label};
 
-/// A device of this person.
+/// A device of somebody.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct OwnDevice {
+pub struct PersonsDevice {
     /// Which.
     pub device: DeviceId,
     /// What its keys are told apart by.
@@ -189,13 +189,22 @@ impl Device {
     }
 
     pub(super) fn certify_answered(&mut self, device: DeviceId, invite: InviteId, reply: Reply) {
-        self.certifying = None;
+        let certified = self.certifying.take();
         if let Reply::Refused(refused) = reply {
             self.deliver(Notice::DeviceRefused { device, why: refused });
             return;
         }
         self.waiting.remove(&device);
         self.forget_invite(invite);
+        let own = self.people.get(&self.profile.person).cloned();
+        if let (Some(mut own), Some((_, _, Request::CertifyDevice { certificate, .. }))) = (own, certified)
+            && let Some(identity) = own.chain.first_mut()
+        {
+            // Signed here: matters need not wait for the relay to show it.
+            identity.certificates.push(certificate);
+            self.know(self.profile.person, own);
+            self.look_at_devices();
+        }
         self.deliver(Notice::DeviceLinked { device });
         self.ask_own_chain();
     }
@@ -248,27 +257,27 @@ impl Device {
         Ok(())
     }
 
-    /// The devices of this person, the oldest first.
-    pub fn own_devices(&self) -> Vec<OwnDevice> {
-        let known = self.people.get(&self.profile.person).and_then(|known| known.chain.first());
+    /// The devices of somebody, as far as they are known here, the oldest first: this person's with those that wait.
+    pub fn devices_of(&self, person: PersonId) -> Vec<PersonsDevice> {
+        let own = person == self.profile.person;
+        let known = self.people.get(&person).and_then(|known| known.chain.first());
         let certified = known.map_or(&[][..], |identity| &identity.certificates);
-        let read = |signed: &Signed| {
-            let certificate: DeviceCertificate = signed.unverified("device certificate").ok()?;
-            Some((certificate, device_fingerprint(&signed.digest())))
-        };
-        let mut devices: Vec<OwnDevice> = Vec::new();
-        let waiting = self.waiting.values().map(|registration| (&registration.certificate, Standing::Waiting));
+        let waiting = self.waiting.values().filter(|_| own);
+        let waiting = waiting.map(|registration| (&registration.certificate, Standing::Waiting));
+        let mut devices: Vec<PersonsDevice> = Vec::new();
         for (signed, standing) in certified.iter().map(|signed| (signed, Standing::Linked)).chain(waiting) {
-            let Some((certificate, fingerprint)) = read(signed) else { continue };
-            let device = certificate.device;
-            let standing = if self.revoked.contains_key(&device) { Standing::Revoked } else { standing };
-            let holds_person_key = device == self.profile.device && self.profile.person_key.is_some();
-            devices.push(OwnDevice { device, fingerprint, since: certificate.made_at, standing, holds_person_key });
+            let Ok(certificate) = signed.unverified::<DeviceCertificate>("device certificate") else { continue };
+            let (device, fingerprint) = (certificate.device, device_fingerprint(&signed.digest()));
+            let standing = if self.is_revoked(device) { Standing::Revoked } else { standing };
+            let (since, holds_person_key) = (certificate.made_at, false);
+            devices.push(PersonsDevice { device, fingerprint, since, standing, holds_person_key });
         }
         devices.sort_by_key(|device| (device.since, device.device));
-        // It never leaves the device that made it.
-        if let Some(first) = devices.first_mut().filter(|first| first.device != self.profile.device) {
-            first.holds_person_key = self.profile.person_key.is_none();
+        // It never leaves the device that made it, the first.
+        let here = own && self.profile.person_key.is_some();
+        let holds = |seen: &PersonsDevice| !here || seen.device == self.profile.device;
+        if let Some(first) = devices.iter_mut().find(|seen| holds(seen)) {
+            first.holds_person_key = true;
         }
         devices
     }

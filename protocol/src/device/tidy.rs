@@ -46,9 +46,10 @@ struct Untidy {
 }
 
 impl Device {
-    /// How many matters have yet to let a device of this person in, or to put a revoked one out, as far as this device may.
-    pub fn untidy(&self) -> usize {
-        self.rooms.values().filter(|room| room.row.stage == Stage::Open && room.tidy).count()
+    /// The matters that have yet to let a device of this person in, or to put a revoked one out, as far as this device may.
+    pub fn untidy(&self) -> Vec<MatterId> {
+        let untidy = self.rooms.iter().filter(|(_, room)| room.row.stage == Stage::Open && room.tidy);
+        untidy.map(|(matter, _)| *matter).collect()
     }
 
     /// Every matter is looked at, if there is anything to look for.

@@ -118,8 +118,8 @@ fn room_for_one_more(store: &dyn Read, asked: &DeviceRegistration) -> Result<(),
 }
 
 pub(super) fn waiting(store: &dyn Read, caller: Caller) -> Result<Reply, No> {
-    let devices = store.devices_of(caller.person)?.into_iter().filter_map(|row| row.waiting).collect();
-    Ok(Reply::WaitingDevices { devices })
+    let rows = store.devices_of(caller.person)?.into_iter().filter(|row| row.revoked.is_none());
+    Ok(Reply::WaitingDevices { devices: rows.filter_map(|row| row.waiting).collect() })
 }
 
 pub(super) fn certify(
@@ -194,7 +194,8 @@ pub(super) fn revoke(store: &dyn Read, caller: Caller, statement: &Signed, now: 
     let gone = Act::DeviceRevoked { device, certificate: row.certificate.digest(), by };
     let number = store.newest_revocation()?.saturating_add(1);
     let revoked = Some(RevokedRow { number, statement: statement.clone() });
-    let row = DeviceRow { waiting: None, pack: None, revoked, ..row };
+    // One that waited is none of its person's: its certificate was never signed, and stays out of their chain.
+    let row = DeviceRow { pack: None, revoked, ..row };
     let last = Instance { number: u64::MAX, nonce: ByteArray::from([0; 16]) };
     let writes = vec![
         Write::Device(Box::new(row)),

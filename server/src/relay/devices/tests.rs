@@ -294,6 +294,21 @@ fn a_revoked_device_is_served_no_more_whatever_it_asks() {
     world.say(dan.caller, mailbox).unwrap();
 }
 
+/// Its unsigned certificate once made the whole chain worthless.
+#[test]
+fn a_device_that_is_turned_away_leaves_nothing_in_the_chain() {
+    let (mut world, dan, second) = waiting();
+    world.ask(dan.caller, &revocation(&second, None, &dan.person_key)).unwrap();
+    let told = world.ask(dan.caller, &Request::WaitingDevices).unwrap();
+    assert_eq!(told, Reply::WaitingDevices { devices: Vec::new() });
+    world.ask(dan.caller, &certify(&second)).unwrap_err();
+    world.settle(&dan, Role::Client, Some(&dan.endorsement_by(None, Role::Client)));
+    let Reply::Chain { chain } = world.ask(dan.caller, &Request::Chain { person: dan.caller.person }).unwrap() else {
+        panic!("no chain")
+    };
+    assert_eq!(chain[0].certificates.len(), 1);
+}
+
 #[test]
 fn only_the_persons_key_or_a_registrar_revokes() {
     let (mut world, dan, second) = linked();
