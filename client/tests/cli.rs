@@ -112,6 +112,7 @@ fn help_names_every_command() {
         "passphrase",
         "security",
         "audit",
+        "device",
         "completions",
         "help",
     ];
