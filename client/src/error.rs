@@ -76,6 +76,9 @@ impl From<Malformed> for Error {
                 "that handle won't do: it takes 2 to 32 of a-z, 0-9, dot and dash, with a letter or digit at both ends"
                     .to_owned(),
             ),
+            Malformed::Text("safety number") => {
+                Self::Usage("a safety number has 60 digits, in groups or not; nothing was compared".to_owned())
+            }
             Malformed::Text("title") => Self::Usage("a matter needs a title".to_owned()),
             Malformed::TooLarge { what: "text", limit } => Self::Usage(format!(
                 "that message is larger than the limit of {limit} bytes; nothing was sent: send it in parts"
