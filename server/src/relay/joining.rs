@@ -108,10 +108,13 @@ pub(super) fn standing(store: &dyn Read, row: &InviteRow, now: Timestamp) -> Res
     })
 }
 
-/// The caller's invites, and what has become of each.
+/// The caller's invites for others, and what has become of each.
 pub(super) fn invites(store: &dyn Read, caller: Caller, now: Timestamp) -> Result<Reply, No> {
     let mut invites = Vec::new();
     for row in store.invites_of(caller.person, limits::INVITES_SHOWN)? {
+        if links(&row)?.is_some() {
+            continue;
+        }
         let standing = standing(store, &row, now)?;
         let InviteRow { invite, handle, expires, role, .. } = row;
         let Some(role) = role else { continue };

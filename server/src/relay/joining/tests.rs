@@ -627,3 +627,16 @@ fn a_registrar_is_endorsed_anew_by_the_organisations_key_alone() {
     assert!(file(&mut world, &att, &key, &raised).is_err(), "nobody becomes one by this");
     file(&mut world, &ada, &key, &anew).unwrap();
 }
+
+#[test]
+fn invites_that_link_a_device_of_ones_own_are_not_listed() {
+    let (mut world, ada) = founded();
+    let (link, other) = (InviteSecret::random(), invite(&mut world, &ada, Role::Client));
+    let said = InviteStatement {
+        links: Some(ada.caller.person),
+        expires: world.now.plus_ms(limits::LINK_LIFETIME_MS),
+        ..statement(&world, &ada, &link, Role::Attorney)
+    };
+    world.ask(ada.caller, &filing(&ada, &link, &said)).unwrap();
+    assert_eq!(invites(&mut world, &ada), [(other.id(), Standing::Open)]);
+}
