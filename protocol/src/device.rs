@@ -314,7 +314,10 @@ impl Device {
         let asked = self.link.as_ref().is_some_and(|link| link.asked.values().any(|asked| *asked != Asked::Ack));
         let possible = self.rooms.values().filter(|room| room.row.stage == Stage::Open).any(|room| {
             let waits = |person| self.materials.get(&person).is_some_and(|material| material.waits);
-            room.intents.values().any(|intent| !intent.add || !waits(intent.person))
+            let possible = |intent: &Intent| {
+                if intent.add { !waits(intent.person) } else { !room.is_yet_to_come(intent.person) }
+            };
+            room.intents.values().any(possible)
                 || room.outbox.values().any(|item| item.digest.is_none() && item.failed.is_none())
         });
         !asked && self.posts.is_empty() && !possible

@@ -86,7 +86,7 @@
 //! let change = Change {
 //!     add: vec![package],
 //!     context: Some(MatterContext { people, ..alone }),
-//!     companion: Some(Companion { bundle, seen: seen.position, statement: None }),
+//!     companion: Some(Companion { bundle, seen: seen.position, line: Vec::new(), fates: Vec::new() }),
 //!     ..Change::default()
 //! };
 //! let built = hers.build(change, &seen, certificates)?;

@@ -157,8 +157,11 @@ pub const SUCCESSOR_AHEAD: u64 = 1 << 32;
 /// How many turns a successor's statement may be ahead of those that its reader knows.
 pub const SUCCESSOR_TURNS: u32 = 1024;
 
-/// Removed people of one matter whom a device remembers, to keep them out of what continues it.
-pub const OUTS_MAX: usize = 256;
+/// People of one matter of whom a device remembers that they were removed, to keep them out of what continues it.
+pub const FATES_MAX: usize = 256;
+
+/// Statements, one continuing the other, that a Welcome brings along for whoever missed them.
+pub const LINE_MAX: usize = 4;
 
 /// How long a device that was removed keeps its old keys, should the removal turn out void: 24 hours, in milliseconds.
 pub const REMOVAL_MS: u64 = 24 * 3600 * 1000;

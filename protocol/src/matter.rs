@@ -35,7 +35,7 @@ use crate::frame::Blob;
 use crate::identity::{DeviceCertificate, Identity, Role, verify_devices};
 use crate::ids::{DeviceId, MailboxId, MatterId, PersonId, Position};
 use crate::limits;
-use crate::rescue::RepairRequest;
+use crate::rescue::{Fate, RepairRequest};
 use crate::suite::{CIPHER_SUITE, Digest, PublicKey, SecretKey, Suite, SuiteError};
 
 use judge::{Credentials, Judge, leaf_credential};
@@ -215,9 +215,15 @@ pub struct Companion {
     /// The last position that the author of the Commit had read: the newcomer's start lies after it.
     #[n(1)]
     pub seen: Position,
-    /// The [statement](crate::rescue::Successor) by which the group continues another, for those who can't read where it stands.
+    /// The [statements](crate::rescue::Successor) by which the group continues others, the newest last, for those who can't read where they
+    /// stand: at most [`limits::LINE_MAX`].
     #[n(2)]
-    pub statement: Option<Blob>,
+    #[cbor(default)]
+    pub line: Vec<Blob>,
+    /// What became of people who were removed before.
+    #[n(3)]
+    #[cbor(default)]
+    pub fates: Vec<Fate>,
 }
 
 /// This device, as it signs inside matters.

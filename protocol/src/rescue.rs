@@ -68,9 +68,24 @@ pub struct Successor {
     /// Whom its author takes over into the new group: at most [`limits::PEOPLE_MAX`].
     #[n(7)]
     pub people: Vec<PersonId>,
-    /// Who was removed, as far as its author knows, and so stays out: at most [`limits::OUTS_MAX`].
+    /// What became of people who were ever removed, as far as its author knows: at most [`limits::FATES_MAX`].
     #[n(8)]
-    pub out: Vec<PersonId>,
+    pub fates: Vec<Fate>,
+}
+
+/// What became of somebody who was removed from a matter, and added again, and so on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Encode, Decode)]
+#[cbor(array)]
+pub struct Fate {
+    /// Who.
+    #[n(0)]
+    pub person: PersonId,
+    /// How many changes there were; the greater number is the later one.
+    #[n(1)]
+    pub number: u32,
+    /// Whether they are out by now; of two with one number, out counts.
+    #[n(2)]
+    pub out: bool,
 }
 
 impl RepairRequest {
@@ -120,12 +135,17 @@ impl Successor {
     pub fn read(payload: &[u8]) -> Result<(Self, Signed), Malformed> {
         let signed: Signed = cbor::decode(payload, "successor")?;
         let said: Self = signed.unverified("successor")?;
-        for (people, limit) in [(&said.people, limits::PEOPLE_MAX), (&said.out, limits::OUTS_MAX)] {
-            if people.len() > limit {
+        for (count, limit) in [(said.people.len(), limits::PEOPLE_MAX), (said.fates.len(), limits::FATES_MAX)] {
+            if count > limit {
                 return Err(Malformed::TooLarge { what: "list of people", limit });
             }
         }
         Ok((said, signed))
+    }
+
+    /// Whether it says to stand in a mailbox; one that does not names no place in it.
+    pub fn stands(&self) -> bool {
+        self.position.seq > 0
     }
 
     /// Of two statements about one group the one of the higher rank counts, and of one rank the first.

@@ -389,6 +389,7 @@ impl Device {
         self.batch.delete(Table::Outbox, Some(matter), &number.to_be_bytes());
         self.forget_posts_if(matter, |purpose| *purpose == Purpose::Text(number));
         let content = Content::decode(&item.content)?;
+        let resent = content.clone();
         self.batch.put(Table::Sent, Some(matter), item.id.as_bytes(), &seq);
         // What is sent again after the relay has forgotten it stands in the history already.
         if let Body::Text(text) = content.body
@@ -397,8 +398,12 @@ impl Device {
             let what = RecordBody::Text { id: item.id, text };
             self.record(now, matter, seq, Some((own, device)), content.sent_at, what);
         }
-        if item.seq.is_none() {
+        if !item.told {
             self.deliver(Notice::Stored { matter, id: item.id, seq });
+        }
+        if self.rooms.get(&matter).is_some_and(|room| room.row.reads_on) {
+            // Whoever has left this group already reads it in the next.
+            self.send_again(matter, &resent);
         }
         Ok(Some((own, item.id)))
     }
@@ -605,15 +610,12 @@ impl Room {
     pub(super) fn people_changed(&mut self, context: &MatterContext) -> (Vec<PersonId>, Vec<PersonId>) {
         let after: Vec<PersonId> = context.people.iter().map(|participant| participant.person).collect();
         let before = std::mem::replace(&mut self.row.people, after);
-        let added = self.row.people.iter().filter(|person| !before.contains(person)).copied().collect();
+        let added: Vec<PersonId> = self.row.people.iter().filter(|person| !before.contains(person)).copied().collect();
         let removed: Vec<PersonId> =
             before.iter().filter(|person| !self.row.people.contains(person)).copied().collect();
-        self.row.keep_out(&removed);
-        self.row.outs.retain(|person| !self.row.people.contains(person));
-        if let Some(old) = &mut self.row.old {
-            // Whoever was removed since has no say in the mailbox before, either.
-            old.people.retain(|person| !removed.contains(person));
-        }
+        self.row.note_fates(&added, &removed);
+        self.row.came.retain(|person| !added.contains(person));
+        self.row.came.extend(&added);
         self.row.title.clone_from(&context.title);
         self.row.epoch = self.group.as_ref().map_or(self.row.epoch, Matter::epoch);
         (added, removed)

@@ -149,8 +149,11 @@ impl Device {
             self.batch.delete(Table::Commit, Some(matter), digest.as_bytes());
         }
         let mut done = Vec::new();
+        let waits: Vec<PersonId> =
+            room.intents.values().map(|intent| intent.person).filter(|person| room.is_yet_to_come(*person)).collect();
         room.intents.retain(|number, intent| {
-            let holds = context.participant(intent.person).is_some() == intent.add;
+            let waits = !intent.add && waits.contains(&intent.person);
+            let holds = context.participant(intent.person).is_some() == intent.add && !waits;
             if holds {
                 done.push((*number, intent.person, intent.add));
             }

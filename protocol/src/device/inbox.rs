@@ -8,11 +8,12 @@ use crate::device::state::{Counters, Heard, Lost, MatterRow, RECENT, Stage, Tabl
 use crate::device::{Asked, Device, Notice, Room};
 use crate::envelope::{self, Class};
 use crate::error::{Error, PeerMisbehaved};
-use crate::frame::{Entry, EntryBody, Request};
+use crate::frame::{Blob, Entry, EntryBody, Request};
 use crate::identity::{Endorsement, Identity, verify_chain};
 use crate::ids::{MatterId, PersonId, Position, Timestamp};
 use crate::limits;
 use crate::matter::{Matter, MatterContext};
+use crate::rescue::Successor;
 
 impl Device {
     pub(super) fn inbox_subscribed(&mut self, start: Position, head: u64) {
@@ -60,16 +61,17 @@ impl Device {
         let (before, kept) = (self.key_packages.references(), self.key_packages.snapshot());
         let joined = Matter::join(&self.me, &self.key_packages, welcome);
         if let Ok((group, companion)) = &joined {
-            let matter = self.matter_of(group.id()?, &group.context()?);
-            if let Err(error) = self.statement_in_a_welcome(now, matter, group, companion) {
+            let context = group.context()?;
+            let matter = self.matter_of(group.id()?, &context, &companion.line);
+            if let Err(error) = self.statements_in_a_welcome(now, matter, &context, &companion.line) {
                 self.deliver(Notice::Problem(error));
             }
         }
         // It is used up, whatever comes of the Welcome.
         let after = self.key_packages.references();
         let by_last_resort = before == after;
-        if let Ok((group, _)) = &joined
-            && self.holds_back(seq, group)?
+        if let Ok((group, companion)) = &joined
+            && self.holds_back(seq, group, &companion.line)?
         {
             self.key_packages.reset(kept);
             return Ok(false);
@@ -84,23 +86,21 @@ impl Device {
         let (group, companion) = joined?;
         let context = group.context()?;
         let group_id = group.id()?;
-        let matter = self.matter_of(group_id, &context);
+        let matter = self.matter_of(group_id, &context, &companion.line);
         self.check_welcome(matter, &group, &context, &companion.bundle)?;
         self.learn(&companion.bundle);
         self.watch_people(&context);
         if self.rooms.get(&matter).is_some_and(|room| room.row.lost.is_some() && room.row.group == group_id) {
+            if let Some(room) = self.rooms.get_mut(&matter) {
+                room.row.merge_fates(&companion.fates);
+            }
             self.rejoin(now, matter, group)?;
             return Ok(true);
         }
         let mut row = MatterRow::new(group_id, &context, Stage::Joining, group.epoch(), now);
         row.old = self.old_of(matter, context.continues);
-        row.statement = companion.statement.filter(|_| context.continues.is_some());
-        if let Some(old) = &mut row.old {
-            // Whoever was left out has no say in the mailbox before, either; whoever is yet to be let in has.
-            let listed = std::mem::take(&mut old.listed);
-            old.people.retain(|person| context.participant(*person).is_some() || listed.contains(person));
-            old.listed = listed;
-        }
+        row.line = line_to(&companion.line, &context, group_id);
+        row.merge_fates(&companion.fates);
         row.heard =
             group.members().iter().map(|m| Heard { device: m.credential.device, at: now, told: false }).collect();
         row.healing.due = by_last_resort;
@@ -115,9 +115,9 @@ impl Device {
     }
 
     /// A Welcome into a successor whose statement was not read yet waits, once on a link, until the old mailbox is read to its end.
-    fn holds_back(&mut self, seq: u64, group: &Matter) -> Result<bool, Error> {
+    fn holds_back(&mut self, seq: u64, group: &Matter, line: &[Blob]) -> Result<bool, Error> {
         let context = group.context()?;
-        let matter = self.matter_of(group.id()?, &context);
+        let matter = self.matter_of(group.id()?, &context, line);
         let early = self.comes_before_its_statement(matter, &context);
         let Some(link) =
             self.link.as_mut().filter(|link| early && link.held_welcome.is_none_or(|(held, _)| held != seq))
@@ -191,7 +191,12 @@ impl Device {
                 let read = old.recent.values().rev().filter_map(|recent| recent.message);
                 room.row.known = old.row.known.iter().copied().chain(read).take(limits::KNOWN_MAX).collect();
                 room.row.since_cursor = self.cursor;
-                room.row.outs.clone_from(&old.row.outs);
+                room.row.merge_fates(&old.row.fates);
+                let of = room.row.old.as_ref().map(|old| old.group);
+                if old.row.claimed.as_ref().is_some_and(|claimed| Some(claimed.group) == of) {
+                    // What is to be said in the mailbox before is still to be said there.
+                    (room.row.claimed, room.row.continue_at) = (old.row.claimed, old.row.continue_at);
+                }
                 (room.outbox, room.intents) = (old.outbox, old.intents);
             } else {
                 for number in old.outbox.into_keys() {
@@ -202,6 +207,13 @@ impl Device {
         self.rooms.insert(matter, room);
         self.unseal(matter);
     }
+}
+
+/// The statements that lead into a group, if they do.
+fn line_to(line: &[Blob], context: &MatterContext, group: MatterId) -> Vec<Blob> {
+    let last = line.last().and_then(|last| Successor::read(&last.0).ok()).map(|(said, _)| said);
+    let leads = last.is_some_and(|said| said.mailbox == context.mailbox && said.successor == group);
+    if leads && line.len() <= limits::LINE_MAX { line.to_vec() } else { Vec::new() }
 }
 
 /// The chain from one person upwards, out of a heap of identities.

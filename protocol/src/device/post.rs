@@ -93,7 +93,7 @@ impl Device {
         if room.outbox.values().any(|item| item.id == id) {
             return Ok(());
         }
-        let item = OutItem { id, content, digest: None, seq: None, failed: None, again: false };
+        let item = OutItem { id, content, digest: None, seq: None, failed: None, again: false, told: false };
         let number = self.next_number();
         self.save_item(matter, number, item);
         self.warn_of_expired(now, matter);
@@ -153,13 +153,14 @@ impl Device {
         // The newest wish counts, a repeated one is told about again.
         let replaced = room.intents.iter().filter(|(_, other)| other.person == person);
         let replaced: Vec<u64> = replaced.map(|(number, _)| *number).collect();
-        if let Some(row) = self.rooms.get_mut(&matter).map(|room| &mut room.row).filter(|row| !add && row.old.is_some())
-        {
-            // Somebody whom the statement takes over may not be in yet: whoever continues the matter again must know.
-            row.keep_out(&[person]);
+        let room = self.rooms.get_mut(&matter).ok_or(Misuse::NoMatter)?;
+        if !room.row.people.contains(&person) && room.row.old.is_some() && room.row.is_out(person) == add {
+            // Somebody whom the statement takes over may not be in yet: whoever continues the matter again must know what is wanted.
+            room.row.note_fate(person, !add);
         }
+        let waits = !add && self.rooms.get(&matter).is_some_and(|room| room.is_yet_to_come(person));
         let room = self.rooms.get(&matter).ok_or(Misuse::NoMatter)?;
-        if room.row.people.contains(&person) == add && room.commits.is_empty() {
+        if room.row.people.contains(&person) == add && room.commits.is_empty() && !waits {
             self.drop_intents(matter, &replaced);
             self.deliver(Notice::Done { matter, person, add });
             self.settle(now);
@@ -374,6 +375,9 @@ impl Device {
         let mut wanted = Wanted::default();
         for (number, intent) in &intents {
             if row.people.contains(&intent.person) == intent.add {
+                if !intent.add && self.rooms.get(&matter).is_some_and(|room| room.is_yet_to_come(intent.person)) {
+                    continue;
+                }
                 self.drop_intents(matter, &[*number]);
                 self.deliver(Notice::Done { matter, person: intent.person, add: intent.add });
                 continue;
@@ -452,7 +456,8 @@ impl Device {
         let companion = (!wanted.devices.is_empty()).then(|| Companion {
             bundle: self.bundle_of_listed(&context, &wanted.chains),
             seen: row.position,
-            statement: row.statement.clone(),
+            line: row.line.clone(),
+            fates: row.fates.clone(),
         });
         let certificates = Certificates::of(bundle.as_ref().map_or(&[][..], |(_, told)| &told.identities))?;
         let change = Change {

@@ -52,10 +52,12 @@ impl Device {
                     return;
                 };
                 let Some(seq) = seqs.first().copied() else { return };
-                let id = item.id;
-                self.save_item(matter, number, OutItem { seq: Some(seq), ..item });
+                let (id, told) = (item.id, item.told);
+                self.save_item(matter, number, OutItem { seq: Some(seq), told: true, ..item });
                 self.batch.put(Table::Sent, Some(matter), id.as_bytes(), &seq);
-                self.deliver(Notice::Stored { matter, id, seq });
+                if !told {
+                    self.deliver(Notice::Stored { matter, id, seq });
+                }
             }
             // It counts once it is read; until then nothing else is sealed.
             Purpose::Commit(_) => {
@@ -234,7 +236,13 @@ impl Device {
                 self.keep_commit(matter, &digest);
             }
             Purpose::Repair(digest) => self.request_refused(self.now, matter, digest, true),
-            Purpose::Successor | Purpose::Roster => {}
+            Purpose::Successor => {
+                if let Some(room) = self.rooms.get_mut(&matter) {
+                    room.row.continue_at = Some(self.now);
+                }
+                self.save_room(matter);
+            }
+            Purpose::Roster => {}
         }
     }
 

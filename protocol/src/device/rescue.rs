@@ -260,7 +260,7 @@ impl Device {
         let (member, _) = group.member_of(request.device)?;
         let context = group.context()?;
         let bundle = self.bundle_of_listed(&context, &[]);
-        let companion = Companion { bundle, seen: row.position, statement: None };
+        let companion = Companion { bundle, seen: row.position, line: row.line.clone(), fates: row.fates.clone() };
         let change = Change {
             add: vec![request.package.0.clone()],
             remove: vec![member.leaf],
@@ -358,8 +358,15 @@ impl Device {
 
     /// Texts of this device's own that the relay has forgotten are sent again under the same ids.
     pub(super) fn send_again(&mut self, matter: MatterId, content: &Content) {
-        let item =
-            OutItem { id: content.id, content: content.encode(), digest: None, seq: None, failed: None, again: true };
+        let item = OutItem {
+            id: content.id,
+            content: content.encode(),
+            digest: None,
+            seq: None,
+            failed: None,
+            again: true,
+            told: true,
+        };
         let number = self.next_number();
         self.batch.delete(Table::Sent, Some(matter), content.id.as_bytes());
         self.save_item(matter, number, item);

@@ -205,7 +205,7 @@ impl Device {
             self.want_successor(now, matter);
         }
         if let Some(room) = self.rooms.get_mut(&matter) {
-            room.row.recall = Some(last.seq);
+            (room.row.recall, room.row.restored) = (Some(last.seq), true);
         }
         self.save_room(matter);
         self.ask_recall(matter);
@@ -263,11 +263,14 @@ impl Device {
             self.send_again(matter, &content);
             again = again.saturating_add(1);
         }
-        if let Some(room) = self.rooms.get_mut(&matter) {
+        let restored = self.rooms.get_mut(&matter).is_some_and(|room| {
             room.row.recall = None;
-        }
+            std::mem::take(&mut room.row.restored)
+        });
         self.save_room(matter);
-        self.record(now, matter, after, None, now, RecordBody::Restored { again });
+        if restored {
+            self.record(now, matter, after, None, now, RecordBody::Restored { again });
+        }
         self.settle(now);
         Ok(())
     }

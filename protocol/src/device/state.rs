@@ -15,7 +15,7 @@ use crate::identity::{Name, Role, Signed};
 use crate::ids::{DeviceId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
 use crate::invite::InviteSecret;
 use crate::matter::MatterContext;
-use crate::rescue::{RepairRequest, Successor};
+use crate::rescue::{Fate, RepairRequest, Successor};
 use crate::secret::Secret;
 use crate::suite::{Digest, PublicKey, SecretKey};
 
@@ -338,18 +338,27 @@ pub struct MatterRow {
     /// Who let this device back in, while it is [unconfirmed](Self::unconfirmed), and the epoch that it had applied before.
     #[n(32)]
     pub let_in_by: Option<(PersonId, u64)>,
-    /// Who was removed, the newest last: nobody takes them over when the matter is continued.
+    /// What became of people who were ever removed: who is out is not taken over when the matter is continued.
     #[n(33)]
-    pub outs: Vec<PersonId>,
-    /// The signed statement by which this group continues another, where this device has it.
+    pub fates: Vec<Fate>,
+    /// The signed statements by which this group continues others, the newest last, as far as this device has them.
     #[n(34)]
-    pub statement: Option<Blob>,
+    pub line: Vec<Blob>,
     /// Whether the relay has forgotten this mailbox, or this device in it.
     #[n(35)]
     pub gone: bool,
     /// Whether the group is still followed, though a statement leads the matter away from it.
     #[n(36)]
     pub reads_on: bool,
+    /// This device's own newest statement about this group, signed.
+    #[n(38)]
+    pub stated: Option<Blob>,
+    /// Who of those taken over has come into this group, and may have left it since.
+    #[n(39)]
+    pub came: Vec<PersonId>,
+    /// Whether it is for a restored relay that texts are sent again.
+    #[n(37)]
+    pub restored: bool,
 }
 
 /// An envelope of which the relay gives the hash alone.
@@ -380,9 +389,9 @@ pub struct Old {
     /// The epoch at which it was continued.
     #[n(3)]
     pub epoch: u64,
-    /// Who was in it then.
+    /// Who managed it then.
     #[n(4)]
-    pub people: Vec<PersonId>,
+    pub managers: Vec<PersonId>,
     /// The last fence read there.
     #[n(5)]
     pub fence: Position,
@@ -398,6 +407,9 @@ pub struct Old {
     /// The mailbox in which that statement continues the matter.
     #[n(9)]
     pub next: MailboxId,
+    /// Whether that statement stands in the mailbox.
+    #[n(10)]
+    pub stands: bool,
 }
 
 /// A removal of this device.
@@ -461,10 +473,13 @@ impl MatterRow {
             roster_due: false,
             claimed: None,
             let_in_by: None,
-            outs: Vec::new(),
-            statement: None,
+            fates: Vec::new(),
+            line: Vec::new(),
             gone: false,
             reads_on: false,
+            restored: false,
+            stated: None,
+            came: context.people.iter().map(|participant| participant.person).collect(),
         }
     }
 }
@@ -633,6 +648,10 @@ pub struct OutItem {
     #[n(5)]
     #[cbor(default)]
     pub again: bool,
+    /// Whether the user was told that the relay has it: told once, however often it is sent.
+    #[n(6)]
+    #[cbor(default)]
+    pub told: bool,
 }
 
 /// A change of membership that somebody asked for.

@@ -19,8 +19,8 @@ use crate::frame::{Blob, Entry, EntryBody, Part, Request};
 use crate::identity::{Signed, verify_devices};
 use crate::ids::{DeviceId, MailboxId, MatterId, PersonId, Position, Timestamp};
 use crate::limits;
-use crate::matter::{Companion, Continues, Matter, MatterContext, RULES};
-use crate::rescue::Successor;
+use crate::matter::{Continues, Matter, MatterContext, RULES};
+use crate::rescue::{Fate, Successor};
 use crate::suite::PublicKey;
 
 /// How much longer each further leaf waits before it continues a matter.
@@ -91,8 +91,8 @@ impl Device {
             mailbox: MailboxId::random(),
             successor: MatterId::random(),
             turn,
-            people: row.taken_over(self.profile.person),
-            out: row.outs.clone(),
+            people: self.taken_over(matter),
+            fates: row.fates.clone(),
         };
         let payload = statement.sign(&self.profile.mls_key)?;
         let mut parts = vec![Part::Create { mailbox: statement.mailbox }];
@@ -107,7 +107,9 @@ impl Device {
         }
         if let Some(room) = self.rooms.get_mut(&matter) {
             room.row.continues_in = Some(statement.mailbox);
-            room.row.statement = Some(Blob(payload));
+            // Should it count for nobody, it is said again, and not at once.
+            room.row.continue_at = Some(self.now.plus_ms(limits::MOVING_MS));
+            room.row.stated = Some(Blob(payload));
         }
         self.save_room(matter);
         self.new_post(PendingPost::new(parts, matter, Purpose::Successor));
@@ -118,10 +120,10 @@ impl Device {
     pub(super) fn successor_posted(&mut self, now: Timestamp, matter: MatterId) {
         let Some(row) = self.rooms.get(&matter).map(|room| &room.row).filter(|row| row.gone) else { return };
         let own = (self.profile.person, self.profile.device);
-        let said = row.statement.as_ref().and_then(|signed| Successor::read(&signed.0).ok());
+        let said = row.stated.clone().and_then(|signed| Some((Successor::read(&signed.0).ok()?.0, signed)));
         let position = row.position;
-        if let Some((said, _)) = said.filter(|(said, _)| row.continues_in == Some(said.mailbox))
-            && let Err(error) = self.follow(now, matter, position, &said, own)
+        if let Some((said, signed)) = said.filter(|(said, _)| row.continues_in == Some(said.mailbox))
+            && let Err(error) = self.follow(now, matter, position, (&said, &signed), own)
         {
             self.deliver(super::Notice::Problem(error));
         }
@@ -136,23 +138,20 @@ impl Device {
         payload: &[u8],
     ) -> Result<(), Error> {
         let (claim, signed) = Successor::read(payload)?;
-        self.claimed_by_a_stranger(now, matter, &claim, &signed);
+        let here = self.rooms.get(&matter).is_some_and(|room| room.stands_here(&claim));
+        if here {
+            self.claimed_by_a_stranger(now, matter, &claim, &signed);
+        }
         let (said, from) = self.statement_of_a_member(matter, &claim, &signed)?;
-        let room = self.rooms.get(&matter).ok_or(Misuse::NoMatter)?;
-        let row = &room.row;
+        let row = &self.rooms.get(&matter).ok_or(Misuse::NoMatter)?.row;
         let late = row.successor.as_ref().is_some_and(|first| first.rank() >= said.rank());
-        if said.group != row.group || late || row.is_beyond(&said) || !room.stands_here(&said) {
+        if said.group != row.group || late || row.is_beyond(&said) || !here {
             return Err(PeerMisbehaved::Void("another statement has continued this matter".to_owned()).into());
         }
         if row.stage == Stage::Removed {
             return Ok(());
         }
-        if said.epoch < row.epoch {
-            // This device knows of changes that the other does not: who was removed in them would come back.
-            self.overrule(now, matter, &said);
-            return Err(PeerMisbehaved::Void("it continues the matter from before its last change".to_owned()).into());
-        }
-        self.follow_or_overrule(now, matter, position, &said, from)
+        self.follow_or_overrule(now, matter, position, (&said, &Blob(payload.to_vec())), from)
     }
 
     /// A statement whose author was in this matter's group, by its roster and list.
@@ -172,27 +171,23 @@ impl Device {
         Ok((said, (member.credential.person, claim.device)))
     }
 
-    /// Somebody who was removed continues the matter: whoever knows of the removal refuses that, and overrules it for those who do not.
+    /// Somebody whose removal the relay has forgotten continues the matter: whoever knows of it refuses that, and overrules it for those
+    /// who do not. Where nothing was forgotten everybody who reads it knows.
     fn claimed_by_a_stranger(&mut self, now: Timestamp, matter: MatterId, claim: &Successor, signed: &Signed) {
-        let here = |group: &Matter| group.member_of(claim.device).is_ok();
-        let Some((person, key)) = self.known_device(claim.device) else { return };
-        let managed = self.people.get(&person).is_some_and(|known| known.role.manages());
-        if !managed || self.group(matter).map_or(true, |group| here(group)) || Successor::verify(signed, &key).is_err()
-        {
-            return;
-        }
-        let Some(row) = self.rooms.get(&matter).map(|room| &room.row) else { return };
-        let open = matches!(row.stage, Stage::Open | Stage::OutOfStep);
-        if open && claim.group == row.group && claim.epoch >= row.epoch && !row.is_beyond(claim) {
+        let Some(row) = self.rooms.get(&matter).map(|room| &room.row).filter(|row| row.forgotten) else { return };
+        let outs: Vec<PersonId> = row.fates.iter().filter(|fate| fate.out).map(|fate| fate.person).collect();
+        let Some((_, key)) = self.known_device(claim.device, &outs) else { return };
+        let known = claim.group == row.group && claim.epoch >= row.epoch && !row.is_beyond(claim);
+        if known && Successor::verify(signed, &key).is_ok() {
             // Whom they name is nobody's wish.
-            self.overrule(now, matter, &Successor { people: Vec::new(), out: Vec::new(), ..claim.clone() });
+            self.overrule(now, matter, &Successor { people: Vec::new(), fates: Vec::new(), ..claim.clone() });
         }
     }
 
-    /// A statement that this device does not follow, though others may: it says so with a higher rank, if it may.
+    /// A statement that this device does not follow, though others may: it says so with a higher rank.
     fn overrule(&mut self, now: Timestamp, matter: MatterId, said: &Successor) {
         let Some(row) = self.rooms.get_mut(&matter).map(|room| &mut room.row) else { return };
-        row.keep_out(&said.out);
+        row.merge_fates(&said.fates);
         if row.claimed.as_ref().is_none_or(|claimed| claimed.group != said.group || claimed.rank() < said.rank()) {
             row.claimed = Some(said.clone());
         }
@@ -200,21 +195,49 @@ impl Device {
         self.save_room(matter);
     }
 
-    /// The statement that counts is followed, unless this device may and must say better who stays out.
+    /// The statement that counts is followed, unless this device may and must say better who is in the matter.
     fn follow_or_overrule(
         &mut self,
         now: Timestamp,
         matter: MatterId,
         position: Position,
-        said: &Successor,
+        (said, signed): (&Successor, &Blob),
         from: Author,
     ) -> Result<(), Error> {
-        let removed = |row: &MatterRow| said.people.iter().any(|person| row.outs.contains(person));
-        if self.profile.role.manages() && self.rooms.get(&matter).is_some_and(|room| removed(&room.row)) {
-            self.overrule(now, matter, said);
-            return Err(PeerMisbehaved::Void("it brings back somebody who was removed".to_owned()).into());
+        let manages = self.profile.role.manages();
+        let row = &self.rooms.get(&matter).ok_or(Misuse::NoMatter)?.row;
+        if row.is_out(from.0) {
+            if manages {
+                self.overrule(now, matter, &Successor { people: Vec::new(), ..said.clone() });
+            }
+            return Err(PeerMisbehaved::Void("its author was removed".to_owned()).into());
         }
-        self.follow(now, matter, position, said, from)
+        // Who can't say so follows: whoever can overrules it.
+        if manages && said.group == row.group && said.epoch < row.epoch {
+            self.overrule(now, matter, said);
+            return Err(PeerMisbehaved::Void("it continues the matter from before its last change".to_owned()).into());
+        }
+        if manages && row.knows_better(said) {
+            self.overrule(now, matter, said);
+            return Err(PeerMisbehaved::Void("it does not know who was removed or added again".to_owned()).into());
+        }
+        // Whoever posted the statement before may not know this author: somebody whom both know says it again.
+        let own = self.profile.person;
+        let before = row.successor.as_ref().or(row.claimed.as_ref()).filter(|before| before.group == said.group);
+        let restates = manages
+            && from.0 != own
+            && before.is_some_and(|before| {
+                before.device != said.device && before.people.contains(&own) && !before.people.contains(&from.0)
+            });
+        self.follow(now, matter, position, (said, signed), from)?;
+        if restates {
+            self.overrule(now, matter, said);
+            if let Some(room) = self.rooms.get_mut(&matter) {
+                room.row.continue_at = None;
+            }
+            self.want_successor(now, matter);
+        }
+        Ok(())
     }
 
     /// Follows the statement that counts: into a group of this device's own making, or into waiting for a Welcome.
@@ -223,15 +246,16 @@ impl Device {
         now: Timestamp,
         matter: MatterId,
         position: Position,
-        said: &Successor,
+        (said, signed): (&Successor, &Blob),
         from: Author,
     ) -> Result<(), Error> {
         let row = self.rooms.get(&matter).ok_or(Misuse::NoMatter)?.row.clone();
+        let managers = self.managers(matter)?;
         let here = row.continues_in == Some(said.mailbox);
         let group = if here { Some(self.successor_group(matter, said)?) } else { None };
         self.record(now, matter, position.seq, Some(from), now, RecordBody::Continued);
         self.forget_posts(matter);
-        let old = row.left_by(said, position);
+        let old = row.left_by(said, position, managers);
         // What overrules the group that this device is in stands in the mailbox before: it is read on until the new one takes this device.
         let reads_on = said.group != row.group && row.stage == Stage::Open && row.lost.is_none() && group.is_none();
         if !reads_on {
@@ -248,11 +272,18 @@ impl Device {
         }
         self.drop_taken_over(matter);
         let Some(room) = self.rooms.get_mut(&matter) else { return Ok(()) };
-        room.row.keep_out(&said.out);
+        room.row.merge_fates(&said.fates);
+        room.row.continued_by(said, signed);
         room.row.successor = Some(said.clone());
         (room.row.stage, room.row.lost, room.row.continue_at) = (Stage::Moving, None, None);
         (room.row.disputed, room.row.forgotten, room.row.claimed) = (None, false, None);
         room.row.reads_on = reads_on;
+        if reads_on {
+            // Whoever leads the matter away may not have read what was said last.
+            let heard =
+                room.recent.values().rev().find(|recent| recent.message.is_some_and(|(person, _)| person == from.0));
+            room.row.recall = Some(heard.map_or(0, |recent| recent.position.seq));
+        }
         if said.group != row.group {
             room.row.old = Some(old.clone());
         }
@@ -268,12 +299,13 @@ impl Device {
             if from.1 == self.profile.device {
                 return self.follow_the_other_copy(now, matter, said, old);
             }
+            self.ask_recall(matter);
             self.inbox_again();
             return Ok(());
         };
-        let statement = row.statement;
+        let line = self.rooms.get(&matter).map(|room| room.row.line.clone()).unwrap_or_default();
         let next = MatterRow::new(said.successor, &context, Stage::Open, group.epoch(), now);
-        let row = MatterRow { old: Some(old), statement, ..next };
+        let row = MatterRow { old: Some(old), line, continues_in: Some(said.mailbox), ..next };
         let after = Some(row.position);
         self.take_room(matter, row, group);
         // What was known of those to be added may be why the statement before came to nothing.
@@ -330,14 +362,15 @@ impl Device {
     }
 
     /// The matter that a group belongs to: its own, or the one it continues.
-    pub(super) fn matter_of(&self, group: MatterId, context: &MatterContext) -> MatterId {
+    pub(super) fn matter_of(&self, group: MatterId, context: &MatterContext, line: &[Blob]) -> MatterId {
         let belongs = |row: &MatterRow| {
             let continued = context.continues.is_some_and(|from| {
                 from.group == row.group || row.old.as_ref().is_some_and(|old| from.group == old.group)
             });
             row.group == group || continued
         };
-        self.rooms.iter().find(|(_, room)| belongs(&room.row)).map_or(group, |(matter, _)| *matter)
+        let known = self.rooms.iter().find(|(_, room)| belongs(&room.row)).map(|(matter, _)| *matter);
+        known.or_else(|| self.matter_in_line(line)).unwrap_or(group)
     }
 
     /// Whether a Welcome leads into a successor whose statement this device has not read yet.
@@ -350,34 +383,62 @@ impl Device {
             })
     }
 
-    /// Where the relay has forgotten the mailbox in which a statement would stand, the Welcome that comes of it brings it along.
-    pub(super) fn statement_in_a_welcome(
+    /// Statements that this device can't read where they stand come with the Welcome that they lead to: where the relay has forgotten the
+    /// mailbox, and behind the one that this device waits to be let in by.
+    pub(super) fn statements_in_a_welcome(
         &mut self,
         now: Timestamp,
         matter: MatterId,
-        group: &Matter,
-        companion: &Companion,
+        context: &MatterContext,
+        line: &[Blob],
     ) -> Result<(), Error> {
-        let Some(row) = self.rooms.get(&matter).map(|room| room.row.clone()) else { return Ok(()) };
-        let context = group.context()?;
-        if !self.comes_before_its_statement(matter, &context) {
-            return Ok(());
-        }
-        let Some(statement) = &companion.statement else { return Ok(()) };
-        let (claim, signed) = Successor::read(&statement.0)?;
-        let in_old = row.old.as_ref().filter(|old| old.gone && old.group == claim.group);
-        let found = match in_old {
-            Some(old) => self.later_statement(old, &statement.0),
-            None if row.gone && row.group == claim.group => self.statement_of_a_member(matter, &claim, &signed),
-            None => return Ok(()),
-        };
-        let (said, from) = found?;
-        let leads_here = said.mailbox == context.mailbox && said.successor == group.id()?;
-        let late = row.successor.as_ref().is_some_and(|first| first.rank() >= said.rank());
-        if leads_here && !late && !row.is_beyond(&said) {
-            self.follow_or_overrule(now, matter, row.position, &said, from)?;
+        for signed in line.iter().take(limits::LINE_MAX) {
+            let Some(row) = self.rooms.get(&matter).map(|room| room.row.clone()) else { return Ok(()) };
+            if !self.comes_before_its_statement(matter, context) {
+                return Ok(());
+            }
+            let (claim, statement) = Successor::read(&signed.0)?;
+            let followed = row.successor.as_ref().filter(|next| next.successor == claim.group);
+            let lost = row.old.as_ref().filter(|old| old.gone && old.group == claim.group);
+            let (said, from) = match (lost, followed) {
+                (Some(old), _) => self.later_statement(&row, old, &signed.0)?,
+                (None, Some(next)) if next.people.contains(&self.profile.person) => {
+                    // One more step of the same matter, by somebody who was in it before the first.
+                    let (said, from) = self.statement_of_a_member(matter, &claim, &statement)?;
+                    if !next.people.contains(&from.0) && next.device != from.1 {
+                        return Err(PeerMisbehaved::Mismatch("a statement in a Welcome").into());
+                    }
+                    (said, from)
+                }
+                (None, None) if row.gone && row.group == claim.group => {
+                    let (said, from) = self.statement_of_a_member(matter, &claim, &statement)?;
+                    let late = row.successor.as_ref().is_some_and(|first| first.rank() >= said.rank());
+                    if late || row.is_beyond(&said) {
+                        continue;
+                    }
+                    (said, from)
+                }
+                _ => continue,
+            };
+            if followed.is_some() && lost.is_none() {
+                if let Some(room) = self.rooms.get_mut(&matter) {
+                    room.row.merge_fates(&said.fates);
+                    room.row.successor = Some(said);
+                }
+                self.save_room(matter);
+            } else {
+                self.follow_or_overrule(now, matter, row.position, (&said, signed), from)?;
+            }
         }
         Ok(())
+    }
+
+    /// The matter whose statements lead to a group, where its own is none that this device knows.
+    pub(super) fn matter_in_line(&self, line: &[Blob]) -> Option<MatterId> {
+        let groups: Vec<MatterId> =
+            line.iter().filter_map(|signed| Successor::read(&signed.0).ok()).map(|(said, _)| said.group).collect();
+        let waits = |row: &MatterRow| row.stage == Stage::Moving && groups.contains(&row.group);
+        self.rooms.iter().find(|(_, room)| waits(&room.row)).map(|(matter, _)| *matter)
     }
 
     /// The relay, restored from a backup, knows nothing of this mailbox, or of this device in it.
@@ -401,12 +462,13 @@ impl Device {
         }
         if let EntryBody::Envelope(bytes) = &entry.body
             && let Ok((Class::Successor, payload)) = envelope::unwrap(&bytes.0)
-            && let Ok((said, from)) = self.later_statement(&before, payload)
+            && let Some(row) = self.rooms.get(&matter).map(|room| room.row.clone())
+            && row.stage != Stage::Removed
+            && let Ok((said, from)) = self.later_statement(&row, &before, payload)
             && said.position.seq >= before.fence.seq
-            && self.rooms.get(&matter).is_some_and(|room| room.row.stage != Stage::Removed)
         {
             // Whatever was said in the successor stays in the history; the matter goes on elsewhere.
-            if let Err(error) = self.follow_or_overrule(now, matter, position, &said, from) {
+            if let Err(error) = self.follow_or_overrule(now, matter, position, (&said, &Blob(payload.to_vec())), from) {
                 self.drop_group(matter);
                 self.deliver(super::Notice::Problem(error));
             }
@@ -414,31 +476,63 @@ impl Device {
         self.save_room(matter);
     }
 
-    /// A statement of somebody who was in the old group, by the certificates that this device has seen there.
-    fn later_statement(&self, old: &Old, payload: &[u8]) -> Result<(Successor, Author), Error> {
+    /// A statement of somebody who managed the old group, by the certificates that this device has seen there.
+    fn later_statement(&self, row: &MatterRow, old: &Old, payload: &[u8]) -> Result<(Successor, Author), Error> {
         let (claim, signed) = Successor::read(payload)?;
-        let (person, key) = self.known_device(claim.device).ok_or(PeerMisbehaved::NotEndorsed)?;
+        let (person, key) = self.known_device(claim.device, &old.managers).ok_or(PeerMisbehaved::NotEndorsed)?;
         let said = Successor::verify(&signed, &key)?;
-        let manages = self.people.get(&person).is_some_and(|known| known.role.manages());
-        // Of two that stand in no mailbox, the same one counts for everybody.
+        // Where the mailbox is gone to this device alone, what stands there counts for the others; of two that stand nowhere the same one
+        // counts for everybody.
         let later = if old.gone {
-            (said.rank(), Reverse(said.mailbox)) > (old.rank(), Reverse(old.next))
+            (said.stands(), said.rank(), Reverse(said.mailbox)) > (old.stands, old.rank(), Reverse(old.next))
         } else {
             said.rank() > old.rank()
         };
-        let beyond = said.epoch > old.epoch.saturating_add(limits::SUCCESSOR_AHEAD);
-        if said.group != old.group || !later || beyond || !manages || !old.people.contains(&person) {
+        let beyond = said.epoch > old.epoch.saturating_add(limits::SUCCESSOR_AHEAD)
+            || said.turn
+                > old.turn.max(row.overruled().map_or(0, |said| said.turn)).saturating_add(limits::SUCCESSOR_TURNS);
+        if said.group != old.group || !later || beyond || row.is_out(person) {
             return Err(PeerMisbehaved::Void("another statement has continued this matter".to_owned()).into());
         }
         Ok((said, (person, claim.device)))
     }
 
-    fn known_device(&self, device: DeviceId) -> Option<(PersonId, PublicKey)> {
-        self.people.iter().find_map(|(person, known)| {
-            let devices = verify_devices(known.chain.first()?).ok()?;
+    fn known_device(&self, device: DeviceId, of: &[PersonId]) -> Option<(PersonId, PublicKey)> {
+        of.iter().find_map(|person| {
+            let devices = verify_devices(self.people.get(person)?.chain.first()?).ok()?;
             let found = devices.into_iter().find(|(_, certificate)| certificate.device == device)?;
             Some((*person, found.1.mls_key))
         })
+    }
+
+    /// Who manages a matter, as its group lists them.
+    fn managers(&mut self, matter: MatterId) -> Result<Vec<PersonId>, Error> {
+        let context = self.group(matter)?.context()?;
+        Ok(context.people.iter().filter(|listed| listed.role.manages()).map(|listed| listed.person).collect())
+    }
+
+    /// Whom this device would take over: everybody who is in the matter, or is yet to come, as far as it and those whom it overrules
+    /// know, and whom nobody has removed.
+    fn taken_over(&self, matter: MatterId) -> Vec<PersonId> {
+        let Some(room) = self.rooms.get(&matter) else { return Vec::new() };
+        let row = &room.row;
+        let listed = row.old.as_ref().map(|old| old.listed.as_slice()).unwrap_or_default();
+        let overruled = row.overruled().map(|said| said.people.as_slice()).unwrap_or_default();
+        let wanted = room.intents.values().filter(|intent| intent.taken_over).map(|intent| intent.person);
+        let mut people: Vec<PersonId> = [&row.people, listed, overruled].concat();
+        people.extend(wanted);
+        people.extend(
+            row.fates
+                .iter()
+                .filter(|fate| !fate.out)
+                .map(|fate| fate.person)
+                .filter(|person| row.people.contains(person)),
+        );
+        people.sort();
+        people.dedup();
+        people.retain(|person| !row.is_out(*person) && *person != self.profile.person);
+        people.truncate(limits::PEOPLE_MAX);
+        people
     }
 
     /// A Welcome that came too early is read again, now that its statement was read, or is not there.
@@ -454,12 +548,13 @@ impl Device {
     }
 
     /// Where a matter comes from, for the row of the group that continues it.
-    pub(super) fn old_of(&self, matter: MatterId, continues: Option<Continues>) -> Option<Old> {
+    pub(super) fn old_of(&mut self, matter: MatterId, continues: Option<Continues>) -> Option<Old> {
+        let managers = self.managers(matter).unwrap_or_default();
         let row = &self.rooms.get(&matter)?.row;
         let from = continues?;
         let said = row.successor.as_ref().filter(|said| said.group == from.group);
         let before = row.old.clone().filter(|old| from.group == old.group);
-        let old = before.unwrap_or_else(|| row.as_old(row.position, from.epoch));
+        let old = before.unwrap_or_else(|| row.as_old(row.position, from.epoch, managers));
         Some(match said {
             Some(said) => old.said(said),
             None => Old { epoch: from.epoch, ..old },
@@ -476,6 +571,16 @@ struct Place {
 }
 
 impl Room {
+    /// Whether somebody whom the matter's statement takes over, by another device, is not in yet.
+    pub(super) fn is_yet_to_come(&self, person: PersonId) -> bool {
+        let listed = self.row.old.as_ref().is_some_and(|old| old.listed.contains(&person));
+        // Who came in and was removed since has a fate of their own in this group.
+        listed
+            && !self.row.people.contains(&person)
+            && !self.row.came.contains(&person)
+            && self.row.continues_in != Some(self.row.mailbox)
+    }
+
     /// Whether a statement stands where its author had read to: it names the last position before it, or one since the last fence.
     fn stands_here(&self, said: &Successor) -> bool {
         let known = self.recent.get(&said.position.seq).map(|recent| recent.position);
@@ -520,19 +625,6 @@ impl MatterRow {
         }
     }
 
-    /// Whom this device would take over: everybody who is in the matter as far as it and those whom it overrules know, and whom nobody
-    /// has removed.
-    fn taken_over(&self, own: PersonId) -> Vec<PersonId> {
-        let listed = self.old.as_ref().filter(|_| self.is_overruled_from_before()).map(|old| old.listed.as_slice());
-        let overruled = self.overruled().map(|said| said.people.as_slice());
-        let mut people = [&self.people, listed.unwrap_or_default(), overruled.unwrap_or_default()].concat();
-        people.sort();
-        people.dedup();
-        people.retain(|person| !self.outs.contains(person) && *person != own);
-        people.truncate(limits::PEOPLE_MAX);
-        people
-    }
-
     /// Whether a statement claims an epoch or a turn that no matter comes to.
     fn is_beyond(&self, said: &Successor) -> bool {
         let (epoch, turn) = self.overruled().map_or((0, 0), Successor::rank);
@@ -540,35 +632,97 @@ impl MatterRow {
             || said.turn > turn.saturating_add(limits::SUCCESSOR_TURNS)
     }
 
-    /// Remembers who was removed: the newest of them, should there be too many.
-    pub(super) fn keep_out(&mut self, people: &[PersonId]) {
-        for person in people {
-            self.outs.retain(|out| out != person);
-            self.outs.push(*person);
+    /// What a statement or a Welcome says of people who were removed: of each the latest counts.
+    pub(super) fn merge_fates(&mut self, said: &[Fate]) {
+        for fate in said.iter().take(limits::FATES_MAX) {
+            let known = self.fate(fate.person);
+            if (fate.number, fate.out) > (known.number, known.out) {
+                self.set_fate(*fate);
+            }
         }
-        let many = self.outs.len().saturating_sub(limits::OUTS_MAX);
-        self.outs.drain(..many);
     }
 
-    fn as_old(&self, position: Position, epoch: u64) -> Old {
+    /// A Commit that was applied has added and removed people.
+    pub(super) fn note_fates(&mut self, added: &[PersonId], removed: &[PersonId]) {
+        removed.iter().for_each(|person| self.note_fate(*person, true));
+        for person in added {
+            // Who was never removed needs no mark.
+            if self.fate(*person).out {
+                self.note_fate(*person, false);
+            }
+        }
+    }
+
+    /// Somebody is out from now on, or in again.
+    pub(super) fn note_fate(&mut self, person: PersonId, out: bool) {
+        let known = self.fate(person);
+        if known.out != out {
+            self.set_fate(Fate { person, number: known.number.saturating_add(1), out });
+        }
+    }
+
+    fn fate(&self, person: PersonId) -> Fate {
+        let known = self.fates.iter().find(|fate| fate.person == person).copied();
+        known.unwrap_or(Fate { person, number: 0, out: false })
+    }
+
+    fn set_fate(&mut self, fate: Fate) {
+        self.fates.retain(|known| known.person != fate.person);
+        self.fates.push(fate);
+        // Should there be too many, the oldest go.
+        let many = self.fates.len().saturating_sub(limits::FATES_MAX);
+        self.fates.drain(..many);
+    }
+
+    /// Whether somebody was removed, and not added again.
+    pub(super) fn is_out(&self, person: PersonId) -> bool {
+        self.fate(person).out
+    }
+
+    /// Whether a statement takes over somebody who is out, or leaves out somebody who is in again.
+    fn knows_better(&self, said: &Successor) -> bool {
+        let theirs = |person: PersonId| {
+            let known = said.fates.iter().find(|fate| fate.person == person);
+            known.map_or((0, false), |fate| (fate.number, fate.out))
+        };
+        self.fates.iter().any(|fate| {
+            let later = (fate.number, fate.out) > theirs(fate.person);
+            later && (said.people.contains(&fate.person) == fate.out)
+        })
+    }
+
+    /// The statements by which the group continues others, and this one.
+    fn continued_by(&mut self, said: &Successor, signed: &Blob) {
+        // Of two about one group the later one led here.
+        let about = |line: &Blob| Successor::read(&line.0).is_ok_and(|(known, _)| known.group == said.group);
+        if let Some(same) = self.line.iter().position(about) {
+            self.line.truncate(same);
+        }
+        self.line.push(signed.clone());
+        let many = self.line.len().saturating_sub(limits::LINE_MAX);
+        self.line.drain(..many);
+    }
+
+    fn as_old(&self, position: Position, epoch: u64, managers: Vec<PersonId>) -> Old {
         Old {
             mailbox: self.mailbox,
             group: self.group,
             position,
             epoch,
-            people: self.people.clone(),
+            managers,
             fence: position,
             turn: 0,
             listed: Vec::new(),
             gone: self.gone,
             next: self.mailbox,
+            stands: true,
         }
     }
 
     /// Where a matter that follows this statement comes from.
-    fn left_by(&self, said: &Successor, position: Position) -> Old {
+    fn left_by(&self, said: &Successor, position: Position, managers: Vec<PersonId>) -> Old {
         let before = self.old.clone().filter(|old| old.group == said.group && said.group != self.group);
-        before.unwrap_or_else(|| self.as_old(position, said.epoch)).said(said)
+        before.unwrap_or_else(|| self.as_old(position, said.epoch, managers)).said(said)
     }
 }
 
@@ -578,6 +732,7 @@ impl Old {
     }
 
     fn said(self, said: &Successor) -> Self {
-        Self { epoch: said.epoch, turn: said.turn, listed: said.people.clone(), next: said.mailbox, ..self }
+        let listed = said.people.clone();
+        Self { epoch: said.epoch, turn: said.turn, listed, next: said.mailbox, stands: said.stands(), ..self }
     }
 }

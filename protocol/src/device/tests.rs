@@ -18,6 +18,7 @@ mod hostile;
 mod identities;
 mod renewals;
 mod rescue;
+mod successors;
 mod world;
 
 use world::{ADA, BOB, CYN, DAN, EVE, World};
@@ -627,7 +628,12 @@ fn a_welcome_into_another_matters_mailbox_or_under_a_false_role_is_refused() {
             add: vec![package],
             remove: Vec::new(),
             context: Some(MatterContext { people, ..alone }),
-            companion: Some(crate::matter::Companion { bundle, seen: seen.position, statement: None }),
+            companion: Some(crate::matter::Companion {
+                bundle,
+                seen: seen.position,
+                line: Vec::new(),
+                fates: Vec::new(),
+            }),
         };
         let built = group.build(change, &seen, certificates).unwrap();
         let joined = world.nodes[DAN].device.welcome(now, 1, &built.welcome.unwrap());

@@ -80,7 +80,7 @@ fn add(matter: &mut Matter, everyone: &[&Person], newcomer: &Person) -> Result<B
     let change = Change {
         add: vec![package],
         context: Some(context(everyone)),
-        companion: Some(Companion { bundle, seen: seen().position, statement: None }),
+        companion: Some(Companion { bundle, seen: seen().position, line: Vec::new(), fates: Vec::new() }),
         ..Change::default()
     };
     matter.build(change, &seen(), certificates)

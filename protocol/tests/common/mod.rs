@@ -18,6 +18,7 @@ use privity_protocol::ids::{DeviceId, InviteId, MailboxId, MatterId, MessageId, 
 use privity_protocol::invite::{InviteState, Standing};
 use privity_protocol::log::{LogKeys, Opening, TreeHash};
 use privity_protocol::matter::{Companion, Continues, LeafCredential, MatterContext, Participant, RULES, Seen};
+use privity_protocol::rescue::Fate;
 use privity_protocol::suite::{Digest, PUBLIC_KEY_LEN, PublicKey};
 
 /// The kinds of each, by number.
@@ -317,7 +318,16 @@ impl<'a> Source<'a> {
     }
 
     fn companion(&mut self) -> Companion {
-        Companion { bundle: self.bundle(), seen: self.position(), statement: self.maybe(Self::blob) }
+        Companion {
+            bundle: self.bundle(),
+            seen: self.position(),
+            line: self.list(Self::blob),
+            fates: self.list(|source| Fate {
+                person: PersonId::new(source.array()),
+                number: u32::try_from(source.number() % 1000).unwrap(),
+                out: source.number() % 2 == 0,
+            }),
+        }
     }
 
     fn credential(&mut self) -> LeafCredential {

@@ -9,7 +9,7 @@ use privity_protocol::identity::{
 };
 use privity_protocol::ids::{DeviceId, InviteId, MailboxId, MatterId, PersonId, Position, Timestamp};
 use privity_protocol::invite::{Claim, Invite, InviteSecret, InviteStatement};
-use privity_protocol::rescue::{RepairRequest, Successor};
+use privity_protocol::rescue::{Fate, RepairRequest, Successor};
 use privity_protocol::suite::{self, Digest, Fingerprint, Label, PublicKey, SecretKey};
 use serde::{Deserialize, Serialize};
 
@@ -207,7 +207,7 @@ fn successor() -> Successor {
         successor: MatterId::new([0x62; 16]),
         turn: 2,
         people: vec![ADA.issuer().person],
-        out: vec![PersonId::new([0x63; 16])],
+        fates: vec![Fate { person: PersonId::new([0x63; 16]), number: 3, out: true }],
     }
 }
 

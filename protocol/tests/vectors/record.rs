@@ -346,7 +346,12 @@ impl Stage {
         let members = self.actors[ADA].group().context().unwrap().people;
         let now = |index: &usize| members.contains(&self.actors[*index].participant);
         let listed = plan.listed.clone().unwrap_or_else(|| (ADA..=DAN).filter(now).collect());
-        (!plan.add.is_empty()).then(|| Companion { bundle: bundle(&self.actors, &listed), seen, statement: None })
+        (!plan.add.is_empty()).then(|| Companion {
+            bundle: bundle(&self.actors, &listed),
+            seen,
+            line: Vec::new(),
+            fates: Vec::new(),
+        })
     }
 
     fn key_package(&self, of: usize) -> (Vec<u8>, Vec<u8>, Vec<u8>) {
@@ -454,7 +459,7 @@ fn after_the_welcome(stage: &mut Stage) {
         successor: MatterId::new([0x62; 16]),
         turn: 0,
         people: vec![stage.actors[DAN].me.credential.person],
-        out: Vec::new(),
+        fates: Vec::new(),
     };
     let payload = successor.sign(&stage.actors[ADA].me.key).unwrap();
     stage.append(ADA, "successor", Class::Successor, &payload);

@@ -47,13 +47,13 @@ fn a_welcome_into_a_refused_successor_stops_nobody() {
     }
 }
 
-fn continued(world: &mut World, with: &[usize]) -> MatterId {
+pub(super) fn continued(world: &mut World, with: &[usize]) -> MatterId {
     let matter = world.matter(with);
     again(world, matter, with);
     matter
 }
 
-fn again(world: &mut World, matter: MatterId, with: &[usize]) {
+pub(super) fn again(world: &mut World, matter: MatterId, with: &[usize]) {
     lose_way(world, ADA, matter);
     for who in with {
         lose_way(world, *who, matter);
@@ -63,7 +63,7 @@ fn again(world: &mut World, matter: MatterId, with: &[usize]) {
 }
 
 /// A mailbox's last position, and its last fence.
-fn end_of(world: &World, mailbox: MailboxId) -> (Position, Position) {
+pub(super) fn end_of(world: &World, mailbox: MailboxId) -> (Position, Position) {
     let (mut position, mut fence) = (Position::start(mailbox), Position::start(mailbox));
     for entry in world.relay.entries(mailbox) {
         position = position.next(entry.fence, &entry.digest());
@@ -90,7 +90,7 @@ fn claim(world: &mut World, who: usize, matter: MatterId, epoch: u64) -> Mailbox
         successor,
         turn: 0,
         people: row.people.clone(),
-        out: Vec::new(),
+        fates: Vec::new(),
     };
     let envelope = envelope::wrap(Class::Successor, &said.sign(&device.profile().mls_key).unwrap()).unwrap();
     let append = Part::Append { mailbox: row.mailbox, base, fence: true, envelope: Blob(envelope), keep_ms: 1_000_000 };
@@ -172,8 +172,8 @@ fn a_person_removed_from_the_successor_does_not_take_the_matter_away() {
         mailbox: MailboxId::random(),
         successor: MatterId::random(),
         turn: 0,
-        people: old.people.clone(),
-        out: Vec::new(),
+        people: old.managers.clone(),
+        fates: Vec::new(),
     };
     let envelope = envelope::wrap(Class::Successor, &said.sign(&bob.profile().mls_key).unwrap()).unwrap();
     let parts = vec![
@@ -181,7 +181,7 @@ fn a_person_removed_from_the_successor_does_not_take_the_matter_away() {
         Part::Append { mailbox: old.mailbox, base: fence, fence: true, envelope: Blob(envelope), keep_ms: 1_000_000 },
     ];
     let from = (bob.profile().person, bob.profile().device);
-    bob.follow(now, matter, position, &said, from).unwrap();
+    bob.follow(now, matter, position, (&said, &Blob(Vec::new())), from).unwrap();
     bob.new_post(PendingPost::new(parts, matter, Purpose::Roster));
     bob.handle_time(now);
     world.run();

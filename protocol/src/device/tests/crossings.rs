@@ -16,11 +16,11 @@ fn notes(world: &World, who: usize, matter: MatterId) -> Vec<RecordBody> {
     world.records(who, matter).into_iter().map(|record| record.what).collect()
 }
 
-const MINUTE: u64 = 60_000;
-const DAY: u64 = 24 * 3_600_000;
+pub(super) const MINUTE: u64 = 60_000;
+pub(super) const DAY: u64 = 24 * 3_600_000;
 
 /// Everybody who is in the matter says something, and everybody reads it.
-fn all_hear_each_other(world: &mut World, matter: MatterId, who: &[usize]) {
+pub(super) fn all_hear_each_other(world: &mut World, matter: MatterId, who: &[usize]) {
     for index in who {
         assert_eq!(stage(world, *index, matter), Stage::Open, "device {index}: {:?}", notes(world, *index, matter));
     }
@@ -126,8 +126,12 @@ fn captured(world: &mut World, matter: MatterId, ahead: usize) -> (Vec<u8>, Part
     let state = device.rooms[&matter].state.clone();
     let row = device.rooms[&matter].row.clone();
     let held = row.requests[0].clone();
-    let companion =
-        Companion { bundle: device.bundle_of(row.people.into_iter(), &[]), seen: row.position, statement: None };
+    let companion = Companion {
+        bundle: device.bundle_of(row.people.into_iter(), &[]),
+        seen: row.position,
+        line: Vec::new(),
+        fates: Vec::new(),
+    };
     let group = device.group(matter).unwrap();
     for _ in 0..ahead {
         let built = group.build(Change::default(), &Seen::at(row.position), Certificates::default()).unwrap();
@@ -271,7 +275,7 @@ fn whoever_made_a_commit_does_not_skip_it_when_its_bundle_is_withheld() {
 }
 
 /// A matter of Ada's with Bob, Dan and Eve, continued by Ada; the relay keeps Bob out of it by serving her somebody else's key packages.
-fn continued_without_bob() -> (World, MatterId) {
+pub(super) fn continued_without_bob() -> (World, MatterId) {
     let mut world = World::office();
     let matter = world.matter(&[BOB, DAN, EVE]);
     let (bob, cyn) = (world.person(BOB), world.person(CYN));
@@ -289,7 +293,7 @@ fn continued_without_bob() -> (World, MatterId) {
 }
 
 /// Lets the time come at which Bob, who was let in by nobody, continues the matter himself, and posts his statement.
-fn bob_overrules(world: &mut World, matter: MatterId) {
+pub(super) fn bob_overrules(world: &mut World, matter: MatterId) {
     let at = world.nodes[BOB].device.matter(matter).unwrap().continue_at.expect("he would continue it");
     world.relay.swap_packages.clear();
     world.now = world.now.max(at);
@@ -450,7 +454,7 @@ fn a_statement_that_stands_elsewhere_than_it_says_is_void() {
         successor: MatterId::random(),
         turn: 0,
         people: Vec::new(),
-        out: Vec::new(),
+        fates: Vec::new(),
     };
     let signed = said.sign(&bob.profile().mls_key).unwrap();
     let base = world.nodes[DAN].device.matter(matter).unwrap().fence;

@@ -162,8 +162,12 @@ pub(super) fn answer_in_private(world: &mut World, by: usize, matter: MatterId) 
     let device = &mut world.nodes[by].device;
     let row = device.rooms[&matter].row.clone();
     let held = row.requests[0].clone();
-    let companion =
-        Companion { bundle: device.bundle_of(row.people.into_iter(), &[]), seen: row.position, statement: None };
+    let companion = Companion {
+        bundle: device.bundle_of(row.people.into_iter(), &[]),
+        seen: row.position,
+        line: Vec::new(),
+        fates: Vec::new(),
+    };
     let group = device.group(matter).unwrap();
     let change = Change {
         add: vec![held.request.package.0.clone()],
