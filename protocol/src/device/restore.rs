@@ -39,7 +39,7 @@ impl Device {
         for matter in matters {
             let Some(room) = self.rooms.get_mut(&matter) else { continue };
             let row = &mut room.row;
-            if matches!(row.stage, Stage::Opening | Stage::Joining) || row.position.seq == 0 {
+            if matches!(row.stage, Stage::Opening | Stage::Joining) {
                 continue;
             }
             if row.stage == Stage::Forked {
@@ -171,7 +171,8 @@ impl Device {
     /// The relay has forgotten what comes behind this position.
     pub(super) fn forgotten(&mut self, now: Timestamp, matter: MatterId) {
         let Some(room) = self.rooms.get_mut(&matter) else { return };
-        if room.row.before.take().is_none_or(|old| old.seq <= room.row.position.seq) {
+        let nothing = room.row.before.take().is_none_or(|old| old.seq <= room.row.position.seq);
+        if nothing && !room.row.gone {
             return;
         }
         if room.row.gone {

@@ -530,7 +530,8 @@ impl Device {
         );
         people.sort();
         people.dedup();
-        people.retain(|person| !row.is_out(*person) && *person != self.profile.person);
+        let unwanted: Vec<PersonId> = room.intents.values().filter(|intent| !intent.add).map(|i| i.person).collect();
+        people.retain(|person| !row.is_out(*person) && !unwanted.contains(person) && *person != self.profile.person);
         people.truncate(limits::PEOPLE_MAX);
         people
     }

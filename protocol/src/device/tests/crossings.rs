@@ -102,6 +102,41 @@ fn a_matter_opened_since_the_backup_goes_on() {
     all_hear_each_other(&mut world, matter, &[ADA, BOB, DAN]);
 }
 
+/// Its opener is alone in it and has read nothing there: it stayed *open*, and nothing that was sent there ever arrived.
+#[test]
+fn a_matter_of_one_person_that_the_relay_forgot_goes_on() {
+    let mut world = World::office();
+    let yesterday = world.relay.clone();
+    let matter = world.matter(&[]);
+    world.settle();
+    world.restore(yesterday);
+    let_pass(&mut world, 60 * MINUTE);
+    world.add(ADA, matter, BOB);
+    let_pass(&mut world, MINUTE);
+    assert_eq!(people(&world, ADA, matter), 2);
+    let (anew, _) = world.nodes[BOB].device.matters().next().unwrap();
+    world.say(BOB, anew, "found it");
+    world.settle();
+    assert_eq!(world.words(ADA, matter), ["found it"]);
+}
+
+/// Ada wants Dan out while the relay does not know the matter: she took him over into the successor all the same.
+#[test]
+fn whose_removal_waits_is_not_taken_over_into_the_successor() {
+    let mut world = World::office();
+    let yesterday = world.relay.clone();
+    let matter = world.matter(&[BOB, DAN]);
+    world.settle();
+    world.restore(yesterday);
+    world.settle();
+    assert_eq!(stage(&world, ADA, matter), Stage::OutOfStep);
+    world.remove(ADA, matter, DAN);
+    let_pass(&mut world, 60 * MINUTE);
+    all_hear_each_other(&mut world, matter, &[ADA, BOB]);
+    let dan = world.person(DAN);
+    assert!(!world.nodes[BOB].device.matter(matter).unwrap().people.contains(&dan));
+}
+
 /// Somebody was added since the backup: the relay does not let them read the mailbox in which the matter is continued.
 #[test]
 fn whoever_was_added_since_the_backup_follows_into_the_successor() {
