@@ -374,7 +374,7 @@ impl Chat {
             events.extend(lines);
         }
         for (matter, handle, add) in std::mem::take(&mut self.changes) {
-            let known = self.session.may_go_on(matter).and_then(|()| view::find_person(&self.people, &handle));
+            let known = view::find_person(&self.people, &handle);
             let changed = known.and_then(|person| {
                 let device = &mut self.session.device;
                 let already = matter::already(device, matter, person, add);

@@ -8,15 +8,14 @@
 //!
 //! Invariant: [`Session::next`] may be cancelled at any await and called again; nothing is lost between.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use privity_protocol::cbor;
-use privity_protocol::device::state::{Batch, Profile, Stage, Table};
+use privity_protocol::device::state::{Profile, Stage, Table};
 use privity_protocol::device::{Device, Notice, Output};
-use privity_protocol::error::{Error as ProtocolError, Refused};
-use privity_protocol::frame::{FromRelay, Reply, Request};
-use privity_protocol::ids::{MailboxId, MatterId, MessageId, PersonId, Timestamp};
+use privity_protocol::frame::FromRelay;
+use privity_protocol::ids::{MatterId, MessageId, PersonId, Timestamp};
 use privity_protocol::link::Pin;
 use privity_protocol::suite;
 use tokio::task::JoinHandle;
@@ -32,9 +31,6 @@ const PAUSE: Duration = Duration::from_millis(250);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
 /// A device that wants another link again so soon waits as after a lost one.
 const RECONNECT: Duration = Duration::from_secs(1);
-
-/// The row of a matter that the relay does not know any more.
-const FORGOTTEN: &[u8] = b"forgotten";
 
 /// How long a session that is closed waits for what it has under way.
 const LINGER: Duration = Duration::from_secs(2);
@@ -82,12 +78,6 @@ pub struct Session {
     waiting: BTreeSet<(MatterId, PersonId)>,
     /// Whether a matter was owed fresh keys when this session began.
     owes: bool,
-    /// Mailboxes whose reading was asked for, by request.
-    reading: BTreeMap<u64, MailboxId>,
-    /// Matters that the relay does not know any more.
-    forgotten: BTreeSet<MatterId>,
-    /// Refusals that were told before, and are not told again.
-    known: usize,
 }
 
 impl Session {
@@ -98,12 +88,6 @@ impl Session {
     pub fn open(vault: Vault) -> Result<Self, Error> {
         let device = Device::open(&vault)?;
         let owes = device.owes_keys(now());
-        let mut forgotten = BTreeSet::new();
-        for (matter, _) in device.matters() {
-            if vault.get(Table::Counter, Some(matter), FORGOTTEN)?.is_some() {
-                forgotten.insert(matter);
-            }
-        }
         let profile = device.profile();
         let dialer = Dialer {
             address: profile.address.clone(),
@@ -123,9 +107,6 @@ impl Session {
             told: VecDeque::new(),
             waiting: BTreeSet::new(),
             owes,
-            reading: BTreeMap::new(),
-            forgotten,
-            known: 0,
         })
     }
 
@@ -139,21 +120,15 @@ impl Session {
         Ok(cbor::decode(&bytes, "profile")?)
     }
 
-    /// Whether the relay does not know a matter any more: nothing goes out there.
-    pub fn is_forgotten(&self, matter: MatterId) -> bool {
-        self.forgotten.contains(&matter)
-    }
-
     /// How far a matter has come, in a word.
     pub fn state(&self, matter: MatterId) -> &'static str {
-        let stage = self.device.matter(matter).map_or(Stage::Removed, |row| row.stage);
-        if self.is_forgotten(matter) { view::FORGOTTEN } else { view::stage(stage) }
+        view::stage(self.device.matter(matter).map_or(Stage::Removed, |row| row.stage))
     }
 
     /// What that means and what to do; none where all is well.
     pub fn state_told(&self, matter: MatterId) -> Option<&'static str> {
-        let stage = self.device.matter(matter).map(|row| row.stage)?;
-        if self.is_forgotten(matter) { Some(view::forgotten_told()) } else { view::stage_told(stage) }
+        let row = self.device.matter(matter)?;
+        view::state_told(row.stage, row.forgotten, self.device.profile().role.manages())
     }
 
     /// Whether the link is up.
@@ -232,9 +207,6 @@ impl Session {
             match output {
                 Output::Persist(batch) => self.vault.apply(batch)?,
                 Output::Send(frame) => {
-                    if let Request::Subscribe { mailbox, .. } = &frame.request {
-                        self.reading.insert(frame.id, *mailbox);
-                    }
                     let sent = self.live.as_ref().is_some_and(|live| live.send(frame));
                     if !sent && self.live.is_some() {
                         self.lost("the link is stalled");
@@ -246,10 +218,6 @@ impl Session {
                             self.waiting.insert((*matter, *person));
                         }
                         Notice::Endorsed { .. } => self.waiting.clear(),
-                        Notice::Problem(ProtocolError::Refused(Refused::NotFound { .. })) if self.known > 0 => {
-                            self.known -= 1;
-                            continue;
-                        }
                         _ => {}
                     }
                     self.told.push_back(Told::Notice(Box::new(notice)));
@@ -270,7 +238,6 @@ impl Session {
         if let Some(seq) = self.vault.get(Table::Sent, Some(matter), id.as_bytes())? {
             return Ok(Some(cbor::decode(&seq, "seq")?));
         }
-        self.may_go_on(matter)?;
         if let Some(why) =
             self.device.pending(matter).into_iter().find(|item| item.id == id).and_then(|i| i.failed.clone())
         {
@@ -279,17 +246,6 @@ impl Session {
         self.device.send_text(now(), matter, id, text)?;
         self.drain()?;
         Ok(None)
-    }
-
-    /// Whether anything can be done in a matter.
-    ///
-    /// # Errors
-    /// [`Error::Refused`] if the relay does not know it any more.
-    pub fn may_go_on(&self, matter: MatterId) -> Result<(), Error> {
-        if self.is_forgotten(matter) {
-            return Err(Error::Refused(format!("nothing was done. {}", view::forgotten_told())));
-        }
-        Ok(())
     }
 
     /// The user has seen who says to have read something else in a matter, and says to go on: sending works until the next dispute.
@@ -309,7 +265,7 @@ impl Session {
     fn waiting_in(&self, stages: impl Fn(Stage) -> bool) -> usize {
         let waits =
             |id| self.device.pending(id).iter().filter(|item| item.seq.is_none() && item.failed.is_none()).count();
-        let matters = self.device.matters().filter(|(id, row)| stages(row.stage) && !self.is_forgotten(*id));
+        let matters = self.device.matters().filter(|(_, row)| stages(row.stage));
         matters.map(|(id, _)| waits(id)).sum()
     }
 
@@ -323,7 +279,6 @@ impl Session {
     pub fn is_settled(&self) -> bool {
         let mut matters = self.device.matters();
         let busy = matters.any(|(id, row)| match row.stage {
-            _ if self.is_forgotten(id) => false,
             Stage::Opening => true,
             Stage::Open => {
                 let intents = self.device.intents(id);
@@ -402,43 +357,12 @@ impl Session {
     fn receive(&mut self, frame: Option<FromRelay>) -> Result<(), Error> {
         match frame {
             None => self.lost("the relay went away"),
-            Some(FromRelay::Reply { id, reply }) => {
-                if let Some(mailbox) = self.reading.remove(&id) {
-                    self.answered(mailbox, &reply)?;
-                }
-                self.device.handle_reply(now(), id, reply);
-            }
+            Some(FromRelay::Reply { id, reply }) => self.device.handle_reply(now(), id, reply),
             Some(FromRelay::Event(event)) => self.device.handle_event(now(), event),
             Some(FromRelay::Refused(refused)) => return self.connected(Err(self.dialer.refused(refused))),
             Some(_) => {}
         }
         Ok(())
-    }
-
-    /// Remembers whether the relay knows a matter, and that it was told.
-    fn answered(&mut self, mailbox: MailboxId, reply: &Reply) -> Result<(), Error> {
-        let found = self.device.matters().find(|(_, row)| row.mailbox == mailbox);
-        // What a matter was continued from is no matter of its own.
-        let Some((matter, stage, compared)) = found.map(|(id, row)| (id, row.stage, row.before.is_some())) else {
-            return Ok(());
-        };
-        let mut batch = Batch::default();
-        match reply {
-            Reply::Refused(refused @ Refused::NotFound { .. }) if stage != Stage::Removed => {
-                // Told once, from here.
-                self.known += usize::from(!compared);
-                if self.forgotten.insert(matter) {
-                    batch.put(Table::Counter, Some(matter), FORGOTTEN, &1_u64);
-                    let problem = Notice::Problem(refused.clone().into());
-                    self.told.push_back(Told::Notice(Box::new(problem)));
-                }
-            }
-            Reply::Subscribed { .. } if self.forgotten.remove(&matter) => {
-                batch.delete(Table::Counter, Some(matter), FORGOTTEN);
-            }
-            _ => {}
-        }
-        if batch.is_empty() { Ok(()) } else { self.vault.apply(batch) }
     }
 
     /// Ends the link and dials again at once: the device says hello as another instance.
@@ -448,7 +372,6 @@ impl Session {
             return;
         }
         self.live = None;
-        self.reading.clear();
         if let Some(connecting) = self.connecting.take() {
             connecting.abort();
         }
@@ -458,7 +381,6 @@ impl Session {
 
     fn lost(&mut self, why: &str) {
         self.live = None;
-        self.reading.clear();
         self.device.handle_link_down();
         let [random] = suite::random::<1>();
         let jitter = self.pause.mul_f64(f64::from(random) / 512.0);

@@ -20,7 +20,7 @@ mod void;
 
 pub use notes::{Notes, lines};
 pub use record::{json, line};
-pub use state::{FORGOTTEN, forgotten_told, notice, stage, stage_told, state_shown};
+pub use state::{notice, stage, stage_told, state_shown, state_told};
 
 /// The version of every JSON object's schema, docs/json.md.
 pub const SCHEMA: u32 = 1;

@@ -29,39 +29,92 @@ fn texts(person: &Person, matter: &str) -> Vec<String> {
     person.texts(matter).unwrap().into_iter().map(|(_, text)| text).collect()
 }
 
-/// It read "not found: that mailbox" with every command, and what was sent there waited for ever.
+fn kinds(person: &Person, matter: &str, kind: &str) -> usize {
+    person.ok(&["read", matter]).unwrap().iter().filter(|record| record["type"] == kind).count()
+}
+
 #[test]
-fn a_matter_opened_after_the_backup_is_told_to_be_forgotten_and_to_be_opened_anew() {
+fn a_matter_opened_after_the_backup_goes_on_as_one_matter_with_all_that_was_said() {
     let mut firm = Firm::found().unwrap();
+    let ada = firm.attorney.clone();
     let bob = firm.bring("bob", "Bob Jones", "client").unwrap();
     bob.ok(&["recv"]).unwrap();
     let old = backup(&mut firm);
     firm.matter("Lease", &[&bob]).unwrap();
-    firm.attorney.ok(&["send", "Lease", "read before"]).unwrap();
+    ada.ok(&["send", "Lease", "read before"]).unwrap();
     bob.ok(&["recv"]).unwrap();
+    // Only the relay that is lost has it.
+    bob.ok(&["send", "Lease", "not read before"]).unwrap();
     restore(&mut firm, &old);
 
     let told = bob.run(&["recv"]).unwrap();
-    assert_eq!(told.code, Some(0), "{told:?}");
-    assert!(told.stderr.contains("one of your matters") && !told.stderr.contains("not found"), "{told:?}");
-    let again = bob.run(&["recv"]).unwrap();
-    assert!(!again.stderr.contains("one of your matters"), "told once: {again:?}");
-    let refused = bob.run(&["send", "Lease", "into nowhere"]).unwrap();
-    assert_eq!(refused.code, Some(5), "{refused:?}");
-    for part in ["forgotten this matter", "stays here", "opens a new matter"] {
-        assert!(refused.stderr.contains(part), "{part}: {refused:?}");
+    assert_eq!((told.code, told.stderr.as_str()), (Some(0), ""), "{told:?}");
+    for part in ["restored from a backup", "for a minute or two"] {
+        assert!(told.stdout.contains(part), "{part}: {told:?}");
     }
-    assert!(bob.ok(&["read", "Lease", "--pending"]).unwrap().is_empty(), "nothing waits for ever");
-    assert_eq!(bob.ok(&["matter", "ls"]).unwrap()[0]["state"], "forgotten");
-    assert_eq!(texts(&bob, "Lease"), ["read before"]);
-    let ada = firm.attorney.clone();
-    let removed = ada.run(&["matter", "remove", "Lease", "bob"]).unwrap();
-    assert_eq!(removed.code, Some(5), "{removed:?}");
+    let kept = bob.run(&["--json", "send", "Lease", "written meanwhile"]).unwrap();
+    assert_eq!((kept.code, kept.objects().unwrap()[0]["state"].as_str()), (Some(7), Some("queued")), "{kept:?}");
+    for part in ["is kept", "has forgotten this matter", "attorney or staff member"] {
+        assert!(kept.stderr.contains(part), "{part}: {kept:?}");
+    }
+    assert_eq!(bob.ok(&["matter", "ls"]).unwrap()[0]["state"], "out_of_step");
 
-    firm.matter("Lease, anew", &[&bob]).unwrap();
-    ada.ok(&["send", "Lease, anew", "on we go"]).unwrap();
+    ada.ok(&["recv"]).unwrap();
+    let shown = ada.run(&["matter", "show", "Lease"]).unwrap().stdout;
+    assert!(shown.contains("privity matter continue") && shown.contains("goes on by itself"), "{shown}");
+    let told = ada.ok(&["matter", "continue", "Lease"]).unwrap();
+    assert_eq!(told[0]["state"], "open");
+    ada.ok(&["send", "Lease", "on we go"]).unwrap();
+    for person in [&bob, &ada, &bob] {
+        person.ok(&["recv"]).unwrap();
+    }
+
+    let all = ["read before", "not read before", "written meanwhile", "on we go"];
+    for person in [&ada, &bob] {
+        let mut read = texts(person, "Lease");
+        read.sort();
+        let mut all = all;
+        all.sort_unstable();
+        assert_eq!(read, all, "{}: each once", person.handle);
+        assert_eq!(kinds(person, "Lease", "continued"), 1);
+        let listed = person.ok(&["matter", "ls"]).unwrap();
+        assert_eq!((listed.len(), listed[0]["state"].as_str()), (1, Some("open")), "one matter: {listed:?}");
+        assert_eq!(listed[0]["people"], 2);
+    }
+}
+
+/// It waited ten seconds for an answer and read as if the relay were gone; then whoever was to be removed was taken along.
+#[test]
+fn a_removal_wished_while_the_relay_has_forgotten_the_matter_is_kept_and_holds() {
+    let mut firm = Firm::found().unwrap();
+    let ada = firm.attorney.clone();
+    let bob = firm.bring("bob", "Bob Jones", "client").unwrap();
+    let eve = firm.bring("eve", "Eve Doe", "client").unwrap();
+    let old = backup(&mut firm);
+    firm.matter("Lease", &[&bob, &eve]).unwrap();
+    for person in [&ada, &bob, &eve] {
+        person.ok(&["recv"]).unwrap();
+    }
+    restore(&mut firm, &old);
+    for person in [&bob, &eve] {
+        person.ok(&["recv"]).unwrap();
+    }
+    let wished = ada.run(&["--json", "matter", "remove", "Lease", "eve"]).unwrap();
+    assert_eq!((wished.code, wished.objects().unwrap()[0]["state"].as_str()), (Some(7), Some("waiting")), "{wished:?}");
+    assert!(wished.stderr.contains("goes on by itself"), "{wished:?}");
+    assert_eq!(ada.ok(&["matter", "continue", "Lease"]).unwrap()[0]["state"], "open");
+    for person in [&bob, &ada, &eve] {
+        person.ok(&["recv"]).unwrap();
+    }
+    let people = ada.ok(&["matter", "show", "Lease"]).unwrap();
+    let people = people[0]["people"].as_array().unwrap().iter();
+    let mut handles: Vec<&str> = people.map(|person| person["handle"].as_str().unwrap()).collect();
+    handles.sort_unstable();
+    assert_eq!(handles, ["ada", "bob"]);
+    ada.ok(&["send", "Lease", "without Eve"]).unwrap();
     bob.ok(&["recv"]).unwrap();
-    assert_eq!(texts(&bob, "Lease, anew"), ["on we go"]);
+    eve.ok(&["recv"]).unwrap();
+    assert_eq!((texts(&bob, "Lease"), texts(&eve, "Lease")), (vec!["without Eve".to_owned()], Vec::new()));
 }
 
 #[test]

@@ -31,7 +31,6 @@ impl Run {
     pub(super) async fn change(&self, matter: &str, handles: &[String], add: bool) -> Result<(), Error> {
         let (_held, mut session) = self.caught_up().await?;
         let matter = view::find_matter(&session.device, matter)?;
-        session.may_go_on(matter)?;
         let directory = self.directory(&mut session).await?;
         let mut open: Vec<(PersonId, String)> = Vec::new();
         for handle in handles {
@@ -55,8 +54,18 @@ impl Run {
         }
         let mut waits = Vec::new();
         let mut failed: Option<ProtocolError> = None;
+        // Where this device can't write now, the wish is kept, and waiting for it here is of no use.
+        let held = session
+            .device
+            .matter(matter)
+            .is_some_and(|row| matches!(row.stage, Stage::OutOfStep | Stage::Moving | Stage::Paused | Stage::Outdated));
+        let later = session.state_told(matter).filter(|_| held && open.iter().any(|(who, _)| !already.contains(who)));
         while !open.is_empty() {
-            let (person, outcome) = self.until(&mut session, |notice| change_of(notice, matter)).await?;
+            let kept = open.iter().find(|(person, _)| held && !already.contains(person)).map(|(person, _)| *person);
+            let (person, outcome) = match kept {
+                Some(person) => (person, Ok("waiting")),
+                None => self.until(&mut session, |notice| change_of(notice, matter)).await?,
+            };
             let Some(at) = open.iter().position(|(open, _)| *open == person) else { continue };
             let (_, handle) = open.remove(at);
             let already = already.contains(&person);
@@ -71,27 +80,17 @@ impl Run {
             let object = json!({
                 "v": view::SCHEMA, "matter": matter.to_string(), "handle": handle, "state": state, "already": already,
             });
-            self.print(&object, || match (state, add) {
-                ("done", true) if already => format!("{handle} is in this matter already."),
-                ("done", false) if already => format!("{handle} is not in this matter."),
-                ("requested", _) => format!(
-                    "Removal of {handle} requested. It counts once somebody else in the matter has written there again; until then, \
-                     write nothing there that they must not read."
-                ),
-                ("done", true) => format!("Added {handle}."),
-                ("done", false) => format!("Removed {handle}."),
-                ("waiting", _) => format!("{handle} is not ready yet; they will be added as soon as they are."),
-                _ => format!("{handle} could not be {}.", if add { "added" } else { "removed" }),
-            })?;
+            self.print(&object, || change_told(&handle, state, add, already, held))?;
             if state == "waiting" {
                 waits.push(handle);
             }
         }
         self.done(session).await?;
-        match (failed, waits.is_empty()) {
-            (Some(why), _) => Err(why.into()),
-            (None, true) => Ok(()),
-            (None, false) => Err(Error::NotYet(format!("not yet ready: {}", waits.join(", ")))),
+        match (failed, later, waits.is_empty()) {
+            (Some(why), ..) => Err(why.into()),
+            (None, Some(told), _) => Err(Error::NotYet(told.trim_end_matches('.').to_owned())),
+            (None, None, true) => Ok(()),
+            (None, None, false) => Err(Error::NotYet(format!("not yet ready: {}", waits.join(", ")))),
         }
     }
 
@@ -182,7 +181,7 @@ impl Run {
             let (title, state) = (view::plain(&row.title, false), view::state_shown(session.state(id)));
             let mut lines = vec![format!("{title}  ({id}, {state})")];
             lines.extend(session.state_told(id).map(str::to_owned));
-            if row.stage == Stage::OutOfStep && session.device.profile().role.manages() {
+            if row.stage == Stage::OutOfStep && !row.forgotten && session.device.profile().role.manages() {
                 lines.push("If nobody is left who could let it back in: privity matter continue --help.".to_owned());
             }
             if let Some(person) = row.disputed {
@@ -243,6 +242,24 @@ pub(crate) fn who(session: &Session, matter: MatterId) -> Vec<String> {
         });
     }
     lines
+}
+
+/// What has become of one wish, by its state; `held` where this device can't write in the matter now.
+fn change_told(handle: &str, state: &str, add: bool, already: bool, held: bool) -> String {
+    let what = if add { "added" } else { "removed" };
+    match (state, add) {
+        ("done", true) if already => format!("{handle} is in this matter already."),
+        ("done", false) if already => format!("{handle} is not in this matter."),
+        ("requested", _) => format!(
+            "Removal of {handle} requested. It counts once somebody else in the matter has written there again; until then, \
+             write nothing there that they must not read."
+        ),
+        ("done", true) => format!("Added {handle}."),
+        ("done", false) => format!("Removed {handle}."),
+        ("waiting", _) if held => format!("{handle} is to be {what}, as soon as this device can write there again."),
+        ("waiting", _) => format!("{handle} is not ready yet; they will be added as soon as they are."),
+        _ => format!("{handle} could not be {what}."),
+    }
 }
 
 type Change = (PersonId, Result<&'static str, ProtocolError>);

@@ -91,7 +91,8 @@ impl Run {
     /// A message that has not gone out: it is in the outbox, on disk.
     async fn kept(&self, session: Session, matter: MatterId, id: MessageId, full: bool) -> Result<(), Error> {
         let stage = session.device.matter(matter).map(|row| row.stage).filter(|_| session.is_up());
-        let error = not_out(stage, put_off(&session, matter), full);
+        let told = session.state_told(matter).unwrap_or("The relay has not taken it yet.");
+        let error = not_out(stage, told, put_off(&session, matter), full);
         session.close().await;
         self.sent(matter, id, None)?;
         Err(error)
@@ -333,8 +334,8 @@ fn put_off(session: &Session, matter: MatterId) -> Option<Duration> {
     Some(Duration::from_millis(until.0.saturating_sub(now().0))).filter(|wait| !wait.is_zero())
 }
 
-/// Why a message is kept, by where its matter stands (none without a link) and what the relay said, with the exit code for it.
-fn not_out(stage: Option<Stage>, put_off: Option<Duration>, full: bool) -> Error {
+/// Why a message is kept, by where its matter stands (none without a link), what is told of that, and what the relay said; with the exit code for it.
+fn not_out(stage: Option<Stage>, told: &str, put_off: Option<Duration>, full: bool) -> Error {
     match (stage, put_off) {
         (None, _) => Error::Network(
             "the relay can't be reached; the message is kept and goes out at the next contact".to_owned(),
@@ -351,10 +352,7 @@ fn not_out(stage: Option<Stage>, put_off: Option<Duration>, full: bool) -> Error
         (Some(Stage::Opening | Stage::Open), None) => Error::Network(
             "the relay has not answered in time; the message is kept and goes out at the next contact".to_owned(),
         ),
-        (Some(stage), _) => {
-            let told = view::stage_told(stage).unwrap_or("The relay has not taken it yet.");
-            Error::NotYet(format!("the message is kept, and goes out as soon as it can. {told}"))
-        }
+        (Some(_), _) => Error::NotYet(format!("the message is kept, and goes out as soon as it can. {told}")),
     }
 }
 
@@ -442,7 +440,8 @@ mod tests {
             (Some(Stage::Moving), None, false, 7, "new place"),
         ];
         for (stage, put_off, full, code, part) in cases {
-            let error = not_out(stage, put_off, full);
+            let told = stage.and_then(view::stage_told).unwrap_or_default();
+            let error = not_out(stage, told, put_off, full);
             assert_eq!(error.exit_code(), code, "{stage:?} {put_off:?} {full}: {error}");
             assert!(error.to_string().contains(part) && error.to_string().contains("kept"), "{error}");
         }

@@ -70,7 +70,8 @@ fn told(group: &[Record], named: &dyn Fn(PersonId) -> String) -> Option<String> 
     let again: Vec<usize> = again.collect();
     let continued = group.iter().rev().find(|record| record.what == RecordBody::Continued);
     let mut sentences = Vec::new();
-    if again.is_empty() {
+    let restored = !again.is_empty();
+    if !restored {
         sentences.push("this device missed a change here".to_owned());
     } else {
         sentences.push("the relay was restored from a backup and had forgotten something here".to_owned());
@@ -83,8 +84,12 @@ fn told(group: &[Record], named: &dyn Fn(PersonId) -> String) -> Option<String> 
         let by = continued.from.map_or_else(|| "somebody".to_owned(), named);
         sentences.push(format!("The matter goes on in a new place on the relay, opened by {by}"));
     }
-    let end = if continued.is_none_or(|continued| continued.from.is_some_and(|from| named(from) == "you")) {
+    let own = continued.is_some_and(|continued| continued.from.is_some_and(|from| named(from) == "you"));
+    let stopped = restored && group.iter().any(|record| record.what == RecordBody::OutOfStep);
+    let end = if own || (continued.is_none() && !stopped) {
         "Nothing to do"
+    } else if continued.is_none() {
+        "The matter goes on once an attorney or staff member of it has been online for a minute or two; what you write waits until then"
     } else {
         "You are let in there as soon as their device is online; what you write waits until then. Nothing to do"
     };
@@ -139,7 +144,15 @@ mod tests {
         let alone = [record(1, ONE, RecordBody::OutOfStep)];
         assert_eq!(told(&alone, &|_| String::new()), None);
         let own = [record(1, ONE, RecordBody::Restored { again: 0 }), record(2, ONE, RecordBody::Continued)];
-        let told = told(&own, &|_| "you".to_owned()).unwrap();
-        assert!(told.ends_with("opened by you. Nothing to do") && !told.contains("sent again"), "{told}");
+        let own = told(&own, &|_| "you".to_owned()).unwrap();
+        assert!(own.ends_with("opened by you. Nothing to do") && !own.contains("sent again"), "{own}");
+    }
+
+    #[test]
+    fn where_nobody_has_continued_it_yet_the_note_says_what_that_takes() {
+        let gone = [record(1, ONE, RecordBody::OutOfStep), record(2, ONE, RecordBody::Restored { again: 1 })];
+        let told = told(&gone, &|_| String::new()).unwrap();
+        assert!(told.contains("1 message of yours") && told.contains("for a minute or two"), "{told}");
+        assert!(!told.contains("othing to do"), "{told}");
     }
 }

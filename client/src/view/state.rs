@@ -8,20 +8,10 @@ use privity_protocol::error::{Error, PeerMisbehaved, Refused};
 
 use crate::view::plain;
 
-/// The state of a matter that the relay does not know any more, in a word.
-pub const FORGOTTEN: &str = "forgotten";
-
-/// What that means and what to do.
-pub const fn forgotten_told() -> &'static str {
-    "The relay has forgotten this matter: it was opened, or you were added to it, after the backup that the relay was restored from. What \
-     you have read stays here, and nothing more can be said here. To go on, an attorney or staff member opens a new matter and adds everybody."
-}
-
 /// A state's word as people read it in lists.
 pub fn state_shown(state: &str) -> String {
     match state {
         "moving" => "moving: not let in yet".to_owned(),
-        FORGOTTEN => "forgotten by the relay".to_owned(),
         "stopped" => "stopped: the relay showed two histories".to_owned(),
         other => other.replace('_', " "),
     }
@@ -39,6 +29,24 @@ pub fn stage(stage: Stage) -> &'static str {
         Stage::Outdated => "outdated",
         Stage::Moving => "moving",
         _ => "stopped",
+    }
+}
+
+/// What a matter's row says about where it stands: a relay restored from a backup may have `forgotten` it, which somebody who `manages` matters
+/// can mend.
+pub fn state_told(stage: Stage, forgotten: bool, manages: bool) -> Option<&'static str> {
+    match (stage, forgotten) {
+        (Stage::OutOfStep, true) if manages => Some(
+            "The relay was restored from a backup and has forgotten this matter, or its last changes. It goes on by itself in a new place, \
+             with everybody in it, once you have been online for a minute or two: leave `privity chat` open that long, or do it at once with \
+             `privity matter continue`. What you have read stays here; what you write waits until then.",
+        ),
+        (Stage::OutOfStep, true) => Some(
+            "The relay was restored from a backup and has forgotten this matter, or that you are in it. It goes on by itself in a new place \
+             once an attorney or staff member of it has been online for a minute or two. What you have read stays here; what you write waits \
+             until then. Nothing to do.",
+        ),
+        _ => stage_told(stage),
     }
 }
 
@@ -74,8 +82,8 @@ pub fn stage_told(stage: Stage) -> Option<&'static str> {
 pub fn notice(notice: &Notice) -> Option<String> {
     match notice {
         Notice::Problem(Error::Refused(Refused::NotFound { what })) if what == "that mailbox" => Some(
-            "the relay does not know one of your matters any more, as after a restore from an old backup: `privity matter ls` says which, \
-             and `privity matter show` what to do"
+            "the relay says that it does not know one of your matters, though it was not restored from a backup. What you write there \
+             waits; tell your firm's IT"
                 .to_owned(),
         ),
         Notice::Problem(Error::PeerMisbehaved(PeerMisbehaved::Fork { .. })) => Some(
@@ -137,6 +145,17 @@ mod tests {
         for one in all {
             assert_eq!(stage_told(one).is_none(), one == Stage::Open, "{one:?}");
         }
+    }
+
+    #[test]
+    fn a_matter_that_the_relay_has_forgotten_says_who_makes_it_go_on_and_how() {
+        let told = |stage, manages| state_told(stage, true, manages).unwrap_or_default();
+        for manages in [true, false] {
+            assert!(told(Stage::OutOfStep, manages).contains("for a minute or two"));
+            assert_eq!(told(Stage::Moving, manages), stage_told(Stage::Moving).unwrap_or_default());
+        }
+        assert!(told(Stage::OutOfStep, true).contains("privity matter continue"));
+        assert!(told(Stage::OutOfStep, false).contains("Nothing to do"));
     }
 
     #[test]
