@@ -372,6 +372,17 @@ mod tests {
     }
 
     #[test]
+    fn every_link_of_a_revoked_device_closes_and_its_persons_others_stay() {
+        let hub = Hub::default();
+        let lost = caller();
+        let copy = Caller { instance: Instance::after(Some(lost.instance)), ..lost };
+        let kept = Caller { device: DeviceId::random(), ..lost };
+        let links = [hub.join(lost), hub.join(copy), hub.join(kept)];
+        hub.publish(vec![Wake::Revoked { device: lost.device }]);
+        assert_eq!(links.map(|link| link.closing()), [Some(Closing::Revoked), Some(Closing::Revoked), None]);
+    }
+
+    #[test]
     fn nothing_is_left_of_a_link_that_left() {
         let hub = Arc::new(Hub::default());
         let mailbox = MailboxId::random();

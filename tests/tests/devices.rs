@@ -194,7 +194,14 @@ fn a_stolen_device_with_all_its_keys_reads_and_posts_nothing_later_also_from_a_c
     let copy = Person { home: firm.folder().join("copy"), ..phone.clone() };
     copied(&phone.home, &copy.home);
     let id = id_of(&phone);
+    // The thief listens while it happens.
+    let mut listens = phone.command(&["recv", "--follow"]).unwrap();
+    let mut listens = listens.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut heard = String::new();
+    BufReader::new(listens.stdout.as_mut().unwrap()).read_line(&mut heard).unwrap();
+    assert!(heard.contains("still mine"), "{heard}");
     let told = dan.ok(&["device", "revoke", &id]).unwrap();
+    assert_eq!(listens.wait().unwrap().code(), Some(5), "its link is ended");
     assert_eq!((&told[0]["state"], &told[0]["matters_left"]), (&"revoked".into(), &0.into()), "{told:?}");
     firm.attorney.ok(&["recv"]).unwrap();
     firm.attorney.ok(&["send", "Lease", "not for thieves"]).unwrap();

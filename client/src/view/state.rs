@@ -96,6 +96,14 @@ pub fn notice(notice: &Notice) -> Option<String> {
             "WARNING: somebody who asks to be {} was not accepted: {why}. Ask whom you invited, by another way",
             plain(handle, false)
         )),
+        Notice::DeviceWaits { fingerprint, .. } => Some(format!(
+            "a device waits to be linked as yours: {fingerprint}. If it is, `privity device link` goes on with it; if not, revoke it: \
+             `privity device ls` shows it"
+        )),
+        Notice::FalseDevice(why) => Some(format!(
+            "WARNING: a device that asks to be linked as yours was not accepted: {why}. Somebody may have read your invite, or the \
+             relay stands between: tell your firm's IT"
+        )),
         Notice::Endorsed { handle } => Some(format!("{} has joined", plain(handle, false))),
         Notice::Ready => Some("you are ready: others can add you to matters now".to_owned()),
         Notice::Unsendable { why, .. } => {

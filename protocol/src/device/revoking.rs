@@ -2,7 +2,8 @@
 //!
 //! 1. Who may signs a statement; the relay keeps it, and never serves that device again.
 //! 2. Everybody who may see the person is told, verifies the statement, and keeps it.
-//! 3. Whoever builds a Commit takes no key package of such a device, and removes its leaf where they may (`tidy.rs`).
+//! 3. A relay that was restored, and may have forgotten it, gets it again.
+//! 4. Whoever builds a Commit takes no key package of such a device, and removes its leaf where they may (`tidy.rs`).
 //!
 //! Invariant: a relay that only claims a revocation moves nobody, and no Commit is judged by one.
 
@@ -76,9 +77,32 @@ impl Device {
     pub(super) fn ask_revocations(&mut self) {
         let under_way = |link: &super::Link| link.asked.values().any(|asked| *asked == Asked::Revocations);
         if self.ready && !self.link.as_ref().is_some_and(under_way) {
+            self.file_again();
             let after = self.revocations_told();
             self.ask(Asked::Revocations, Request::Revocations { after });
         }
+    }
+
+    /// A relay that was restored may have forgotten revocations: whoever may file one does it again, once for each incarnation.
+    fn file_again(&mut self) {
+        let known = self.told.is_some_and(|told| Some(*told.incarnation) != self.incarnation);
+        let Some(incarnation) = self.incarnation.filter(|_| known) else { return };
+        let (person, device) = (self.profile.person, self.profile.device);
+        let may = |said: &DeviceRevocation| match said.issuer {
+            None => said.person == person,
+            Some(issuer) => issuer.device == device,
+        };
+        let own: Vec<Revoked> = self.revoked.values().filter(|revoked| may(&revoked.said)).cloned().collect();
+        for Revoked { said, statement } in own {
+            let revocation = statement.clone();
+            self.ask(Asked::Revoke(said, statement), Request::RevokeDevice { revocation });
+        }
+        self.keep_told(RevocationsTold { incarnation: ByteArray::from(incarnation), upto: 0 });
+    }
+
+    fn keep_told(&mut self, told: RevocationsTold) {
+        self.batch.put(Table::Counter, None, Counters::REVOCATIONS, &told);
+        self.told = Some(told);
     }
 
     fn revocations_told(&self) -> u64 {
@@ -97,9 +121,7 @@ impl Device {
         if upto > before
             && let Some(incarnation) = self.incarnation
         {
-            let told = RevocationsTold { incarnation: ByteArray::from(incarnation), upto };
-            self.batch.put(Table::Counter, None, Counters::REVOCATIONS, &told);
-            self.told = Some(told);
+            self.keep_told(RevocationsTold { incarnation: ByteArray::from(incarnation), upto });
             if more {
                 self.ask_revocations();
             }

@@ -4,7 +4,7 @@ use super::*;
 use crate::device::linking::device_fingerprint;
 use crate::frame::DeviceRegistration;
 use crate::identity::{DeviceRevocation, Issuer};
-use crate::invite::InviteSecret;
+use crate::invite::{InviteSecret, LinkPack};
 
 fn added(world: &World, who: usize, matter: MatterId) -> Vec<DeviceId> {
     let added = world.records(who, matter).into_iter().filter_map(|record| match record.what {
@@ -170,6 +170,7 @@ fn an_invite_for_a_device_makes_no_person_and_one_for_a_person_no_device() {
     };
     world.relay.register_device(&registration);
     world.run();
+    assert_eq!(world.told(ADA, |notice| matches!(notice, Notice::DeviceWaits { .. })), 0);
     assert!(world.nodes[ADA].device.certify(world.now, said.device).is_err());
 }
 
@@ -179,8 +180,8 @@ fn a_new_device_believes_no_certificate_but_its_own_persons_over_its_own_keys() 
     let second = world.waiting(DAN);
     let own = world.nodes[second].device.profile().clone();
     let secret = own.linking.clone().unwrap();
-    let pack = crate::invite::LinkPack { name: own.name.clone(), self_stated: false };
-    let pack = Blob(secret.seal_pack(&own.certificate.digest(), &pack).unwrap());
+    let pack = LinkPack { name: own.name.clone(), self_stated: false };
+    let packed = |certificate: &Signed| Blob(secret.seal_pack(&certificate.digest(), &pack).unwrap());
     let body = own.certificate.body.clone();
     let signed = |key: &SecretKey, body: &[u8]| Signed {
         body: body.to_vec(),
@@ -192,17 +193,15 @@ fn a_new_device_believes_no_certificate_but_its_own_persons_over_its_own_keys() 
     for certificate in
         [signed(&SecretKey::generate(), &body), own.certificate.clone(), signed(&persons, &cbor::encode(&other))]
     {
-        world.nodes[second].device.certified_came(Reply::Certified { certificate, pack: pack.clone() });
+        let pack = packed(&certificate);
+        world.nodes[second].device.certified_came(Reply::Certified { certificate, pack });
         assert!(!world.nodes[second].device.is_ready());
     }
     let certificate = signed(&persons, &body);
-    let garbled = Blob(
-        InviteSecret::random()
-            .seal_pack(&own.certificate.digest(), &crate::invite::LinkPack { name: own.name, self_stated: false })
-            .unwrap(),
-    );
+    let garbled = Blob(InviteSecret::random().seal_pack(&certificate.digest(), &pack).unwrap());
     world.nodes[second].device.certified_came(Reply::Certified { certificate: certificate.clone(), pack: garbled });
     assert!(!world.nodes[second].device.is_ready());
+    let pack = packed(&certificate);
     world.nodes[second].device.certified_came(Reply::Certified { certificate, pack });
     assert!(world.nodes[second].device.is_ready());
 }
@@ -288,6 +287,7 @@ fn builders_take_no_key_package_of_a_revoked_device() {
     take_turns(&mut world);
     assert!(is_in(&mut world, ADA, matter, DAN));
     assert!(!is_in(&mut world, ADA, matter, second));
+    assert!(removed(&world, ADA, matter).is_empty(), "it never was in");
 }
 
 #[test]
@@ -319,6 +319,22 @@ fn a_relay_that_only_claims_a_revocation_moves_nobody() {
     // A registrar's own word is another matter.
     world.revoke(ADA, DAN);
     assert!(world.nodes[BOB].device.is_revoked(device));
+}
+
+#[test]
+fn a_restored_relay_that_has_forgotten_a_revocation_gets_it_again() {
+    let mut world = World::office();
+    let second = world.link(DAN);
+    world.settle();
+    let backup = world.relay.clone();
+    world.revoke(DAN, second);
+    world.revoke(ADA, EVE);
+    world.settle();
+    let devices = [world.device(second), world.device(EVE)];
+    world.restore(backup);
+    assert!(devices.iter().all(|device| !world.relay.is_revoked(*device)));
+    world.settle();
+    assert!(devices.iter().all(|device| world.relay.is_revoked(*device)));
 }
 
 #[test]
