@@ -196,7 +196,7 @@ impl Run {
 
 /// Tells the user what went wrong, or well, beside what they asked for.
 pub(crate) fn warn(notices: &[Notice]) {
-    for text in notices.iter().filter_map(|notice| view::notice(notice).or_else(|| identity::notice(notice))) {
+    for text in notices.iter().filter_map(view::notice) {
         out::note(&format!("privity: {text}"));
     }
 }

@@ -189,26 +189,6 @@ pub(crate) fn looks_like(device: &Device, person: PersonId) -> Vec<String> {
     alike.filter_map(|other| device.person(other)).map(|known| known.handle.clone()).collect()
 }
 
-/// What a notice about names and endorsements says to somebody who did not ask for it.
-pub(crate) fn notice(notice: &Notice) -> Option<String> {
-    match notice {
-        Notice::LooksAlike { label, like, .. } => Some(format!(
-            "WARNING: {} has joined under a name that looks like that of {}. Make sure who it is; tell them apart by their handles",
-            view::plain(label, false),
-            view::plain(&like.join(", "), false)
-        )),
-        Notice::Expired { labels, .. } => Some(format!(
-            "warning: nobody at the firm vouches any more for {}, who is in this matter: their endorsement has ended. It is sent \
-             nevertheless; ask a registrar whether they still belong here",
-            view::plain(&labels.join(", "), false)
-        )),
-        Notice::EndorsedAnew { outcome: Err(why), .. } => {
-            Some(format!("warning: an endorsement could not be renewed: {}", view::plain(&why.to_string(), false)))
-        }
-        _ => None,
-    }
-}
-
 fn plain_handle(handle: &str) -> &str {
     handle.trim_start_matches('@')
 }

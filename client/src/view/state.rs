@@ -119,6 +119,19 @@ pub fn notice(notice: &Notice) -> Option<String> {
                 "{told}{handle} has another key than before{then}: ask them why; `privity identity trust {handle}` shows more"
             ))
         }
+        Notice::LooksAlike { label, like, .. } => Some(format!(
+            "WARNING: {} has joined under a name that looks like that of {}. Make sure who it is; tell them apart by their handles",
+            plain(label, false),
+            plain(&like.join(", "), false)
+        )),
+        Notice::Expired { labels, .. } => Some(format!(
+            "warning: nobody at the firm vouches any more for {}, who is in this matter: their endorsement has ended. It is sent \
+             nevertheless; ask a registrar whether they still belong here",
+            plain(&labels.join(", "), false)
+        )),
+        Notice::EndorsedAnew { outcome: Err(why), .. } => {
+            Some(format!("warning: an endorsement could not be renewed: {}", plain(&why.to_string(), false)))
+        }
         Notice::Copied => Some(
             "this is a copy of your profile, or one restored from a backup. It asks the others to let it back in, and takes the \
              place of the other copy, which can't be used any more. Nothing to do; if you made no copy, tell your firm's IT at once"
@@ -133,6 +146,8 @@ pub fn notice(notice: &Notice) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use privity_protocol::ids::{MatterId, PersonId};
+
     use super::*;
 
     #[test]
@@ -164,6 +179,18 @@ mod tests {
         }
         assert!(told(Stage::OutOfStep, true).contains("privity matter continue"));
         assert!(told(Stage::OutOfStep, false).contains("Nothing to do"));
+    }
+
+    #[test]
+    fn names_that_look_alike_and_endorsements_that_ended_are_told_plainly() {
+        let (person, matter) = (PersonId::new([1; 16]), MatterId::new([2; 16]));
+        let label = "Bob\x1b[2J (b-jones)".to_owned();
+        let alike = Notice::LooksAlike { person, label: label.clone(), like: vec!["Bob (bob)".to_owned()] };
+        let expired = Notice::Expired { matter, people: vec![person], labels: vec![label] };
+        for (told, part) in [(notice(&alike), "handles"), (notice(&expired), "ask a registrar")] {
+            let told = told.unwrap_or_default();
+            assert!(told.contains(part) && told.contains("(b-jones)") && !told.contains('\x1b'), "{told}");
+        }
     }
 
     #[test]
