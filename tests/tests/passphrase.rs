@@ -173,10 +173,11 @@ fn security_show_tells_keys_protection_and_what_nobody_checked_without_a_network
     assert_eq!(told["versions"]["wire"], 1);
     let unchecked: Vec<&str> =
         told["unchecked"].as_array().unwrap().iter().map(|found| found["what"].as_str().unwrap()).collect();
-    assert_eq!(unchecked, ["link", "organisation", "first_contact", "log", "names"]);
+    assert_eq!(unchecked, ["link", "organisation", "log", "first_contact", "names"]);
     let shown = ada.run(&["security", "show"]).unwrap().stdout;
     let fingerprint = status[0]["organisation"].as_str().unwrap();
-    for part in [fingerprint, "64 MiB and 3 passes", "X-Wing", "Not checked:", "1 name was chosen by"] {
+    for part in [fingerprint, "64 MiB and 3 passes", "X-Wing", "Not checked:", "With 1 person", "1 name was chosen by"]
+    {
         assert!(shown.contains(part), "{part}: {shown}");
     }
 }

@@ -2,8 +2,11 @@
 //!
 //! Invariant: nothing is shown as checked that was not, and no secret is shown.
 
+use std::collections::BTreeSet;
+
 use privity_protocol::device::Device;
 use privity_protocol::frame;
+use privity_protocol::ids::PersonId;
 use privity_protocol::matter::RULES;
 use serde_json::{Value, json};
 
@@ -60,13 +63,28 @@ fn unchecked(device: &Device) -> Vec<(&'static str, String)> {
             "The firm's fingerprint came with the invite: compare it with the one on the firm's paper".to_owned(),
         ),
         (
-            "first_contact",
-            "Whoever could read an invite could take the newcomer's place; this version has no safety numbers"
+            "log",
+            "This command does not look into the relay's audit log, which tells whether everybody is shown the same people: \
+             `privity audit verify` checks an export of it, held against what somebody else has kept"
                 .to_owned(),
         ),
-        ("log", "There is no audit log yet that would show whether everybody is shown the same people".to_owned()),
     ];
-    let people: std::collections::BTreeSet<_> = device.matters().flat_map(|(_, row)| row.people.clone()).collect();
+    let people: BTreeSet<PersonId> = device.matters().flat_map(|(_, row)| row.people.clone()).collect();
+    let own = device.profile().person;
+    let compared = |id: &PersonId| {
+        device.person(*id).is_some_and(|known| known.changed.is_none() && known.verified_at().is_some())
+    };
+    let unmet = people.iter().filter(|id| **id != own && !compared(id)).count();
+    if unmet > 0 {
+        let whom = view::counted(unmet, "person", "people");
+        found.push((
+            "first_contact",
+            format!(
+                "With {whom} in your matters no safety number was compared (`privity identity verify`): whoever could read their \
+                 invite could have taken their place"
+            ),
+        ));
+    }
     let stated = people.iter().filter(|id| device.person(**id).is_some_and(|known| known.self_stated)).count();
     if stated > 0 {
         let names = view::counted(stated, "name was", "names were");
