@@ -242,4 +242,6 @@ fn a_registrar_revokes_somebodys_only_device_and_they_are_out_of_every_matter() 
     let shown = bob.ok(&["matter", "show", "Lease"]).unwrap();
     assert!(!shown[0].to_string().contains(r#""handle":"dan""#), "{shown:?}");
     assert_eq!(firm.attorney.ok(&["device", "ls", "--of", "dan"]).unwrap()[0]["state"], "revoked");
+    let shown = firm.attorney.ok(&["identity", "show", "dan"]).unwrap();
+    assert_eq!(shown[0]["devices"].as_array().unwrap().len(), 0, "{shown:?}");
 }

@@ -253,6 +253,7 @@ fn identity_json(device: &Device, person: PersonId) -> Value {
     let devices: Vec<Value> = devices
         .unwrap_or_default()
         .iter()
+        .filter(|(_, certified)| !device.is_revoked(certified.device))
         .map(|(_, device)| json!({ "device": device.device.to_string(), "since": device.made_at.0 }))
         .collect();
     let number = |number: Result<SafetyNumber, ProtocolError>| number.ok().map(|number| number.to_string());
@@ -335,7 +336,8 @@ fn standing(device: &Device, person: PersonId) -> Vec<String> {
         let begins = if index == 0 { "  vouched for by " } else { "                 " };
         lines.push(format!("{begins}{whom}{by}, {}", lasting(said)));
     }
-    let devices = known.chain.first().and_then(|first| verify_devices(first).ok()).unwrap_or_default();
+    let mut devices = known.chain.first().and_then(|first| verify_devices(first).ok()).unwrap_or_default();
+    devices.retain(|(_, certified)| !device.is_revoked(certified.device));
     let shown = |(_, device): &(_, privity_protocol::identity::DeviceCertificate)| {
         let id: String = device.device.to_string().chars().take(6).collect();
         format!("{id} since {}", date(device.made_at))
