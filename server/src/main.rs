@@ -40,7 +40,8 @@ const AFTER_RESTORE: &str = "\
 What happens once it runs:
   - Every device sees that the relay was restored, and tells its user.
   - Devices send again what they had sent and the backup does not have. Nobody sees a message twice.
-  - A matter whose changes of members were lost is continued by the device of an attorney or staff in it; its people see a note.
+  - A matter that was opened since, or whose changes of members were lost, is continued by the device of an attorney or staff member in it,
+    once it has been online for a minute or two; its people see a note.
   - People and devices that joined after the backup are unknown now: invite them again.";
 
 #[derive(Debug, Subcommand)]
