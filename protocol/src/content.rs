@@ -12,6 +12,7 @@ use crate::error::Malformed;
 use crate::identity::{Identity, Name};
 use crate::ids::{MessageId, PersonId, Timestamp};
 use crate::limits;
+use crate::log::LogHead;
 
 const TEXT: u32 = 1;
 const BUNDLE: u32 = 2;
@@ -25,6 +26,8 @@ pub struct Content {
     pub sent_at: Timestamp,
     /// What it says.
     pub body: Body,
+    /// The head of the relay's log that its author knows: whoever reads another log learns of it.
+    pub log: Option<LogHead>,
 }
 
 /// What a message says.
@@ -80,6 +83,8 @@ struct Wire {
     kind: u32,
     #[cbor(n(3), with = "minicbor::bytes")]
     body: Vec<u8>,
+    #[n(4)]
+    log: Option<LogHead>,
 }
 
 impl Content {
@@ -91,7 +96,7 @@ impl Content {
         if text.len() > limits::TEXT_MAX {
             return Err(Malformed::TooLarge { what: "text", limit: limits::TEXT_MAX });
         }
-        Ok(Self { id, sent_at, body: Body::Text(text.to_owned()) })
+        Ok(Self { id, sent_at, body: Body::Text(text.to_owned()), log: None })
     }
 
     /// The content's bytes.
@@ -101,7 +106,7 @@ impl Content {
             Body::Bundle(bundle) => (BUNDLE, cbor::encode(bundle)),
             Body::Unknown { kind } => (*kind, Vec::new()),
         };
-        cbor::encode(&Wire { id: self.id, sent_at: self.sent_at, kind, body })
+        cbor::encode(&Wire { id: self.id, sent_at: self.sent_at, kind, body, log: self.log })
     }
 
     /// The content in `bytes`.
@@ -116,7 +121,7 @@ impl Content {
             BUNDLE => cbor::decode(&wire.body, "bundle").map_or(unknown, Body::Bundle),
             _ => unknown,
         };
-        Ok(Self { id: wire.id, sent_at: wire.sent_at, body })
+        Ok(Self { id: wire.id, sent_at: wire.sent_at, body, log: wire.log })
     }
 }
 
@@ -125,7 +130,7 @@ mod tests {
     use super::*;
 
     fn wire(kind: u32, body: &[u8]) -> Vec<u8> {
-        cbor::encode(&Wire { id: MessageId::new([1; 16]), sent_at: Timestamp(5), kind, body: body.to_vec() })
+        cbor::encode(&Wire { id: MessageId::new([1; 16]), sent_at: Timestamp(5), kind, body: body.to_vec(), log: None })
     }
 
     #[test]

@@ -24,6 +24,7 @@ use crate::frame::{AdmittedBody, Blob, DeviceRegistration, Event, Instance, Post
 use crate::identity::{DeviceRevocation, Identity, Signed};
 use crate::ids::{DeviceId, InviteId, MailboxId, MatterId, PersonId, Position, Timestamp};
 use crate::limits;
+use crate::log::LogHead;
 use crate::matter::{KeyPackages, LeafCredential, Me};
 use crate::suite::{self, Digest};
 
@@ -49,6 +50,7 @@ mod successor;
 #[cfg(test)]
 mod tests;
 mod tidy;
+mod transparency;
 
 pub use enrol::Enrolment;
 pub use linking::{PersonsDevice, Standing, device_fingerprint};
@@ -59,6 +61,8 @@ use state::{
     Batch, Counters, Intent, KnownPerson, MatterRow, OutItem, OwnInvite, PendingPost, Profile, RevocationsTold,
     Revoked, Rows, Snapshot, Stage, Table, load,
 };
+use transparency::Watch;
+pub use transparency::{LogFault, LogView};
 
 /// What a device asks of whoever drives it.
 #[derive(Debug)]
@@ -107,6 +111,10 @@ enum Asked {
     Revoke(DeviceRevocation, Signed),
     Revocations,
     TakeOwn(DeviceId),
+    Checkpoint,
+    Grown { from: LogHead, to: LogHead, by: Option<PersonId> },
+    History(PersonId, u64),
+    OwnHistory(u64),
 }
 
 /// What is known of somebody who is to be added, gathered for one Commit.
@@ -161,6 +169,8 @@ pub struct Device {
     used_welcomes: Option<u64>,
     /// Up to which seq the inbox was read under the relay's incarnation before.
     restored_inbox: Option<u64>,
+    /// The relay's audit log.
+    watch: Box<Watch>,
     /// The link is to be closed and opened again.
     reconnect: bool,
     now: Timestamp,
@@ -254,6 +264,7 @@ impl Device {
                 .map(|bytes| *bytes),
             used_welcomes: count(Counters::USED_WELCOMES),
             restored_inbox: count(Counters::RESTORED_INBOX),
+            watch: Box::new(Watch::of(counters.get(Counters::LOG).and_then(|value| cbor::decode(value, "log").ok()))),
             reconnect: false,
             now: Timestamp(0),
             link: None,
@@ -392,6 +403,7 @@ impl Device {
         self.top_up_key_packages(admitted.key_packages)?;
         self.forget_old_invites(now);
         self.ask_whether_certified();
+        self.watch_anew();
         self.ask_about_people();
         self.ask_to_certify();
         self.look_at_devices();
@@ -438,6 +450,10 @@ impl Device {
             Asked::Revoke(said, statement) => self.revoke_answered(said, statement, reply),
             Asked::Revocations => self.revocations_came(reply),
             Asked::TakeOwn(device) => self.own_package_came(now, device, reply),
+            Asked::Checkpoint => self.checkpoint_came(reply),
+            Asked::Grown { from, to, by } => self.growth_came((from, to), by, reply),
+            Asked::History(person, size) => self.history_came(person, size, reply),
+            Asked::OwnHistory(size) => self.own_history_came(size, reply),
         }
         self.settle(now);
     }

@@ -173,6 +173,9 @@ pub enum PeerMisbehaved {
     /// A chain of endorsements does not reach the organisation's key.
     #[error("nobody whom the organisation endorses vouches for this person")]
     NotEndorsed,
+    /// A person's keys, or those of whoever vouches for them, are not in the relay's audit log.
+    #[error("that person's keys are not in the relay's audit log")]
+    Unlogged,
     /// The relay shows another history than before.
     #[error("the relay shows another history of a mailbox than before, at {seq}")]
     Fork {

@@ -160,6 +160,9 @@ pub const SUCCESSOR_TURNS: u32 = 1024;
 /// People of one matter of whom a device remembers that they were removed, to keep them out of what continues it.
 pub const FATES_MAX: usize = 256;
 
+/// How many changes a fate may be ahead of what its reader knows: more than anybody is ever removed and added again.
+pub const FATE_AHEAD: u32 = 1024;
+
 /// Statements, one continuing the other, that a Welcome brings along for whoever missed them.
 pub const LINE_MAX: usize = 4;
 
@@ -189,6 +192,15 @@ pub const LAST_RESORTS: usize = 3;
 
 /// How long a last-resort key package is offered before another takes its place: a week, in milliseconds.
 pub const LAST_RESORT_MS: u64 = 7 * 24 * 3600 * 1000;
+
+/// Heads of the relay's log that a device remembers to be of one log, or holds against its own at once.
+pub const LOG_HEADS_MAX: usize = 16;
+
+/// Contradictions in the relay's log that a device keeps as proof: the first ones tell all.
+pub const LOG_FAULTS_MAX: usize = 8;
+
+/// Answers with leaves of one person that a device reads before it gives up finding an identity in them.
+pub const HISTORY_PAGES: usize = 64;
 
 /// Leaves of the audit log in one answer, each with its proof.
 pub const HISTORY_MAX: usize = 32;

@@ -110,6 +110,21 @@ impl Leaf {
     }
 }
 
+/// The head of a log as devices tell each other: which log, how many leaves, and their root.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct LogHead {
+    /// The relay's incarnation, which has a log of its own.
+    #[n(0)]
+    pub incarnation: ByteArray<16>,
+    /// How many leaves.
+    #[n(1)]
+    pub size: u64,
+    /// The root of the tree.
+    #[n(2)]
+    pub root: TreeHash,
+}
+
 /// The newest leaf of a person, as the next one names it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Last {

@@ -4,7 +4,7 @@
 
 use std::collections::BTreeSet;
 
-use privity_protocol::device::Device;
+use privity_protocol::device::{Device, LogView};
 use privity_protocol::frame;
 use privity_protocol::ids::PersonId;
 use privity_protocol::matter::RULES;
@@ -44,11 +44,27 @@ impl Run {
             "suites": suites.collect::<serde_json::Map<_, _>>(),
             "relay": { "address": profile.address, "key": profile.relay.fingerprint().to_string() },
             "organisation": profile.organisation.fingerprint().to_string(),
+            "log": session.device.log().map(log_json),
             "profile": { "kdf": "argon2id", "memory_mib": protection.memory_mib, "passes": protection.passes,
                          "lanes": protection.lanes, "unlocked": keystore::get(self.home.folder()).is_some() },
             "unchecked": unchecked,
         }))
     }
+}
+
+/// What this device knows of the relay's audit log, with the signed notes: proof, where they contradict each other.
+fn log_json(log: &LogView) -> Value {
+    let faults: Vec<Value> = log
+        .faults
+        .iter()
+        .map(|fault| {
+            let told = fault.told.map(|(person, head)| {
+                json!({ "person": person.to_string(), "size": head.size, "root": head.root.to_string() })
+            });
+            json!({ "at": fault.at.0, "what": fault.what, "known": fault.known, "shown": fault.shown, "told": told })
+        })
+        .collect();
+    json!({ "size": log.head.size, "root": log.head.root.to_string(), "note": log.note, "faults": faults })
 }
 
 /// What rests on somebody's word: a word for scripts, and a sentence.
@@ -64,8 +80,8 @@ fn unchecked(device: &Device) -> Vec<(&'static str, String)> {
         ),
         (
             "log",
-            "This command does not look into the relay's audit log, which tells whether everybody is shown the same people: \
-             `privity audit verify` checks an export of it, held against what somebody else has kept"
+            "Of the relay's audit log this device checks that it only grows, that the people in your matters know the same one, and \
+             what it says of you and of whom you add: `privity audit verify` checks the whole of an export"
                 .to_owned(),
         ),
     ];
@@ -116,6 +132,14 @@ fn text(device: &Device, object: &Value) -> String {
         format!("  its key  {}", profile.organisation.fingerprint()),
     ];
     lines.extend(SUITES.iter().map(|(name, what, algorithms)| format!("{name:<10} {algorithms} ({what})")));
+    lines.push(match device.log() {
+        Some(log) if log.faults.is_empty() => format!("audit log  {} entries, in order as far as seen", log.head.size),
+        Some(log) => {
+            let what: Vec<&str> = log.faults.iter().map(|fault| fault.what.as_str()).collect();
+            format!("audit log  WARNING: {}. The proof is in `privity security show --json`", what.join("; "))
+        }
+        None => "audit log  nothing of it was seen yet".to_owned(),
+    });
     let kdf = &object["profile"];
     lines.push(format!(
         "passphrase each guess takes {} MiB and {} passes of Argon2id; {}",

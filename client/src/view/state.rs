@@ -132,6 +132,7 @@ pub fn notice(notice: &Notice) -> Option<String> {
         Notice::EndorsedAnew { outcome: Err(why), .. } => {
             Some(format!("warning: an endorsement could not be renewed: {}", plain(&why.to_string(), false)))
         }
+        Notice::Log { .. } | Notice::DoneInYourName(_) => log_told(notice),
         Notice::Copied => Some(
             "this is a copy of your profile, or one restored from a backup. It asks the others to let it back in, and takes the \
              place of the other copy, which can't be used any more. Nothing to do; if you made no copy, tell your firm's IT at once"
@@ -140,6 +141,25 @@ pub fn notice(notice: &Notice) -> Option<String> {
         Notice::Restored => Some(
             "the relay was restored from a backup. What it has forgotten is sent again; nothing to do".to_owned(),
         ),
+        _ => None,
+    }
+}
+
+/// What the relay's audit log gives away, in a sentence.
+fn log_told(notice: &Notice) -> Option<String> {
+    match notice {
+        Notice::Log { what, by: None } => Some(format!(
+            "WARNING: {what}. It may show different people different things: tell somebody at the firm whom you trust, by another \
+             way; `privity security show` has the proof"
+        )),
+        Notice::Log { what, by: Some(_) } => Some(format!(
+            "WARNING: {what}: the relay shows two logs, or that member is mistaken; `privity security show --json` says who. Compare \
+             with them by another way"
+        )),
+        Notice::DoneInYourName(act) => Some(format!(
+            "WARNING: the relay's audit log says of you: {}. If you know nothing of it, tell your firm's IT and a registrar",
+            act.name()
+        )),
         _ => None,
     }
 }

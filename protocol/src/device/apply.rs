@@ -420,6 +420,9 @@ impl Device {
         let from = author(&sender);
         let content = Content::decode(envelope::unpad(&plaintext)?)?;
         self.heard(now, matter, seq, from, &seen);
+        if let Some(head) = content.log.filter(|_| from.0 != self.profile.person) {
+            self.log_told(from.0, head);
+        }
         let Some(room) = self.rooms.get_mut(&matter) else { return Ok(None) };
         if room.has_read((from.0, content.id)) {
             return Ok(Some((from.0, content.id)));

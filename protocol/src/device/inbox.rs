@@ -60,10 +60,15 @@ impl Device {
     pub(super) fn welcome(&mut self, now: Timestamp, seq: u64, welcome: &[u8]) -> Result<bool, Error> {
         let (before, kept) = (self.key_packages.references(), self.key_packages.snapshot());
         let joined = Matter::join(&self.me, &self.key_packages, welcome);
+        let mut waited = None;
         if let Ok((group, companion)) = &joined {
             let context = group.context()?;
             let matter = self.matter_of(group.id()?, &context, &companion.line);
-            if let Err(error) = self.statements_in_a_welcome(now, matter, &context, &companion.line) {
+            let waits = self.rooms.get(&matter).filter(|room| room.row.stage == Stage::Moving);
+            waited = waits.map(|room| (room.row.successor.clone(), room.row.fates.clone()));
+            if let Err(error) =
+                self.statements_in_a_welcome(now, matter, &context, &companion.line, group.welcomed_by())
+            {
                 self.deliver(Notice::Problem(error));
             }
         }
@@ -87,11 +92,21 @@ impl Device {
         let context = group.context()?;
         let group_id = group.id()?;
         let matter = self.matter_of(group_id, &context, &companion.line);
-        self.check_welcome(matter, &group, &context, &companion.bundle)?;
+        if let Err(error) = self.check_welcome(matter, &group, &context, &companion.bundle) {
+            // What came with a Welcome that leads nowhere leads nowhere, either.
+            if let (Some((successor, fates)), Some(room)) = (waited, self.rooms.get_mut(&matter)) {
+                (room.row.successor, room.row.fates) = (successor, fates);
+            }
+            self.save_room(matter);
+            return Err(error);
+        }
         self.learn(&companion.bundle);
         self.watch_people(&context);
         if self.rooms.get(&matter).is_some_and(|room| room.row.lost.is_some() && room.row.group == group_id) {
-            if let Some(room) = self.rooms.get_mut(&matter) {
+            let by = group.welcomed_by().and_then(|by| context.participant(by));
+            if by.is_some_and(|by| by.role.manages())
+                && let Some(room) = self.rooms.get_mut(&matter)
+            {
                 room.row.merge_fates(&companion.fates);
             }
             self.rejoin(now, matter, group)?;

@@ -7,6 +7,7 @@ use crate::error::{Error, Refused};
 use crate::frame::PersonView;
 use crate::ids::{DeviceId, InviteId, MatterId, MessageId, PersonId};
 use crate::invite::InviteState;
+use crate::log::Act;
 use crate::suite::Fingerprint;
 
 /// Something to tell the user.
@@ -165,6 +166,15 @@ pub enum Notice {
         /// Whether their chain holds.
         outcome: Result<(), Error>,
     },
+    /// The relay's audit log contradicts what this device, or a member, knows of it. Kept as proof; see [`super::LogView`].
+    Log {
+        /// What, a lowercase fact.
+        what: String,
+        /// Whose word it stands on, if on a member's.
+        by: Option<PersonId>,
+    },
+    /// The audit log says that this was done with this person's identity, and this device knows nothing of it.
+    DoneInYourName(Act),
     /// Something the relay or a member did wrong, worth knowing.
     Problem(Error),
 }

@@ -227,7 +227,7 @@ impl Device {
     }
 
     /// Somebody who can't be added now: not endorsed yet, and then it waits; or never, and then it is told.
-    fn material_failed(&mut self, person: PersonId, error: Error) {
+    pub(super) fn material_failed(&mut self, person: PersonId, error: Error) {
         let waits = matches!(
             error,
             Error::Refused(Refused::NotFound { .. } | Refused::NotAllowed { .. } | Refused::Slow { .. })

@@ -312,7 +312,7 @@ impl Device {
         let next = room.outbox.iter().find(|(_, item)| item.digest.is_none() && item.failed.is_none());
         let Some((number, item)) = next.map(|(number, item)| (*number, item.clone())) else { return Ok(false) };
         let seen = Seen::at(room.row.position);
-        let part = match self.sealed(matter, &item.content, &seen) {
+        let part = match self.sealed(matter, &self.with_log(&item.content), &seen) {
             Ok(part) => part,
             // It will never fit; whatever else went wrong may pass.
             Err(Error::Malformed(malformed)) => {
@@ -363,6 +363,8 @@ impl Device {
                 waiting = true;
             } else if !material.waits && (material.chain.is_none() || material.packages.is_none()) {
                 waiting = true;
+            } else if let Some(chain) = material.chain.clone().filter(|_| !material.waits) {
+                waiting |= !self.is_proved(&chain);
             }
         }
         waiting
@@ -447,7 +449,7 @@ impl Device {
         if !wanted.devices.is_empty() {
             let told = self.bundle_of(wanted.people_added().into_iter(), &wanted.chains);
             let id = MessageId::random();
-            let content = Content { id, sent_at: Timestamp(0), body: Body::Bundle(told.clone()) }.encode();
+            let content = Content { id, sent_at: Timestamp(0), body: Body::Bundle(told.clone()), log: None }.encode();
             let part = self.sealed(matter, &content, &Seen { roster: None, ..seen })?;
             seen.bundle = Some(part_digest(&part));
             bundle = Some((part_digest(&part), told));

@@ -255,7 +255,7 @@ impl Device {
                 && device == own
             {
                 let seq = stands.get(&id.as_bytes()[..]).copied().unwrap_or(record.seq);
-                seqs.insert(id, (seq, Content { id, sent_at: record.at, body: Body::Text(text) }));
+                seqs.insert(id, (seq, Content { id, sent_at: record.at, body: Body::Text(text), log: None }));
             }
         }
         let mut lost: Vec<(u64, Content)> = seqs.into_values().filter(|(seq, _)| *seq > after).collect();

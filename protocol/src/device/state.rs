@@ -20,11 +20,13 @@ use crate::secret::Secret;
 use crate::suite::{Digest, PublicKey, SecretKey};
 
 mod devices;
+mod past;
 mod person;
 mod record;
 
 pub(super) use devices::RevocationsTold;
 pub use devices::Revoked;
+pub use past::{Old, Removal, Withheld};
 pub use person::{Changed, KnownPerson, Verification};
 pub use record::{Record, RecordBody};
 
@@ -359,69 +361,6 @@ pub struct MatterRow {
     /// Whether it is for a restored relay that texts are sent again.
     #[n(37)]
     pub restored: bool,
-}
-
-/// An envelope of which the relay gives the hash alone.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-#[cbor(array)]
-pub struct Withheld {
-    /// The hash.
-    #[n(0)]
-    pub digest: Digest,
-    /// The position before it.
-    #[n(1)]
-    pub before: Position,
-}
-
-/// Where a matter was continued from.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
-#[cbor(map)]
-pub struct Old {
-    /// The mailbox.
-    #[n(0)]
-    pub mailbox: MailboxId,
-    /// The MLS group.
-    #[n(1)]
-    pub group: MatterId,
-    /// The last position read there.
-    #[n(2)]
-    pub position: Position,
-    /// The epoch at which it was continued.
-    #[n(3)]
-    pub epoch: u64,
-    /// Who managed it then.
-    #[n(4)]
-    pub managers: Vec<PersonId>,
-    /// The last fence read there.
-    #[n(5)]
-    pub fence: Position,
-    /// The turn of the statement that was followed.
-    #[n(6)]
-    pub turn: u32,
-    /// Whom that statement takes over.
-    #[n(7)]
-    pub listed: Vec<PersonId>,
-    /// Whether the relay has forgotten it.
-    #[n(8)]
-    pub gone: bool,
-    /// The mailbox in which that statement continues the matter.
-    #[n(9)]
-    pub next: MailboxId,
-    /// Whether that statement stands in the mailbox.
-    #[n(10)]
-    pub stands: bool,
-}
-
-/// A removal of this device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-#[cbor(array)]
-pub struct Removal {
-    /// By which device.
-    #[n(0)]
-    pub by: DeviceId,
-    /// When it was read, by this device's clock.
-    #[n(1)]
-    pub at: Timestamp,
 }
 
 impl MatterRow {
@@ -800,6 +739,8 @@ impl Counters {
     pub const RESTORED_INBOX: &'static [u8] = b"restored inbox";
     /// Up to which revocation the relay has told this device.
     pub const REVOCATIONS: &'static [u8] = b"revocations";
+    /// What is known of the relay's audit log.
+    pub const LOG: &'static [u8] = b"log";
     /// Whether this person is endorsed, as far as this device knows.
     pub const READY: &'static [u8] = b"ready";
     /// The cursor of the last record that `recv` or `chat` printed; the shell's.

@@ -56,7 +56,8 @@ impl Device {
 
     /// Nobody can repair this matter: if this device may, it continues it when its turn comes.
     pub(super) fn want_successor(&mut self, now: Timestamp, matter: MatterId) {
-        if !self.profile.role.manages() {
+        let own = self.profile.person;
+        if !self.profile.role.manages() || self.rooms.get(&matter).is_some_and(|room| room.row.is_out(own)) {
             return;
         }
         let leaf = self.group(matter).map_or(0, |group| u64::from(group.own_leaf()));
@@ -208,7 +209,7 @@ impl Device {
         let row = &self.rooms.get(&matter).ok_or(Misuse::NoMatter)?.row;
         if row.is_out(from.0) {
             if manages {
-                self.overrule(now, matter, &Successor { people: Vec::new(), ..said.clone() });
+                self.overrule(now, matter, &Successor { people: Vec::new(), fates: Vec::new(), ..said.clone() });
             }
             return Err(PeerMisbehaved::Void("its author was removed".to_owned()).into());
         }
@@ -288,7 +289,8 @@ impl Device {
             room.row.old = Some(old.clone());
         }
         let Some((group, context)) = group else {
-            if self.profile.role.manages() {
+            let out = self.rooms.get(&matter).is_some_and(|room| room.row.is_out(self.profile.person));
+            if self.profile.role.manages() && !out {
                 let leaf = self.group(matter).map_or(0, |group| u64::from(group.own_leaf()));
                 let turn = now.plus_ms(limits::MOVING_MS.saturating_add(leaf.saturating_mul(LEAF_MS)));
                 if let Some(room) = self.rooms.get_mut(&matter) {
@@ -391,6 +393,7 @@ impl Device {
         matter: MatterId,
         context: &MatterContext,
         line: &[Blob],
+        by: Option<PersonId>,
     ) -> Result<(), Error> {
         for signed in line.iter().take(limits::LINE_MAX) {
             let Some(row) = self.rooms.get(&matter).map(|room| room.row.clone()) else { return Ok(()) };
@@ -405,7 +408,9 @@ impl Device {
                 (None, Some(next)) if next.people.contains(&self.profile.person) => {
                     // One more step of the same matter, by somebody who was in it before the first.
                     let (said, from) = self.statement_of_a_member(matter, &claim, &statement)?;
-                    if !next.people.contains(&from.0) && next.device != from.1 {
+                    let vouched = by.is_some_and(|by| by != from.0 && next.people.contains(&by));
+                    let known = next.device == from.1 || (vouched && next.people.contains(&from.0));
+                    if !known || row.is_out(from.0) || row.is_beyond(&said) {
                         return Err(PeerMisbehaved::Mismatch("a statement in a Welcome").into());
                     }
                     (said, from)
@@ -637,7 +642,8 @@ impl MatterRow {
     pub(super) fn merge_fates(&mut self, said: &[Fate]) {
         for fate in said.iter().take(limits::FATES_MAX) {
             let known = self.fate(fate.person);
-            if (fate.number, fate.out) > (known.number, known.out) {
+            let beyond = fate.number > known.number.saturating_add(limits::FATE_AHEAD);
+            if !beyond && (fate.number, fate.out) > (known.number, known.out) {
                 self.set_fate(*fate);
             }
         }

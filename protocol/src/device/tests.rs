@@ -18,7 +18,9 @@ mod hostile;
 mod identities;
 mod renewals;
 mod rescue;
+mod statements;
 mod successors;
+mod transparency;
 mod world;
 
 use world::{ADA, BOB, CYN, DAN, EVE, World};
@@ -570,7 +572,7 @@ fn a_members_broken_bundle_makes_nobody_elses_commit_void() {
     let mut identity = device.people.values().find_map(|known| known.chain.first()).unwrap().clone();
     identity.certificates[0].signature[0] ^= 1;
     let bundle = Bundle { identities: vec![identity], names: Vec::new() };
-    let content = Content { id: MessageId::random(), sent_at: now, body: Body::Bundle(bundle) }.encode();
+    let content = Content { id: MessageId::random(), sent_at: now, body: Body::Bundle(bundle), log: None }.encode();
     let seen = Seen::at(device.rooms[&matter].row.position);
     let part = device.sealed(matter, &content, &seen).unwrap();
     device.new_post(PendingPost::new(vec![part], matter, Purpose::Text(u64::MAX)));

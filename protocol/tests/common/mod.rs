@@ -16,7 +16,7 @@ use privity_protocol::frame::{
 use privity_protocol::identity::{Identity, Name, Role, Signed};
 use privity_protocol::ids::{DeviceId, InviteId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
 use privity_protocol::invite::{InviteState, Standing};
-use privity_protocol::log::{LogKeys, Opening, TreeHash};
+use privity_protocol::log::{LogHead, LogKeys, Opening, TreeHash};
 use privity_protocol::matter::{Companion, Continues, LeafCredential, MatterContext, Participant, RULES, Seen};
 use privity_protocol::rescue::Fate;
 use privity_protocol::suite::{Digest, PUBLIC_KEY_LEN, PublicKey};
@@ -317,6 +317,11 @@ impl<'a> Source<'a> {
         }
     }
 
+    fn log_head(&mut self) -> LogHead {
+        let root = TreeHash::new(self.array());
+        LogHead { incarnation: self.array::<16>().into(), size: self.number(), root }
+    }
+
     fn companion(&mut self) -> Companion {
         Companion {
             bundle: self.bundle(),
@@ -601,6 +606,6 @@ impl<'a> Source<'a> {
             1 => Body::Bundle(self.bundle()),
             _ => Body::Unknown { kind: 1000 + u32::from(self.byte()) },
         };
-        Content { id: MessageId::new(self.array()), sent_at: self.time(), body }
+        Content { id: MessageId::new(self.array()), sent_at: self.time(), body, log: self.maybe(Self::log_head) }
     }
 }

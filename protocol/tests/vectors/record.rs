@@ -297,7 +297,7 @@ impl Stage {
             let bundle = bundle(&self.actors, &newcomers);
             certificates = Certificates::of(&bundle.identities).unwrap();
             let id = MessageId::new([0xf0 | u8::try_from(newcomers[0]).unwrap(); 16]);
-            let content = Content { id, sent_at: Timestamp(0), body: Body::Bundle(bundle) }.encode();
+            let content = Content { id, sent_at: Timestamp(0), body: Body::Bundle(bundle), log: None }.encode();
             seen.bundle = Some(self.seal(by, "bundle", &content, &Seen { roster: None, ..seen }));
         }
         let companion = self.companion(&plan, seen.position);

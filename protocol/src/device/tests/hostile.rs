@@ -122,7 +122,8 @@ fn strike(world: &mut World, by: usize, matter: MatterId, wild: &Wild) {
 /// A sealed bundle of somebody's identities.
 fn bundle(world: &mut World, by: usize, matter: MatterId, identities: Vec<Identity>) -> Part {
     let bundle = Bundle { identities, names: Vec::new() };
-    let content = Content { id: MessageId::random(), sent_at: Timestamp(0), body: Body::Bundle(bundle) }.encode();
+    let content =
+        Content { id: MessageId::random(), sent_at: Timestamp(0), body: Body::Bundle(bundle), log: None }.encode();
     let seen = seen(world, by, matter);
     let device = &mut world.nodes[by].device;
     let part = device.sealed(matter, &content, &seen).unwrap();

@@ -22,6 +22,7 @@ use crate::suite::{Digest, PublicKey, SecretKey};
 
 mod devices;
 mod directory;
+pub(super) mod log;
 
 use devices::LinkedRow;
 
@@ -112,6 +113,12 @@ pub(super) struct Relay {
     pub(super) lie: Option<Refused>,
     /// The next accepted Post is answered without the places of its envelopes.
     pub(super) short_reply: bool,
+    /// Its audit log.
+    pub(super) log: log::Log,
+    /// Another one that one device is shown.
+    pub(super) other_log: Option<(DeviceId, log::Log)>,
+    /// People of whom nothing gets into it from now on.
+    pub(super) unlogged: BTreeSet<PersonId>,
     /// This device reads on behind the end of its interval.
     pub(super) keep_reading: Option<DeviceId>,
     /// Instead of somebody's key packages those of somebody else are served.
@@ -206,6 +213,9 @@ impl Relay {
                     .map(|grant| Interval { device: grant.device, rights: grant.rights, from: grant.from })
                     .collect();
                 Reply::Roster { grants, fence: row.fence }
+            }
+            Request::Checkpoint | Request::Consistency { .. } | Request::History { .. } => {
+                self.log_request(device, request)
             }
             request => self.devices_request(device, own, request),
         }

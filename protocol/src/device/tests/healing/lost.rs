@@ -186,7 +186,10 @@ fn an_older_chain_takes_nothing_back_and_a_self_stated_name_is_told_as_one() {
     (said.from, said.handle, said.confirmed) = (said.from.plus_ms(1), "daniel".to_owned(), true);
     let mut new = old.clone();
     new.identities[0].endorsement = Signed::make(Label::Endorsement, &bob.profile.mls_key, &said).unwrap();
-    // Bob has confirmed the name.
+    // Bob has confirmed the name, and the relay has logged it.
+    let endorsement = new.identities[0].endorsement.digest();
+    world.relay.log.add(dan, crate::log::Act::Endorsed { endorsement, by: None });
+    let bob = &mut world.nodes[BOB].device;
     let known = bob.people.get_mut(&dan).unwrap();
     known.self_stated = false;
     known.chain[0] = new.identities[0].clone();

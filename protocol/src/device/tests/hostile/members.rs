@@ -79,7 +79,8 @@ fn a_message_that_opens_and_makes_no_sense_is_shown_at_its_place() {
     let sealed = world.nodes[EVE].device.sealed(matter, b"no content at all", &seen).unwrap();
     post(&mut world, EVE, matter, vec![sealed]);
     void(&world, matter, EVE, &OTHERS);
-    let content = Content { id: MessageId::random(), sent_at: world.now, body: Body::Unknown { kind: 77 } }.encode();
+    let content =
+        Content { id: MessageId::random(), sent_at: world.now, body: Body::Unknown { kind: 77 }, log: None }.encode();
     let sealed = world.nodes[EVE].device.sealed(matter, &content, &seen).unwrap();
     post(&mut world, EVE, matter, vec![sealed]);
     for who in OTHERS {

@@ -1,0 +1,479 @@
+//! Transparency: what the relay says of people and devices, held against its audit log, and the log against what it was before.
+//!
+//! 1. On each link the relay's newest checkpoint is fetched; it must continue the newest one that this device knows.
+//! 2. What the log says of this person is read on from where it was read last: what this device does not know of is told.
+//! 3. Nobody is added whose key, certificates and endorsement, and those above them, are not in the log.
+//! 4. Every text carries the head of the log that its author knows; the reader's log must be the same one, grown or yet to grow.
+//!
+//! Invariant: this device never takes a head that does not continue the one it knows, and what contradicts it is kept as proof.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use minicbor::{Decode, Encode};
+
+use crate::cbor;
+use crate::content::Content;
+use crate::device::state::{Counters, Table};
+use crate::device::{Asked, Device, Notice};
+use crate::envelope;
+use crate::error::{Error, PeerMisbehaved};
+use crate::frame::{ProvedLeaf, Reply, Request};
+use crate::identity::{Identity, Signed};
+use crate::ids::{PersonId, Timestamp};
+use crate::limits;
+use crate::log::{Act, Last, Leaf, LogHead, LogKeys, TreeHash, note, tree};
+use crate::suite::Digest;
+
+/// What this device knows of the relay's audit log.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct LogView {
+    /// The newest head that this device has verified.
+    #[n(0)]
+    pub head: LogHead,
+    /// The signed note that says so.
+    #[n(1)]
+    pub note: String,
+    /// The keys that verify it.
+    #[n(2)]
+    pub keys: LogKeys,
+    /// The last leaf about this person that was read, by its number and hash.
+    #[n(3)]
+    pub read: Option<(u64, TreeHash)>,
+    /// What contradicts it: the first few.
+    #[n(4)]
+    pub faults: Vec<LogFault>,
+}
+
+/// A contradiction in what the relay says of its log.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct LogFault {
+    /// When it was found, by this device's clock.
+    #[n(0)]
+    pub at: Timestamp,
+    /// What, a lowercase fact.
+    #[n(1)]
+    pub what: String,
+    /// The note that this device had verified.
+    #[n(2)]
+    pub known: String,
+    /// The note that the relay showed against it, if it was one.
+    #[n(3)]
+    pub shown: Option<String>,
+    /// The head that a member says to know, and who says so.
+    #[n(4)]
+    pub told: Option<(PersonId, LogHead)>,
+}
+
+/// The log, as this device goes about it.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    pub(super) view: Option<LogView>,
+    /// A checkpoint whose proof has not come.
+    next: Option<LogView>,
+    /// Heads that members say to know, which are not yet held against this device's.
+    told: Vec<(PersonId, LogHead)>,
+    /// Heads that were, and were found to be of one log.
+    agreed: Vec<LogHead>,
+    /// People whose leaves are being read.
+    proofs: BTreeMap<PersonId, Proof>,
+    /// Identities that are in the log, by the hash of their encoding.
+    proved: BTreeSet<Digest>,
+}
+
+impl Watch {
+    pub(super) fn of(view: Option<LogView>) -> Self {
+        Self { view, ..Self::default() }
+    }
+}
+
+/// What is still to be found of one identity.
+#[derive(Debug)]
+struct Proof {
+    identity: Digest,
+    missing: BTreeSet<Digest>,
+    last: Option<Last>,
+    asked: bool,
+    pages: usize,
+}
+
+impl Device {
+    /// What this device knows of the relay's audit log; none before the first checkpoint.
+    pub fn log(&self) -> Option<&LogView> {
+        self.watch.view.as_ref()
+    }
+
+    pub(super) fn ask_checkpoint(&mut self) {
+        let asked = |link: &super::Link| link.asked.values().any(|asked| *asked == Asked::Checkpoint);
+        let waits = self.later.iter().any(|(asked, _)| *asked == Asked::Checkpoint);
+        if self.link.as_ref().is_some_and(|link| !asked(link)) && !waits {
+            self.ask_later(Asked::Checkpoint, Request::Checkpoint);
+        }
+    }
+
+    /// On a new link nothing that was asked before is under way.
+    pub(super) fn watch_anew(&mut self) {
+        self.watch.next = None;
+        self.watch.proofs.clear();
+        self.ask_checkpoint();
+    }
+
+    pub(super) fn checkpoint_came(&mut self, reply: Reply) {
+        let Reply::Checkpoint { note, keys } = reply else {
+            self.log_fault("the relay shows no checkpoint of its audit log", None, None);
+            return;
+        };
+        match self.checkpoint(&note, keys) {
+            Ok(next) => self.next_head(next),
+            Err(error) => self.log_fault(&error.to_string(), Some(note), None),
+        }
+    }
+
+    fn checkpoint(&self, note: &str, keys: LogKeys) -> Result<LogView, Error> {
+        let verifier = keys.verifier(&self.profile.relay)?;
+        let incarnation = self.incarnation.unwrap_or_default();
+        if verifier.origin() != note::origin(&self.profile.relay.fingerprint(), &incarnation) {
+            return Err(PeerMisbehaved::Mismatch("the name of the relay's audit log").into());
+        }
+        let (checkpoint, _) = verifier.open_exactly(note)?;
+        let head = LogHead { incarnation: incarnation.into(), size: checkpoint.size, root: checkpoint.root };
+        Ok(LogView { head, note: note.to_owned(), keys, read: None, faults: Vec::new() })
+    }
+
+    fn next_head(&mut self, next: LogView) {
+        let Some(known) = self.watch.view.as_ref() else { return self.take_head(next) };
+        let (from, to) = (known.head, next.head);
+        if from.incarnation != to.incarnation {
+            // A restored relay has another log; what it says of this person is read anew.
+            return self.take_head(next);
+        }
+        if from.size == to.size && from.root == to.root {
+            return self.take_head(next);
+        }
+        if to.size <= from.size {
+            let what = if to.size < from.size { "has become shorter" } else { "has changed" };
+            self.log_fault(&format!("the relay's audit log {what}"), Some(next.note), None);
+            return;
+        }
+        self.watch.next = Some(next);
+        self.ask_later(Asked::Grown { from, to, by: None }, Request::Consistency { from: from.size, to: to.size });
+    }
+
+    /// The log has only grown from one head to the other, or so the relay has to prove.
+    pub(super) fn growth_came(&mut self, (from, to): (LogHead, LogHead), by: Option<PersonId>, reply: Reply) {
+        let proved = match &reply {
+            Reply::Consistency { proof } => {
+                tree::verify_consistency((from.size, &from.root), (to.size, &to.root), proof).is_ok()
+            }
+            _ => false,
+        };
+        match (by, self.watch.next.take()) {
+            (None, Some(next)) if next.head == to && proved => self.take_head(next),
+            (None, next) => {
+                let shown = next.map(|next| next.note);
+                self.log_fault("the relay's audit log does not continue what it was", shown, None);
+            }
+            (Some(person), next) => {
+                self.watch.next = next;
+                let own = self.watch.view.as_ref().map(|view| view.head);
+                let told = if Some(to) == own { from } else { to };
+                if proved {
+                    self.agree(told);
+                } else {
+                    self.log_fault(
+                        "a member has seen another audit log of the relay than this device",
+                        None,
+                        Some((person, told)),
+                    );
+                }
+            }
+        }
+    }
+
+    fn agree(&mut self, head: LogHead) {
+        if self.watch.agreed.len() >= limits::LOG_HEADS_MAX {
+            self.watch.agreed.remove(0);
+        }
+        self.watch.agreed.push(head);
+    }
+
+    /// A head that continues the one before: what waited for it goes on.
+    fn take_head(&mut self, next: LogView) {
+        let before = self.watch.view.take();
+        let same = before.as_ref().filter(|before| before.head.incarnation == next.head.incarnation);
+        let (read, faults) = (same.and_then(|before| before.read), before.clone().map(|before| before.faults));
+        let head = next.head;
+        let news = before.is_none_or(|before| before.head != head);
+        self.watch.view = Some(LogView { read, faults: faults.unwrap_or_default(), ..next });
+        if news {
+            self.save_log();
+        }
+        for (person, told) in std::mem::take(&mut self.watch.told) {
+            if told.size > head.size && told.incarnation == head.incarnation {
+                self.log_fault(
+                    "the relay shows a shorter audit log than a member has seen",
+                    None,
+                    Some((person, told)),
+                );
+            } else {
+                self.log_told(person, told);
+            }
+        }
+        self.read_history();
+        self.read_own_history();
+    }
+
+    fn save_log(&mut self) {
+        if let Some(view) = &self.watch.view {
+            self.batch.put(Table::Counter, None, Counters::LOG, view);
+        }
+    }
+
+    /// A member says which head of the log they know.
+    pub(super) fn log_told(&mut self, person: PersonId, told: LogHead) {
+        let here = self.incarnation.unwrap_or_default();
+        if told.incarnation[..] != here[..] || self.watch.agreed.contains(&told) {
+            return;
+        }
+        let own = self.watch.view.as_ref().map(|view| view.head).filter(|own| own.incarnation == told.incarnation);
+        match own {
+            Some(own) if own == told => {}
+            Some(own) if own.size == told.size => {
+                self.log_fault(
+                    "a member has seen another audit log of the relay than this device",
+                    None,
+                    Some((person, told)),
+                );
+            }
+            Some(own) if told.size < own.size => {
+                let asked = Asked::Grown { from: told, to: own, by: Some(person) };
+                let under_way = |link: &super::Link| {
+                    link.asked.values().filter(|asked| matches!(asked, Asked::Grown { .. })).count()
+                };
+                if self.link.as_ref().is_some_and(|link| under_way(link) < limits::LOG_HEADS_MAX)
+                    && !self.later.iter().any(|(other, _)| *other == asked)
+                {
+                    self.ask_later(asked, Request::Consistency { from: told.size, to: own.size });
+                }
+            }
+            _ => {
+                if self.watch.told.len() < limits::LOG_HEADS_MAX {
+                    self.watch.told.push((person, told));
+                }
+                self.ask_checkpoint();
+            }
+        }
+    }
+
+    /// Something contradicts what this device knows of the log: told once, and kept.
+    fn log_fault(&mut self, what: &str, shown: Option<String>, told: Option<(PersonId, LogHead)>) {
+        let by = told.map(|(person, _)| person);
+        let at = self.now;
+        let fresh = match self.watch.view.as_mut() {
+            Some(view) => {
+                let same = |fault: &LogFault| fault.what == what && fault.told.map(|(person, _)| person) == by;
+                let fresh = !view.faults.iter().any(same);
+                if fresh && view.faults.len() < limits::LOG_FAULTS_MAX {
+                    let known = view.note.clone();
+                    view.faults.push(LogFault { at, what: what.to_owned(), known, shown, told });
+                }
+                fresh
+            }
+            None => true,
+        };
+        self.save_log();
+        if fresh {
+            self.deliver(Notice::Log { what: what.to_owned(), by });
+        }
+    }
+
+    /// A content with the head of the log that this device knows, where that makes the envelope no larger.
+    pub(super) fn with_log(&self, content: &[u8]) -> Vec<u8> {
+        let head = self.watch.view.as_ref().filter(|view| view.faults.is_empty()).map(|view| view.head);
+        let Ok(plain) = Content::decode(content) else { return content.to_vec() };
+        let told = Content { log: head, ..plain }.encode();
+        let size = |bytes: &[u8]| envelope::pad(bytes).map(|padded| padded.len()).ok();
+        if size(&told).is_some() && size(&told) == size(content) { told } else { content.to_vec() }
+    }
+
+    /// Whether everybody in a chain is in the log; asks, where that is not known.
+    pub(super) fn is_proved(&mut self, chain: &[Identity]) -> bool {
+        let unproved: Vec<&Identity> =
+            chain.iter().filter(|identity| !self.watch.proved.contains(&digest_of(identity))).collect();
+        let mut asks = false;
+        for identity in &unproved {
+            let known =
+                self.watch.proofs.get(&identity.person).is_some_and(|proof| proof.identity == digest_of(identity));
+            if !known {
+                self.watch.proofs.insert(identity.person, Proof::of(identity));
+                asks = true;
+            }
+        }
+        let done = unproved.is_empty();
+        if asks {
+            // What was done a moment ago is in the newest state alone.
+            self.ask_checkpoint();
+        }
+        done
+    }
+
+    fn read_history(&mut self) {
+        let Some(size) = self.watch.view.as_ref().map(|view| view.head.size) else { return };
+        let unasked = self.watch.proofs.iter_mut().filter(|(_, proof)| !proof.asked);
+        let mut asks = Vec::new();
+        for (person, proof) in unasked {
+            proof.asked = true;
+            asks.push((*person, proof.last.map_or(0, |last| last.number)));
+        }
+        for (person, after) in asks {
+            self.ask_later(Asked::History(person, size), Request::History { person, after, size });
+        }
+    }
+
+    fn read_own_history(&mut self) {
+        let Some(view) = &self.watch.view else { return };
+        let (person, size, after) = (self.profile.person, view.head.size, view.read.map_or(0, |(number, _)| number));
+        self.ask_later(Asked::OwnHistory(size), Request::History { person, after, size });
+    }
+
+    pub(super) fn history_came(&mut self, person: PersonId, size: u64, reply: Reply) {
+        let Some(mut proof) = self.watch.proofs.remove(&person) else { return };
+        let Reply::History { leaves, more } = reply else {
+            self.unproved(person, "the relay does not show what its audit log says of somebody");
+            return;
+        };
+        match self.proved_leaves(person, size, &mut proof.last, &leaves) {
+            Ok(acts) => acts.iter().flatten().for_each(|act| proof.found(act)),
+            Err(_) => {
+                return self.unproved(person, "what the relay says of somebody is not in its audit log as it says");
+            }
+        }
+        proof.pages = proof.pages.saturating_add(1);
+        if proof.missing.is_empty() {
+            self.watch.proved.insert(proof.identity);
+        } else if more && !leaves.is_empty() && proof.pages < limits::HISTORY_PAGES {
+            let after = proof.last.map_or(0, |last| last.number);
+            self.watch.proofs.insert(person, proof);
+            self.ask_later(Asked::History(person, size), Request::History { person, after, size });
+        } else {
+            self.unproved(person, "somebody's keys are not in the relay's audit log");
+        }
+    }
+
+    fn unproved(&mut self, person: PersonId, what: &str) {
+        self.watch.proofs.remove(&person);
+        self.log_fault(what, None, None);
+        let concerned: Vec<PersonId> = self
+            .materials
+            .iter()
+            .filter(|(_, material)| material.chain.iter().flatten().any(|identity| identity.person == person))
+            .map(|(wanted, _)| *wanted)
+            .collect();
+        for wanted in concerned {
+            self.material_failed(wanted, PeerMisbehaved::Unlogged.into());
+        }
+    }
+
+    /// The acts of leaves that are in the log one after the other, as far as they are shown.
+    fn proved_leaves(
+        &self,
+        person: PersonId,
+        size: u64,
+        last: &mut Option<Last>,
+        leaves: &[ProvedLeaf],
+    ) -> Result<Vec<Option<Act>>, Error> {
+        let wrong = || Error::from(PeerMisbehaved::Mismatch("a leaf of the audit log"));
+        let view = self.watch.view.as_ref().filter(|view| view.head.size == size).ok_or_else(wrong)?;
+        let mut acts = Vec::new();
+        for proved in leaves {
+            let leaf = Leaf::decode(&proved.leaf)?;
+            if leaf.person != Some(person) || !leaf.follows(last.as_ref()) {
+                return Err(wrong());
+            }
+            tree::verify_inclusion(&leaf.hash(), proved.index, size, &proved.proof, &view.head.root)?;
+            *last = Some(leaf.last());
+            let event = proved.opening.as_ref().map(|opening| leaf.open(opening)).transpose();
+            // A newer relay may log what this version does not know.
+            acts.push(match event {
+                Ok(event) => event.map(|event| event.act),
+                Err(Error::Malformed(_)) => None,
+                Err(error) => return Err(error),
+            });
+        }
+        Ok(acts)
+    }
+
+    pub(super) fn own_history_came(&mut self, size: u64, reply: Reply) {
+        // Before anybody has endorsed this person, the relay may have nothing to show.
+        let Reply::History { leaves, more } = reply else { return };
+        let Some(view) = self.watch.view.as_ref().filter(|view| view.head.size == size) else { return };
+        let mut last = view.read.map(|(number, hash)| Last { number, hash });
+        let person = self.profile.person;
+        let Ok(acts) = self.proved_leaves(person, size, &mut last, &leaves) else {
+            return self.log_fault("the relay's audit log about you is not what it was", None, None);
+        };
+        let strange: Vec<Act> = acts.into_iter().flatten().filter(|act| !self.is_own_act(act)).collect();
+        for act in strange {
+            self.deliver(Notice::DoneInYourName(act));
+        }
+        if leaves.is_empty() {
+            return;
+        }
+        if let Some(view) = self.watch.view.as_mut() {
+            view.read = last.map(|last| (last.number, last.hash));
+        }
+        self.save_log();
+        if more {
+            self.read_own_history();
+        }
+    }
+
+    /// Whether this device knows how it came that the log says so.
+    fn is_own_act(&self, act: &Act) -> bool {
+        let key = self.own_key().map(|key| key.digest());
+        match act {
+            Act::Registered { person_key, .. } => key.map_or(true, |key| key == *person_key),
+            Act::DeviceAdded { certificate, .. } => {
+                let known = self.people.get(&self.profile.person).and_then(|known| known.chain.first());
+                *certificate == self.profile.certificate.digest()
+                    || known.is_some_and(|own| own.certificates.iter().any(|known| known.digest() == *certificate))
+            }
+            Act::Recovered { .. }
+            | Act::Replaced { .. }
+            | Act::DeviceRevoked { .. }
+            | Act::EndorsementRevoked { .. } => false,
+            _ => true,
+        }
+    }
+}
+
+fn digest_of(identity: &Identity) -> Digest {
+    Digest::of(&[&cbor::encode(identity)])
+}
+
+impl Proof {
+    fn of(identity: &Identity) -> Self {
+        let mut missing: BTreeSet<Digest> = identity.certificates.iter().map(Signed::digest).collect();
+        missing.insert(identity.person_key.digest());
+        missing.insert(identity.endorsement.digest());
+        Self { identity: digest_of(identity), missing, last: None, asked: false, pages: 0 }
+    }
+
+    fn found(&mut self, act: &Act) {
+        match act {
+            Act::Registered { person_key, .. }
+            | Act::Recovered { person_key, .. }
+            | Act::Replaced { person_key, .. } => {
+                self.missing.remove(person_key);
+            }
+            Act::DeviceAdded { certificate, .. } => {
+                self.missing.remove(certificate);
+            }
+            Act::Endorsed { endorsement, .. } => {
+                self.missing.remove(endorsement);
+            }
+            _ => {}
+        }
+    }
+}
