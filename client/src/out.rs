@@ -30,7 +30,7 @@ pub fn line(text: &str) -> Result<(), Error> {
 /// Writes text to standard output, broken into lines that fit where that is a terminal.
 ///
 /// # Errors
-/// As [`line`].
+/// As [`line()`].
 pub fn text(text: &str) -> Result<(), Error> {
     match columns() {
         Some(columns) => line(&fitted(text, columns)),

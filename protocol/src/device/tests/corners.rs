@@ -1,6 +1,6 @@
 //! Corners where two things go wrong at once: false answers, clocks, links and backups beside repairs and successors.
 
-use super::rescue::{answer_in_private, let_pass, lose_way};
+use super::rescue::{answer_in_private, let_pass, lose_way, notes};
 use super::world::{ADA, BOB, CYN, DAN, EVE, World};
 use super::{people, stage};
 use crate::device::state::{PendingPost, Purpose, RecordBody, Snapshot, Stage, Table};
@@ -12,10 +12,6 @@ use crate::identity::Role;
 use crate::ids::{MailboxId, MatterId, Position};
 use crate::matter::Seen;
 use crate::rescue::Successor;
-
-fn notes(world: &World, who: usize, matter: MatterId) -> Vec<RecordBody> {
-    world.records(who, matter).into_iter().map(|r| r.what).collect()
-}
 
 /// Whoever knows the later epoch comes online after the others were invited.
 #[test]

@@ -1,20 +1,16 @@
 //! Crossings: backups, successors, repairs, removals and lies that meet.
 
-use super::rescue::{let_pass, lose_way};
+use super::rescue::{let_pass, lose_way, notes};
 use super::world::{ADA, BOB, CYN, DAN, EVE, World};
 use super::{people, stage};
 use crate::content::Content;
 use crate::device::Notice;
-use crate::device::state::{PendingPost, Purpose, RecordBody, Stage};
+use crate::device::state::{PendingPost, Purpose, Stage};
 use crate::envelope::{self, Class};
 use crate::frame::{Blob, EntryBody, Part};
 use crate::ids::{MatterId, MessageId, Position};
 use crate::matter::{Certificates, Change, Companion, Seen};
 use crate::rescue::Successor;
-
-fn notes(world: &World, who: usize, matter: MatterId) -> Vec<RecordBody> {
-    world.records(who, matter).into_iter().map(|record| record.what).collect()
-}
 
 pub(super) const MINUTE: u64 = 60_000;
 pub(super) const DAY: u64 = 24 * 3_600_000;

@@ -11,7 +11,7 @@ use crate::ids::{MatterId, Position};
 use crate::matter::{Certificates, Change, Companion, Seen};
 
 /// What a device has recorded beside texts and people coming and going.
-fn notes(world: &World, who: usize, matter: MatterId) -> Vec<RecordBody> {
+pub(super) fn notes(world: &World, who: usize, matter: MatterId) -> Vec<RecordBody> {
     let usual = |what: &RecordBody| {
         matches!(
             what,

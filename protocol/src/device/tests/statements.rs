@@ -2,31 +2,13 @@
 
 use super::corners::continued;
 use super::crossings::{DAY, MINUTE, all_hear_each_other};
-use super::rescue::{let_pass, lose_way};
+use super::rescue::{let_pass, lose_way, notes};
+use super::successors::{HOUR, come_back, leave};
 use super::world::{ADA, BOB, CYN, DAN, EVE, World};
 use super::{people, stage};
-use crate::device::state::{RecordBody, Stage};
+use crate::device::state::Stage;
 use crate::ids::{MatterId, PersonId};
 use crate::rescue::Fate;
-
-const HOUR: u64 = 60 * MINUTE;
-
-fn notes(world: &World, who: usize, matter: MatterId) -> Vec<RecordBody> {
-    world.records(who, matter).into_iter().map(|record| record.what).collect()
-}
-
-fn leave(world: &mut World, who: &[usize]) {
-    for index in who {
-        world.disconnect(*index);
-        world.nodes[*index].replaced = true;
-    }
-}
-
-fn come_back(world: &mut World, who: &[usize]) {
-    for index in who {
-        world.nodes[*index].replaced = false;
-    }
-}
 
 /// A device continues a matter at its user's wish, before anybody lets it back in.
 fn continue_by_hand(world: &mut World, who: usize, matter: MatterId) {

@@ -2,31 +2,27 @@
 
 use super::corners::{again, continued, end_of};
 use super::crossings::{DAY, MINUTE, all_hear_each_other, bob_overrules, continued_without_bob};
-use super::rescue::{let_pass, lose_way};
+use super::rescue::{let_pass, lose_way, notes};
 use super::world::{ADA, BOB, CYN, DAN, EVE, World};
 use super::{people, stage};
 use crate::device::Notice;
-use crate::device::state::{PendingPost, Purpose, RecordBody, Stage};
+use crate::device::state::{PendingPost, Purpose, Stage};
 use crate::envelope::{self, Class};
 use crate::frame::{Blob, Part};
 use crate::ids::{MailboxId, MatterId, PersonId};
 use crate::rescue::Successor;
 
-const HOUR: u64 = 60 * MINUTE;
-
-fn notes(world: &World, who: usize, matter: MatterId) -> Vec<RecordBody> {
-    world.records(who, matter).into_iter().map(|record| record.what).collect()
-}
+pub(super) const HOUR: u64 = 60 * MINUTE;
 
 /// These devices are away until they come back.
-fn leave(world: &mut World, who: &[usize]) {
+pub(super) fn leave(world: &mut World, who: &[usize]) {
     for index in who {
         world.disconnect(*index);
         world.nodes[*index].replaced = true;
     }
 }
 
-fn come_back(world: &mut World, who: &[usize]) {
+pub(super) fn come_back(world: &mut World, who: &[usize]) {
     for index in who {
         world.nodes[*index].replaced = false;
     }
