@@ -101,7 +101,9 @@ fn a_relay_does_not_start_on_a_database_put_back_by_hand_and_says_what_to_do() {
 fn a_database_of_the_version_before_is_checked_and_brought_up_to_date_by_a_start() {
     let (_parent, folder, _) = made();
     let database = rusqlite::Connection::open(Path::new(&folder).join("relay.db")).unwrap();
-    database.execute_batch("DROP TABLE log; DROP TABLE log_tiles; PRAGMA user_version = 3;").unwrap();
+    database
+        .execute_batch("DROP TABLE log; DROP TABLE log_tiles; DROP TABLE revoked; PRAGMA user_version = 3;")
+        .unwrap();
     drop(database);
     let check = output(&["check", "--data", &folder]);
     assert!(check.status.success() && text(&check.stdout).contains("has version 3"), "{check:?}");
