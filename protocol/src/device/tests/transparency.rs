@@ -134,27 +134,67 @@ fn what_is_done_in_somebodys_name_is_told_to_them_once() {
 /// A member lies about the log: their name is shown, once, and nothing else comes of it.
 #[test]
 fn a_member_who_lies_about_the_log_is_named_and_stops_nothing() {
+    for size in [Some(1), None, Some(4_000)] {
+        let mut world = World::office();
+        let matter = world.matter(&[BOB, DAN]);
+        for _ in 0..2 {
+            let device = &mut world.nodes[DAN].device;
+            let head = device.log().unwrap().head;
+            let root = crate::log::TreeHash::new([7; 32]);
+            let lie = LogHead { size: size.unwrap_or(head.size), root, ..head };
+            device.watch.view.as_mut().unwrap().head = lie;
+            world.say(DAN, matter, "two");
+            world.run();
+        }
+        let by = world.person(DAN);
+        let named = |notice: &Notice| matches!(notice, Notice::Log { by: Some(person), .. } if *person == by);
+        for who in [ADA, BOB] {
+            assert_eq!(world.told(who, named), 1, "device {who}, size {size:?}");
+            assert_eq!(world.words(who, matter), ["two", "two"]);
+        }
+        world.nodes[DAN].crash();
+        world.say(BOB, matter, "on we go");
+        world.settle();
+        assert_eq!(world.words(ADA, matter).last().unwrap(), "on we go");
+    }
+}
+
+#[test]
+fn another_log_of_the_same_relay_is_not_this_one() {
     let mut world = World::office();
-    let matter = world.matter(&[BOB, DAN]);
-    let root = crate::log::TreeHash::new([7; 32]);
-    for size in [1, 3, 4] {
-        let device = &mut world.nodes[DAN].device;
-        let head = device.log().unwrap().head;
-        device.watch.view.as_mut().unwrap().head = LogHead { size, root, ..head };
-        world.say(DAN, matter, "two");
-        world.run();
-    }
-    let by = world.person(DAN);
-    for who in [ADA, BOB] {
-        assert_eq!(
-            world.told(who, |notice| matches!(notice, Notice::Log { by: Some(p), .. } if *p == by)),
-            1,
-            "device {who}"
-        );
-        assert_eq!(world.words(who, matter), ["two", "two", "two"]);
-    }
-    world.nodes[DAN].crash();
-    world.say(BOB, matter, "on we go");
+    world.relay.log_name = Some([77; 16]);
+    let known = world.nodes[BOB].device.log().unwrap().head;
+    world.disconnect(BOB);
     world.settle();
-    assert_eq!(world.words(ADA, matter).last().unwrap(), "on we go");
+    assert_eq!(told(&world, BOB), 1, "{:?}", world.nodes[BOB].notices);
+    assert!(faults(&world, BOB)[0].contains("the name of the relay's audit log"), "{:?}", faults(&world, BOB));
+    assert_eq!(world.nodes[BOB].device.log().unwrap().head, known);
+}
+
+/// What the relay says of somebody must be in the log, all of it, and in order.
+#[test]
+fn what_is_left_out_or_made_up_of_somebody_adds_nobody() {
+    for forged in [true, false] {
+        let mut world = World::office();
+        let (matter, cyn) = (world.matter(&[]), world.person(CYN));
+        world.relay.log.leaves.retain(|(leaf, _)| leaf.person != Some(cyn));
+        world.disconnect(ADA);
+        world.nodes[ADA].vault.0.retain(|(_, _, key), _| key != b"log");
+        world.nodes[ADA].crash();
+        if forged {
+            world.relay.unlogged.insert(cyn);
+            world.relay.forged_leaves = true;
+        } else {
+            // Everything that is looked for stands behind the leaf that is left out.
+            world.relay.log.add(cyn, Act::InviteExpired { invite: InviteId::new([9; 16]) });
+            world.relay.hidden_leaf = Some((cyn, 1));
+        }
+        world.settle();
+        world.add(ADA, matter, CYN);
+        world.settle();
+        let refused = |notice: &Notice| matches!(notice, Notice::NotDone { person, why: Error::PeerMisbehaved(PeerMisbehaved::Unlogged), .. } if *person == cyn);
+        assert_eq!(world.told(ADA, refused), 1, "forged {forged}: {:?}", world.nodes[ADA].notices);
+        assert!(!faults(&world, ADA).is_empty());
+        assert_eq!(people(&world, ADA, matter), 1);
+    }
 }

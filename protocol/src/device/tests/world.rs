@@ -117,6 +117,12 @@ pub(super) struct Relay {
     pub(super) log: log::Log,
     /// Another one that one device is shown.
     pub(super) other_log: Option<(DeviceId, log::Log)>,
+    /// The incarnation after which it is called, if not this one.
+    pub(super) log_name: Option<[u8; 16]>,
+    /// The leaf of this number is left out of what it says of this person.
+    pub(super) hidden_leaf: Option<(PersonId, u64)>,
+    /// What it says of people is said without being in it.
+    pub(super) forged_leaves: bool,
     /// People of whom nothing gets into it from now on.
     pub(super) unlogged: BTreeSet<PersonId>,
     /// This device reads on behind the end of its interval.

@@ -69,7 +69,10 @@ impl Relay {
             Request::Checkpoint => {
                 let size = hashes.len() as u64;
                 let root = tree::root(&hashes[..], size).unwrap();
-                let origin = note::origin(&relay_key().public().unwrap().fingerprint(), &self.incarnation);
+                let origin = note::origin(
+                    &relay_key().public().unwrap().fingerprint(),
+                    &self.log_name.unwrap_or(self.incarnation),
+                );
                 let note = signed(&Checkpoint { origin: origin.clone(), size, root });
                 Reply::Checkpoint { note, keys: keys(&origin) }
             }
@@ -78,9 +81,16 @@ impl Relay {
                 _ => Reply::Refused(Refused::malformed("the log has no such sizes")),
             },
             Request::History { person, after, size } => {
-                let leaves = &self.log_of(device).leaves;
+                let forged = Self { log: Log::default(), ..self.clone() };
+                let forged = self.forged_leaves.then(|| {
+                    let mut forged = Self { unlogged: BTreeSet::new(), ..forged };
+                    forged.keep_log();
+                    forged.log
+                });
+                let leaves = &forged.as_ref().unwrap_or_else(|| self.log_of(device)).leaves;
                 let of = leaves.iter().enumerate().take(usize::try_from(*size).unwrap());
                 let of = of.filter(|(_, (leaf, _))| leaf.person == Some(*person) && leaf.number > *after);
+                let of = of.filter(|(_, (leaf, _))| self.hidden_leaf != Some((*person, leaf.number)));
                 let proved = of.map(|(index, (leaf, opening))| ProvedLeaf {
                     index: index as u64,
                     leaf: leaf.encode(),
