@@ -258,7 +258,7 @@ impl Device {
         self.forget_posts(matter);
         let old = row.left_by(said, position, managers);
         // What overrules the group that this device is in stands in the mailbox before: it is read on until the new one takes this device.
-        let reads_on = said.group != row.group && row.stage == Stage::Open && row.lost.is_none() && group.is_none();
+        let reads_on = group.is_none() && row.is_followed_beside(said);
         if !reads_on {
             self.unseal(matter);
             for digest in self
@@ -636,6 +636,11 @@ impl MatterRow {
         let (epoch, turn) = self.overruled().map_or((0, 0), Successor::rank);
         said.epoch > self.epoch.max(epoch).saturating_add(limits::SUCCESSOR_AHEAD)
             || said.turn > turn.saturating_add(limits::SUCCESSOR_TURNS)
+    }
+
+    /// Whether this group is still followed while a statement about the one before leads the matter elsewhere.
+    fn is_followed_beside(&self, said: &Successor) -> bool {
+        said.group != self.group && (self.stage == Stage::Open || self.reads_on) && self.lost.is_none()
     }
 
     /// What a statement or a Welcome says of people who were removed: of each the latest counts.
