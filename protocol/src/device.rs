@@ -5,7 +5,8 @@
 //!    shown to the user.
 //! 3. At [`Device::deadline`] it calls [`Device::handle_time`].
 //!
-//! Devices of one person are linked in `linking.rs`, revoked in `revoking.rs`, and let into matters or put out of them in `tidy.rs`.
+//! Devices of one person are linked in `linking.rs`, revoked in `revoking.rs`, and let into matters or put out of them in `tidy.rs`; they write to
+//! each other in `notes.rs`, and say what stands in `sharing.rs`.
 //!
 //! Reading is in `apply.rs`, `commit.rs` and `inbox.rs`, writing in `post.rs`, what the relay answers in `reply.rs`, people and key packages in `people.rs`, what is kept in `state.rs`. What goes wrong has
 //! rooms of its own: `rescue.rs` for a device out of step or copied, `restore.rs` for a relay that shows another past, `successor.rs`
@@ -35,6 +36,7 @@ mod heal;
 mod identities;
 mod inbox;
 mod linking;
+mod notes;
 mod notice;
 mod people;
 mod post;
@@ -45,6 +47,7 @@ mod restore;
 mod revoking;
 mod room;
 mod roster;
+mod sharing;
 pub mod state;
 mod successor;
 #[cfg(test)]
@@ -145,6 +148,8 @@ pub struct Device {
     certifying: Option<(DeviceId, InviteId, Request)>,
     /// Key packages of this person's other devices.
     own_packages: BTreeMap<DeviceId, tidy::OwnPackage>,
+    /// What goes between the devices of this person.
+    notes: Box<notes::Notes>,
     /// Devices that are nobody's any more.
     revoked: BTreeMap<DeviceId, Revoked>,
     /// Up to which revocation the relay has told this device.
@@ -240,6 +245,7 @@ impl Device {
             waiting: BTreeMap::new(),
             certifying: None,
             own_packages: BTreeMap::new(),
+            notes: Box::new(notes::Notes::open(vault)?),
             revoked: keyed(load(vault, Table::Revoked, None, "revoked device")?, DeviceId::from_slice)?,
             told: revoking::told(counters.get(Counters::REVOCATIONS)),
             inbox,
@@ -292,7 +298,8 @@ impl Device {
         let rooms = self.rooms.values().flat_map(Room::wakes);
         let again = self.materials.values().filter_map(|material| material.again_at);
         let rotates = Some(self.last_resort.plus_ms(limits::LAST_RESORT_MS));
-        rooms.chain(again).chain(rotates).chain(self.packages_due()).filter(|at| *at > self.now).min()
+        let notes = (!self.notes.waiting.is_empty()).then_some(self.notes.not_before);
+        rooms.chain(again).chain(rotates).chain(notes).chain(self.packages_due()).filter(|at| *at > self.now).min()
     }
 
     /// Who this device is.
@@ -331,7 +338,7 @@ impl Device {
             room.intents.values().any(possible)
                 || room.outbox.values().any(|item| item.digest.is_none() && item.failed.is_none())
         });
-        !asked && self.posts.is_empty() && !possible
+        !asked && self.posts.is_empty() && !possible && !self.has_notes_to_send()
     }
 
     /// The matters, by id.
@@ -663,7 +670,10 @@ impl Device {
     /// Sends the Posts that were not sent on this link and need not wait, in order.
     fn send_posts(&mut self, now: Timestamp) {
         let Some(link) = self.link.as_ref() else { return };
-        let waits = |post: &PendingPost| self.rooms.get(&post.matter).is_some_and(|room| room.not_before > now);
+        let waits = |post: &PendingPost| match post.matter {
+            Some(matter) => self.rooms.get(&matter).is_some_and(|room| room.not_before > now),
+            None => self.notes.not_before > now,
+        };
         let unsent = self.posts.iter().filter(|(idem, post)| !link.sent.contains(idem) && !waits(post));
         let unsent: Vec<u64> = unsent.map(|(idem, _)| *idem).collect();
         for idem in unsent {

@@ -3,8 +3,8 @@
 //! ```text
 //! offset  bytes  what
 //! 0       1      version, 1
-//! 1       1      class: 1 message, 2 commit, 3 welcome, 4 repair request, 5 successor
-//! 2       …      payload: an MLS message in RFC 9420's own encoding; for 4 and 5 a signed statement, CBOR (`rescue.rs`)
+//! 1       1      class: 1 message, 2 commit, 3 welcome, 4 repair request, 5 successor, 6 between devices
+//! 2       …      payload: an MLS message in RFC 9420's own encoding; for 4 and 5 a signed statement, CBOR (`rescue.rs`); for 6 CBOR (`between.rs`)
 //! ```
 //!
 //! A message's content is padded *before* it is sealed: `length (u32, big-endian) ‖ content ‖ zeros`, so that the envelope
@@ -30,6 +30,8 @@ pub enum Class {
     Repair,
     /// A [`crate::rescue::Successor`], signed and not sealed.
     Successor,
+    /// A [`crate::between::Between`], from another device of the same person.
+    Between,
 }
 
 /// Puts a payload into an envelope.
@@ -43,6 +45,7 @@ pub fn wrap(class: Class, payload: &[u8]) -> Result<Vec<u8>, Malformed> {
         Class::Welcome => 3,
         Class::Repair => 4,
         Class::Successor => 5,
+        Class::Between => 6,
     };
     let envelope = [&[VERSION, class], payload].concat();
     if envelope.len() > limits::ENVELOPE_MAX {
@@ -66,6 +69,7 @@ pub fn unwrap(envelope: &[u8]) -> Result<(Class, &[u8]), Malformed> {
         [VERSION, 3] => Ok((Class::Welcome, payload)),
         [VERSION, 4] => Ok((Class::Repair, payload)),
         [VERSION, 5] => Ok((Class::Successor, payload)),
+        [VERSION, 6] => Ok((Class::Between, payload)),
         _ => Err(Malformed::Cbor("envelope's head")),
     }
 }
@@ -130,7 +134,7 @@ mod tests {
     fn an_envelope_of_another_version_or_class_is_refused() {
         let envelope = wrap(Class::Welcome, b"payload").unwrap();
         assert_eq!(unwrap(&envelope).unwrap(), (Class::Welcome, &b"payload"[..]));
-        for head in [[0, 1], [2, 1], [1, 0], [1, 6]] {
+        for head in [[0, 1], [2, 1], [1, 0], [1, 7]] {
             assert!(unwrap(&[&head[..], b"payload"].concat()).is_err(), "{head:?}");
         }
         assert!(unwrap(&[1]).is_err());

@@ -109,6 +109,7 @@
 
 #![cfg_attr(not(test), deny(clippy::indexing_slicing, clippy::arithmetic_side_effects))]
 
+pub mod between;
 pub mod cbor;
 pub mod content;
 pub mod device;

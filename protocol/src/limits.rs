@@ -75,6 +75,22 @@ pub const LINK_LIFETIME_MS: u64 = 10 * 60 * 1000;
 /// The largest pack for a linked device: a sealed name.
 pub const PACK_MAX: usize = 1024;
 
+/// A signed note from one device to another of the same person, encoded: what the bucket of 64 KiB holds with its padding. Nearly all of them
+/// fit the one of 16 KiB.
+pub const NOTE_MAX: usize = 60 * KIB;
+
+/// Bytes of invites in one note: with both signatures and the KEM's ciphertext it still fits the bucket of 16 KiB.
+pub const NOTE_INVITES_BYTES: usize = 8 * KIB;
+
+/// Notes that wait to be sent to other devices of the same person: eight devices, with all that each may have to be told.
+pub const NOTES_MAX: usize = 256;
+
+/// Notes that were opened and wait for the certificate of the device that wrote them: one that is linked just now.
+pub const NOTES_HELD: usize = 16;
+
+/// Bytes of what a person calls a device.
+pub const DEVICE_NAME_MAX: usize = 64;
+
 /// Revocations in one answer, with the chains that they are verified by: at most about 16 times three identities.
 pub const REVOCATIONS_MAX: usize = 16;
 
@@ -83,6 +99,9 @@ pub const INVITE_KEPT_MS: u64 = 30 * 24 * 3600 * 1000;
 
 /// Open invites of one person.
 pub const INVITES_OPEN_MAX: usize = 64;
+
+/// Invites whose secrets a device keeps: those of all devices of its person, and those whose newcomer may still wait.
+pub const INVITES_KEPT: usize = 4 * INVITES_OPEN_MAX;
 
 /// The shortest time that an invite is good for: a minute, in milliseconds.
 pub const INVITE_LIFETIME_MIN_MS: u64 = 60 * 1000;

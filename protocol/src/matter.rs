@@ -39,6 +39,7 @@ use crate::rescue::{Fate, RepairRequest};
 use crate::suite::{CIPHER_SUITE, Digest, PublicKey, SecretKey, Suite, SuiteError};
 
 use judge::{Credentials, Judge, leaf_credential};
+pub use sealed::{Sealed, check_key_package, seal_to};
 pub use store::KeyPackages;
 use store::Saved;
 
@@ -766,6 +767,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 pub(crate) mod forge;
 mod judge;
+mod sealed;
 mod store;
 #[cfg(test)]
 mod tests;

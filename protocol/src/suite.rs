@@ -85,6 +85,8 @@ pub enum Label {
     DeviceRevocation,
     /// A relay says which keys sign its log's checkpoints.
     LogKeys,
+    /// A device tells another of the same person something.
+    DeviceNote,
 }
 
 impl Label {
@@ -101,6 +103,7 @@ impl Label {
             Self::Successor => b"privity/1 successor",
             Self::DeviceRevocation => b"privity/1 device revocation",
             Self::LogKeys => b"privity/1 log keys",
+            Self::DeviceNote => b"privity/1 device note",
         }
     }
 

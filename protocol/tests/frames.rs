@@ -8,6 +8,7 @@ mod common;
 
 use common::json::{self, Hex, hex};
 use common::{Source, samples};
+use privity_protocol::between::{Between, Body, Note};
 use privity_protocol::cbor;
 use privity_protocol::content::Content;
 use privity_protocol::frame::{
@@ -61,6 +62,15 @@ fn again(name: &str, bytes: &[u8]) -> Result<Vec<u8>, privity_protocol::error::M
         "companion" => cbor::encode(&cbor::decode::<Companion>(bytes, "x")?),
         "leaf-credential" => cbor::encode(&cbor::decode::<LeafCredential>(bytes, "x")?),
         "content" => Content::decode(bytes)?.encode(),
+        "between" => cbor::encode(&Between::read(bytes)?),
+        "note" => {
+            let signed = Signed { body: bytes.to_vec(), signature: Vec::new() };
+            Note::unverified(&signed)?.sign(&SecretKey::generate()).unwrap().body
+        }
+        "note-invites" => Body::decode(1, bytes)?.encode().1,
+        "note-invite-gone" => Body::decode(2, bytes)?.encode().1,
+        "note-endorsed" => Body::decode(3, bytes)?.encode().1,
+        "note-names" => Body::decode(4, bytes)?.encode().1,
         _ => return Err(privity_protocol::error::Malformed::Text("name of a sample")),
     })
 }

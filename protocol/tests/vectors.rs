@@ -21,6 +21,8 @@ mod json;
 mod log;
 #[path = "vectors/matter.rs"]
 mod matter;
+#[path = "vectors/note.rs"]
+mod note;
 #[path = "vectors/record.rs"]
 mod record;
 #[path = "vectors/suite.rs"]

@@ -1,4 +1,4 @@
-//! The inbox: Welcomes, and the matters they lead into.
+//! The inbox: Welcomes, and the matters they lead into; what comes from other devices of the same person is read in `notes.rs`.
 //!
 //! Invariant: a Welcome leads only into a matter that is new here, or that this device waits to be let into, and everybody in it is whom
 //! the organisation's chain says.
@@ -41,6 +41,7 @@ impl Device {
         let joined = match &entry.body {
             EntryBody::Envelope(bytes) => match envelope::unwrap(&bytes.0) {
                 Ok((Class::Welcome, welcome)) => self.welcome(now, entry.seq, welcome),
+                Ok((Class::Between, payload)) => self.between_came(now, entry.seq, payload).map(|()| true),
                 Ok(_) => Ok(true),
                 Err(error) => Err(error.into()),
             },

@@ -31,6 +31,8 @@ pub struct PersonsDevice {
     pub standing: Standing,
     /// Whether it is the one that holds the person key, as far as this device can tell.
     pub holds_person_key: bool,
+    /// What its person calls it, where that is this device's own.
+    pub name: Option<String>,
 }
 
 /// How a device stands.
@@ -204,6 +206,7 @@ impl Device {
             identity.certificates.push(certificate);
             self.know(self.profile.person, own);
             self.look_at_devices();
+            self.greet();
         }
         self.deliver(Notice::DeviceLinked { device });
         self.ask_own_chain();
@@ -270,7 +273,8 @@ impl Device {
             let (device, fingerprint) = (certificate.device, device_fingerprint(&signed.digest()));
             let standing = if self.is_revoked(device) { Standing::Revoked } else { standing };
             let (since, holds_person_key) = (certificate.made_at, false);
-            devices.push(PersonsDevice { device, fingerprint, since, standing, holds_person_key });
+            let name = self.device_name(device).filter(|_| own).map(str::to_owned);
+            devices.push(PersonsDevice { device, fingerprint, since, standing, holds_person_key, name });
         }
         devices.sort_by_key(|device| (device.since, device.device));
         // It never leaves the device that made it, the first.

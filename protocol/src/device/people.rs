@@ -6,6 +6,7 @@
 //!
 //! Invariant: this device signs an endorsement for nobody whose keys the invite's proof does not cover.
 
+use crate::between::Body;
 use crate::device::enrol::identity_of;
 use crate::device::state::{Counters, OwnInvite, Table};
 use crate::device::{Asked, Device, Notice};
@@ -115,6 +116,7 @@ impl Device {
         match reply {
             Reply::Done => {
                 self.forget_invite(invite);
+                self.note_to_others(&Body::InviteGone(invite));
                 self.deliver(Notice::InviteCancelled(invite));
             }
             Reply::Refused(refused) => self.deliver(Notice::InviteRefused(refused)),
@@ -133,7 +135,10 @@ impl Device {
                 self.forget_invite(invite);
                 self.deliver(Notice::InviteRefused(refused));
             }
-            _ => self.deliver(Notice::InviteFiled),
+            _ => {
+                self.share_invite(invite);
+                self.deliver(Notice::InviteFiled);
+            }
         }
     }
 
@@ -202,6 +207,8 @@ impl Device {
             Ok(chain) => {
                 if person == self.profile.person {
                     self.look_at_devices();
+                    self.greet();
+                    self.read_held(self.now);
                 }
                 if let Some(material) = self.materials.get_mut(&person) {
                     material.chain = Some(chain);
@@ -263,7 +270,12 @@ impl Device {
 
     pub(super) fn newcomers_came(&mut self, now: Timestamp, reply: Reply) {
         let Reply::Newcomers { newcomers } = reply else { return };
+        let alone = self.other_devices().is_empty();
         for newcomer in newcomers.into_iter().take(limits::INVITES_OPEN_MAX) {
+            // Another device of this person made that invite, and judges who has used it.
+            if !alone && !self.invites.contains_key(&newcomer.invite) {
+                continue;
+            }
             let under_way = |asked: &Asked| matches!(asked, Asked::Endorse(person, ..) if *person == newcomer.person);
             if self.link.as_ref().is_some_and(|link| link.asked.values().any(under_way)) {
                 continue;
@@ -328,10 +340,14 @@ impl Device {
 
     pub(super) fn endorsed(&mut self, person: PersonId, invite: InviteId, handle: String, reply: Reply) {
         if let Reply::Refused(refused) = reply {
-            self.deliver(Notice::Problem(refused.into()));
+            // Where another device of this person was faster, it says so in a note.
+            if !matches!(refused, Refused::Malformed { .. }) || self.other_devices().is_empty() {
+                self.deliver(Notice::Problem(refused.into()));
+            }
             return;
         }
         self.forget_invite(invite);
+        self.share_endorsed(person, invite);
         self.materials.remove(&person);
         self.deliver(Notice::Endorsed { handle });
     }

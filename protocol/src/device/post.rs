@@ -208,7 +208,7 @@ impl Device {
             .map(|(matter, _)| *matter)
             .collect();
         for matter in matters {
-            if self.posts.values().any(|post| post.matter == matter) {
+            if self.posts.values().any(|post| post.matter == Some(matter)) {
                 continue;
             }
             if let Err(error) = self.post_next(now, matter) {
@@ -219,6 +219,7 @@ impl Device {
                 }
             }
         }
+        self.post_notes(now);
         self.send_posts(now);
     }
 

@@ -34,7 +34,7 @@ impl Device {
     }
 
     fn accepted(&mut self, now: Timestamp, post: &PendingPost, seqs: &[u64]) {
-        let matter = post.matter;
+        let Some(matter) = post.matter else { return self.between_accepted(post) };
         match post.purpose {
             Purpose::Open => {
                 let Some(room) = self.rooms.get_mut(&matter) else { return };
@@ -78,17 +78,21 @@ impl Device {
                 }
                 self.successor_posted(now, matter);
             }
-            Purpose::Repair(_) | Purpose::Roster => {}
+            Purpose::Repair(_) | Purpose::Roster | Purpose::Note(_) => {}
         }
     }
 
     fn refused(&mut self, now: Timestamp, idem: u64, post: &PendingPost, refused: Refused) {
-        let matter = post.matter;
         // Not now: the same bytes under the same idem go out again, so that whatever the relay did is done once.
         if let Refused::Slow { .. } | Refused::Storage = refused {
             let wait = if let Refused::Slow { after_ms } = refused { after_ms } else { AGAIN_MS };
-            if let Some(room) = self.rooms.get_mut(&matter) {
-                room.not_before = now.plus_ms(wait);
+            match post.matter {
+                Some(matter) => {
+                    if let Some(room) = self.rooms.get_mut(&matter) {
+                        room.not_before = now.plus_ms(wait);
+                    }
+                }
+                None => self.notes.not_before = now.plus_ms(wait),
             }
             if let Some(link) = self.link.as_mut() {
                 link.sent.remove(&idem);
@@ -125,7 +129,7 @@ impl Device {
 
     /// What it was for is reported, and blocks nothing.
     fn refused_for_good(&mut self, now: Timestamp, post: &PendingPost, refused: Refused) {
-        let matter = post.matter;
+        let Some(matter) = post.matter else { return self.between_refused(now, post, refused) };
         match post.purpose {
             Purpose::Open => {
                 self.deliver(Notice::NotOpened(matter, refused));
@@ -171,14 +175,14 @@ impl Device {
                 self.save_room(matter);
                 self.deliver(Notice::Problem(refused.into()));
             }
-            Purpose::Roster => self.deliver(Notice::Problem(refused.into())),
+            Purpose::Roster | Purpose::Note(_) => self.deliver(Notice::Problem(refused.into())),
         }
     }
 
     /// A fence stands behind the one that was read: once it is read, what the Post was for is posted anew, a Commit with the same bytes if
     /// that fence turns out void.
     fn stale(&mut self, now: Timestamp, post: &PendingPost, latest: u64) {
-        let matter = post.matter;
+        let Some(matter) = post.matter else { return self.between_again(post) };
         if let Some(room) = self.rooms.get_mut(&matter)
             && post.appends_to(room.row.mailbox)
         {
@@ -223,7 +227,7 @@ impl Device {
 
     /// What a Post was for is to be posted anew.
     fn put_back(&mut self, post: &PendingPost) {
-        let matter = post.matter;
+        let Some(matter) = post.matter else { return self.between_again(post) };
         match post.purpose {
             Purpose::Open => self.new_post(PendingPost { unknown: false, ..post.clone() }),
             Purpose::Text(number) => {
@@ -242,7 +246,7 @@ impl Device {
                 }
                 self.save_room(matter);
             }
-            Purpose::Roster => {}
+            Purpose::Roster | Purpose::Note(_) => {}
         }
     }
 

@@ -297,9 +297,10 @@ impl Device {
         self.set_used_welcomes(u64::MAX);
         // The relay drops them with the instance before; what is in flight may still be opened.
         self.set_last_resort(Timestamp(0));
+        self.forget_posts_between();
         let matters: Vec<MatterId> = self.rooms.keys().copied().collect();
         for matter in matters {
-            let opens = |post: &&PendingPost| post.matter == matter && post.purpose == Purpose::Open;
+            let opens = |post: &&PendingPost| post.matter == Some(matter) && post.purpose == Purpose::Open;
             let opening = self.posts.values().find(opens).cloned();
             self.forget_posts(matter);
             // Nothing of it was ever at the relay, as far as this copy knows: it is refused if the other copy has opened it.
@@ -349,7 +350,7 @@ impl Device {
     }
 
     pub(super) fn forget_posts_if(&mut self, matter: MatterId, which: impl Fn(&Purpose) -> bool) {
-        let of = self.posts.iter().filter(|(_, post)| post.matter == matter && which(&post.purpose));
+        let of = self.posts.iter().filter(|(_, post)| post.matter == Some(matter) && which(&post.purpose));
         let idems: Vec<u64> = of.map(|(idem, _)| *idem).collect();
         for idem in idems {
             self.drop_post(idem);

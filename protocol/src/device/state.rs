@@ -19,11 +19,13 @@ use crate::rescue::{Fate, RepairRequest, Successor};
 use crate::secret::Secret;
 use crate::suite::{Digest, PublicKey, SecretKey};
 
+mod between;
 mod devices;
 mod past;
 mod person;
 mod record;
 
+pub use between::{HeldNote, OutNote, OwnDevice};
 pub(super) use devices::RevocationsTold;
 pub use devices::Revoked;
 pub use past::{Old, Removal, Withheld};
@@ -65,6 +67,12 @@ pub enum Table {
     Sent = 13,
     /// A [`Revoked`] device by its id.
     Revoked = 30,
+    /// An [`OutNote`] by its number.
+    Note = 50,
+    /// A [`HeldNote`] by its seq in the inbox.
+    HeldNote = 51,
+    /// An [`OwnDevice`] by its id.
+    OwnDevice = 52,
 }
 
 /// How many of the last entries of a mailbox a device remembers, to hold against what others say they read.
@@ -621,9 +629,9 @@ pub struct PendingPost {
     /// Its parts.
     #[n(0)]
     pub parts: Vec<Part>,
-    /// Which matter.
+    /// Which matter; none for what goes into the inbox of another device of the same person.
     #[n(1)]
-    pub matter: MatterId,
+    pub matter: Option<MatterId>,
     /// What for.
     #[n(2)]
     pub purpose: Purpose,
@@ -635,7 +643,12 @@ pub struct PendingPost {
 
 impl PendingPost {
     pub(super) fn new(parts: Vec<Part>, matter: MatterId, purpose: Purpose) -> Self {
-        Self { parts, matter, purpose, unknown: false }
+        Self { parts, matter: Some(matter), purpose, unknown: false }
+    }
+
+    /// For the inbox of another device of the same person.
+    pub(super) fn between(parts: Vec<Part>, purpose: Purpose) -> Self {
+        Self { parts, matter: None, purpose, unknown: false }
     }
 
     /// Whether it brings one to this mailbox.
@@ -671,6 +684,9 @@ pub enum Purpose {
     /// A correction of the roster.
     #[n(5)]
     Roster,
+    /// A note to another device, by its number.
+    #[n(50)]
+    Note(#[n(0)] u64),
 }
 
 /// An invite that this device made. A secret until it is used.

@@ -16,6 +16,7 @@ mod devices;
 mod healing;
 mod hostile;
 mod identities;
+mod notes;
 mod renewals;
 mod rescue;
 mod statements;

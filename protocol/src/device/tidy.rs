@@ -112,7 +112,7 @@ impl Device {
     }
 
     /// This person's own chain, verified.
-    fn own_chain(&self) -> Result<Verified, Error> {
+    pub(super) fn own_chain(&self) -> Result<Verified, Error> {
         let own: Option<&KnownPerson> = self.people.get(&self.profile.person);
         verify_chain(own.map_or(&[][..], |known| &known.chain), &self.profile.organisation)
     }
@@ -162,7 +162,7 @@ impl Device {
     }
 
     /// A key package of an own device, if it is here; else it is asked for.
-    fn own_package(&mut self, now: Timestamp, device: DeviceId) -> Option<TakenKeyPackage> {
+    pub(super) fn own_package(&mut self, now: Timestamp, device: DeviceId) -> Option<TakenKeyPackage> {
         match self.own_packages.get(&device) {
             Some(OwnPackage::Asked) => return None,
             Some(OwnPackage::Missing(again)) if *again > now => return None,
@@ -186,6 +186,11 @@ impl Device {
         };
         let package = package.map_or_else(|| OwnPackage::Missing(now.plus_ms(NO_PACKAGE_MS)), OwnPackage::Here);
         self.own_packages.insert(device, package);
+    }
+
+    /// Whether there was no key package of an own device when it was asked for last.
+    pub(super) fn lacks_packages(&self, device: DeviceId) -> bool {
+        matches!(self.own_packages.get(&device), Some(OwnPackage::Missing(again)) if *again > self.now)
     }
 
     /// When a key package that was missing is to be asked for again.

@@ -17,7 +17,7 @@ use crate::error::Misuse;
 
 /// The private halves of this device's key packages, in memory; the vault keeps them.
 #[derive(Clone, Default)]
-pub struct KeyPackages(Arc<Mutex<BTreeMap<Vec<u8>, KeyPackageData>>>);
+pub struct KeyPackages(pub(super) Arc<Mutex<BTreeMap<Vec<u8>, KeyPackageData>>>);
 
 impl KeyPackages {
     /// Puts back what the vault kept.

@@ -5,6 +5,9 @@
 pub(crate) mod json;
 
 use minicbor::bytes::ByteArray;
+use privity_protocol::between::{
+    Between, Body as NoteBody, DeviceName, EndorsedNewcomer, Note, SealedNote, SharedInvite,
+};
 use privity_protocol::cbor;
 use privity_protocol::content::{Body, Bundle, Content, NamedPerson};
 use privity_protocol::error::Refused;
@@ -15,11 +18,11 @@ use privity_protocol::frame::{
 };
 use privity_protocol::identity::{Identity, Name, Role, Signed};
 use privity_protocol::ids::{DeviceId, InviteId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
-use privity_protocol::invite::{InviteState, Standing};
+use privity_protocol::invite::{InviteSecret, InviteState, Standing};
 use privity_protocol::log::{LogHead, LogKeys, Opening, TreeHash};
 use privity_protocol::matter::{Companion, Continues, LeafCredential, MatterContext, Participant, RULES, Seen};
 use privity_protocol::rescue::Fate;
-use privity_protocol::suite::{Digest, PUBLIC_KEY_LEN, PublicKey};
+use privity_protocol::suite::{Digest, PUBLIC_KEY_LEN, PublicKey, SecretKey};
 
 /// The kinds of each, by number.
 const REQUESTS: [(u8, &str); 26] = [
@@ -95,6 +98,7 @@ const EVENTS: [(u8, &str); 7] = [
     (31, "revoked"),
 ];
 const PARTS: [&str; 4] = ["create", "append", "grant", "revoke"];
+const NOTES: [(u32, &str); 4] = [(1, "invites"), (2, "invite-gone"), (3, "endorsed"), (4, "names")];
 const CONTENTS: [&str; 3] = ["text", "bundle", "of an unknown kind"];
 
 /// Every kind of frame, named by the schema's rule and by what it is: with everything in it, and with as little as can be.
@@ -156,6 +160,12 @@ fn samples_of(full: bool) -> Vec<(String, Vec<u8>)> {
     samples.push(("matter-context/matter's context".to_owned(), cbor::encode(&source.context())));
     samples.push(("companion/companion".to_owned(), cbor::encode(&source.companion())));
     samples.push(("leaf-credential/credential".to_owned(), cbor::encode(&source.credential())));
+    samples.push(("between/note".to_owned(), cbor::encode(&source.sealed_note())));
+    for (kind, name) in NOTES {
+        let note = source.note(kind);
+        samples.push((format!("note/{name}"), note.sign(&SecretKey::generate()).unwrap().body));
+        samples.push((format!("note-{name}/{name}"), note.body.encode().1));
+    }
     samples
 }
 
@@ -315,6 +325,38 @@ impl<'a> Source<'a> {
             }),
             continues: self.maybe(|source| Continues { group: MatterId::new(source.array()), epoch: source.number() }),
         }
+    }
+
+    fn sealed_note(&mut self) -> Between {
+        Between::Note(SealedNote { reference: self.blob(), kem_output: self.blob(), ciphertext: self.blob() })
+    }
+
+    fn name(&mut self) -> Name {
+        Name { name: self.text(), salt: self.array() }
+    }
+
+    fn note(&mut self, kind: u32) -> Note {
+        let body = match kind {
+            1 => NoteBody::Invites(self.list(|source| SharedInvite {
+                secret: InviteSecret::new(source.array()),
+                role: source.role(),
+                statement: source.digest(),
+                name: source.maybe(Self::name),
+                expires: source.time(),
+            })),
+            2 => NoteBody::InviteGone(InviteId::new(self.array())),
+            3 => NoteBody::Endorsed(Box::new(EndorsedNewcomer {
+                invite: InviteId::new(self.array()),
+                identity: self.identity(),
+                name: self.maybe(Self::name),
+            })),
+            _ => NoteBody::Names(self.list(|source| DeviceName {
+                device: DeviceId::new(source.array()),
+                name: source.text(),
+                at: source.time(),
+            })),
+        };
+        Note { from: DeviceId::new(self.array()), to: DeviceId::new(self.array()), at: self.time(), body }
     }
 
     fn log_head(&mut self) -> LogHead {

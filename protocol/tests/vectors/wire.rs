@@ -57,7 +57,7 @@ fn padding_and_envelopes_are_as_recorded() {
         let padded_sha_384 = hex(Digest::of(&[&padded]).as_bytes());
         Some(Padding { content_length, padded_length: padded.len(), padded_sha_384 })
     };
-    let classes = [Class::Message, Class::Commit, Class::Welcome, Class::Repair, Class::Successor];
+    let classes = [Class::Message, Class::Commit, Class::Welcome, Class::Repair, Class::Successor, Class::Between];
     let enveloped = |class: Class| {
         let envelope = envelope::wrap(class, b"payload").unwrap();
         assert_eq!(envelope::unwrap(&envelope).unwrap(), (class, &b"payload"[..]));
@@ -81,7 +81,7 @@ fn padding_and_envelopes_are_as_recorded() {
         paddings: lengths.filter_map(padding).collect(),
         no_paddings: [&[0, 0, 0][..], &[0, 0, 0, 2, 1], &[0, 0, 0, 1, 7, 1]].map(unpadded).into(),
         envelopes: classes.map(enveloped).into(),
-        no_envelopes: [&[][..], &[1], &[0, 1, 0], &[2, 1, 0], &[1, 0, 0], &[1, 6, 0]].map(refused).into(),
+        no_envelopes: [&[][..], &[1], &[0, 1, 0], &[2, 1, 0], &[1, 0, 0], &[1, 7, 0]].map(refused).into(),
     });
     assert!(padding(limits::BUCKETS[4] - limits::ENVELOPE_OVERHEAD - 3).is_none());
 }

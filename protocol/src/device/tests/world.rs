@@ -85,6 +85,8 @@ pub(super) struct Relay {
     /// Devices beside their person's first.
     pub(super) linked: BTreeMap<DeviceId, LinkedRow>,
     revoked: Vec<(PersonId, DeviceId, Signed)>,
+    /// A device's own key packages, while others are shown in their place.
+    swapped: Option<(DeviceId, VecDeque<Blob>)>,
     mailboxes: BTreeMap<MailboxId, Mailbox>,
     single_use: BTreeMap<DeviceId, VecDeque<Blob>>,
     pub(super) last_resort: BTreeMap<DeviceId, Blob>,
@@ -464,6 +466,15 @@ impl Node {
     }
 }
 
+/// An invite for somebody.
+pub(super) struct Invited {
+    pub(super) invite: Invite,
+    view: InviteView,
+    handle: String,
+    role: Role,
+    by: PersonId,
+}
+
 /// Devices, their relay and the time.
 pub(super) struct World {
     pub(super) now: Timestamp,
@@ -534,12 +545,24 @@ impl World {
 
     /// Invites somebody, who registers and comes online; the inviter endorses them if online.
     pub(super) fn join(&mut self, inviter: usize, handle: &str, role: Role) -> usize {
+        let invited = self.invite(inviter, handle, role);
+        self.enter(invited)
+    }
+
+    /// An invite, as its URL and the relay show it.
+    pub(super) fn invite(&mut self, inviter: usize, handle: &str, role: Role) -> Invited {
         let wanted = NewPersonInvite { handle: Some(handle.to_owned()), ..NewPersonInvite::new(role) };
         let invite = self.nodes[inviter].device.invite(self.now, &wanted).unwrap();
         self.run();
         let (by, filed) = self.relay.invites[&invite.secret.id()].clone();
         let view = InviteView { statement: Some(filed.statement), name: filed.name, chain: self.relay.chain(by) };
-        self.enrol(invite, view, handle, role, Some(by))
+        Invited { invite, view, handle: handle.to_owned(), role, by }
+    }
+
+    /// Somebody uses an invite and comes online.
+    pub(super) fn enter(&mut self, invited: Invited) -> usize {
+        let Invited { invite, view, handle, role, by } = invited;
+        self.enrol(invite, view, &handle, role, Some(by))
     }
 
     fn enrol(&mut self, invite: Invite, view: InviteView, handle: &str, role: Role, by: Option<PersonId>) -> usize {

@@ -4,11 +4,11 @@ use zeroize::Zeroizing;
 
 use super::{Node, Relay, Vault, World, mailbox, relay_key};
 use crate::device::state::Table;
-use crate::device::{Enrolment, rows_of};
+use crate::device::{Enrolment, NewPersonInvite, rows_of};
 use crate::error::Refused;
-use crate::frame::{Blob, DeviceRegistration, Event, InviteView, Reply, Request};
-use crate::identity::{DeviceCertificate, DeviceRevocation, Signed};
-use crate::ids::{DeviceId, PersonId};
+use crate::frame::{Blob, DeviceRegistration, Event, InviteView, Part, Reply, Request};
+use crate::identity::{DeviceCertificate, DeviceRevocation, Role, Signed};
+use crate::ids::{DeviceId, InviteId, PersonId, Position};
 use crate::invite::Invite;
 use crate::suite::SecretKey;
 
@@ -51,6 +51,38 @@ impl Relay {
     /// A relay that means harm serves revoked devices again, and tells nobody of them.
     pub(in crate::device::tests) fn forget_revocations(&mut self) {
         self.revoked.clear();
+    }
+
+    /// Takes a key package of a device, as whoever may reach it does.
+    pub(in crate::device::tests) fn take_package(&mut self, device: DeviceId) -> Blob {
+        self.single_use.get_mut(&device).unwrap().pop_front().unwrap()
+    }
+
+    /// The key packages of one device are shown as those of another.
+    pub(in crate::device::tests) fn swap_device(&mut self, device: DeviceId, by: DeviceId) {
+        let packages = self.single_use[&by].clone();
+        self.swapped = self.single_use.insert(device, packages).map(|own| (device, own));
+        self.swap_packages.clear();
+    }
+
+    /// No more.
+    pub(in crate::device::tests) fn swap_back(&mut self) {
+        if let Some((device, own)) = self.swapped.take() {
+            self.single_use.insert(device, own);
+        }
+    }
+
+    /// Whether an invite is filed.
+    pub(in crate::device::tests) fn is_filed(&self, invite: InviteId) -> bool {
+        self.invites.contains_key(&invite)
+    }
+
+    /// Puts something into a device's inbox.
+    pub(in crate::device::tests) fn deliver(&mut self, by: DeviceId, to: DeviceId, envelope: &[u8]) {
+        let (_, inbox) = self.devices[&to];
+        let (base, envelope) = (Position::start(inbox), Blob(envelope.to_vec()));
+        let part = Part::Append { mailbox: inbox, base, fence: false, envelope, keep_ms: 1 };
+        self.part(by, &part, &mut Vec::new()).unwrap();
     }
 
     pub(super) fn devices_request(&mut self, device: DeviceId, own: PersonId, request: &Request) -> Reply {
@@ -96,12 +128,23 @@ impl Relay {
                     more: upto < self.revoked.len() as u64,
                 }
             }
+            Request::CancelInvite { invite } => {
+                self.invites.remove(invite);
+                Reply::Done
+            }
             _ => Reply::Refused(Refused::malformed("request")),
         }
     }
 }
 
 impl World {
+    /// Asks for an invite, whatever becomes of that.
+    pub(in crate::device::tests) fn invite_unfiled(&mut self, by: usize) -> InviteId {
+        let wanted = NewPersonInvite::new(Role::Client);
+        let invite = self.nodes[by].device.invite(self.now, &wanted).unwrap();
+        invite.secret.id()
+    }
+
     /// What a link invite of a device says, as its URL and the relay show it.
     pub(in crate::device::tests) fn link_invite(&mut self, by: usize) -> (Invite, InviteView) {
         let invite = self.nodes[by].device.link_invite(self.now).unwrap();

@@ -1,0 +1,271 @@
+//! Notes to and from other devices of the same person, through their inboxes.
+//!
+//! 1. A note waits in the vault until there is a key package of its reader's that was verified: the credential of a certificate of
+//!    this person's own that was not revoked, and the package's own signatures.
+//! 2. It is signed, sealed to that package's init key, and posted into the reader's inbox; what the relay does not take is sealed anew.
+//! 3. Whoever reads one drops the private half that opened it, and believes it only from a device that their own chain certifies. A
+//!    note of a device that is not in it yet is held until the relay has shown the chain once more.
+//!
+//! Invariant: a note is believed only under the MLS key that this person's own key has certified, of a device that is not revoked, and
+//! only by the device that it names.
+
+use std::collections::BTreeMap;
+
+use crate::between::{self, Between, Body, NOTE_INFO, Note, SealedNote};
+use crate::device::post::AGAIN_MS;
+use crate::device::state::{HeldNote, OutNote, OwnDevice, PendingPost, Purpose, Snapshot, Table, load};
+use crate::device::{Asked, Device, Notice, keyed, numbered};
+use crate::envelope::{self, Class};
+use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
+use crate::frame::{Blob, Part, Request, TakenKeyPackage};
+use crate::identity::{DeviceCertificate, Signed};
+use crate::ids::{DeviceId, Position, Timestamp};
+use crate::limits;
+use crate::matter::{Sealed, check_key_package, seal_to};
+use crate::secret::Secret;
+use crate::suite::Label;
+
+/// How long a note waits whose reader's inbox is full.
+const FULL_MS: u64 = 60_000;
+
+/// The other devices of this person, as this one knows them and has to do with them.
+#[derive(Debug, Default)]
+pub(super) struct Notes {
+    /// Notes that the relay does not have yet, by number.
+    pub(super) waiting: BTreeMap<u64, OutNote>,
+    /// Notes whose author is not known yet, by their seq in the inbox.
+    held: BTreeMap<u64, HeldNote>,
+    /// Devices by id.
+    pub(super) devices: BTreeMap<DeviceId, OwnDevice>,
+    /// Nothing is posted to inboxes of other devices before.
+    pub(super) not_before: Timestamp,
+}
+
+impl Notes {
+    pub(super) fn open(vault: &dyn Snapshot) -> Result<Self, Error> {
+        Ok(Self {
+            waiting: numbered(load(vault, Table::Note, None, "note")?)?,
+            held: numbered(load(vault, Table::HeldNote, None, "held note")?)?,
+            devices: keyed(load(vault, Table::OwnDevice, None, "own device")?, DeviceId::from_slice)?,
+            not_before: Timestamp(0),
+        })
+    }
+}
+
+impl Device {
+    /// The other devices of this person that are in use, as its chain shows them.
+    pub(super) fn other_devices(&self) -> Vec<DeviceId> {
+        let own = self.people.get(&self.profile.person).and_then(|known| known.chain.first());
+        let certificates = own.map_or(&[][..], |identity| &identity.certificates);
+        let devices = certificates.iter().filter_map(|signed| {
+            signed.unverified::<DeviceCertificate>("device certificate").ok().map(|certificate| certificate.device)
+        });
+        devices.filter(|device| *device != self.profile.device && !self.is_revoked(*device)).collect()
+    }
+
+    /// Puts a note for another device into the vault. It goes out as soon as that can be.
+    pub(super) fn note_to(&mut self, to: DeviceId, body: &Body) {
+        if self.notes.waiting.len() >= limits::NOTES_MAX {
+            self.deliver(Notice::Problem(Misuse::Busy("too many notes to your other devices wait").into()));
+            return;
+        }
+        let (kind, body) = body.encode();
+        let number = self.next_number();
+        self.put_note(number, OutNote { to, kind, body: Secret::new(body), sealed: false });
+    }
+
+    /// The same for each other device.
+    pub(super) fn note_to_others(&mut self, body: &Body) {
+        for device in self.other_devices() {
+            self.note_to(device, body);
+        }
+    }
+
+    fn put_note(&mut self, number: u64, note: OutNote) {
+        self.batch.put(Table::Note, None, &number.to_be_bytes(), &note);
+        self.notes.waiting.insert(number, note);
+    }
+
+    fn drop_note(&mut self, number: u64) {
+        self.notes.waiting.remove(&number);
+        self.batch.delete(Table::Note, None, &number.to_be_bytes());
+    }
+
+    /// Whether there is something to tell another device that could go out now.
+    pub fn has_notes_to_send(&self) -> bool {
+        let can = |note: &OutNote| note.sealed || !self.lacks_packages(note.to);
+        self.notes.not_before <= self.now && self.notes.waiting.values().any(can)
+    }
+
+    /// Seals and posts every note whose reader has a key package.
+    pub(super) fn post_notes(&mut self, now: Timestamp) {
+        if self.notes.not_before > now {
+            return;
+        }
+        let waiting = self.notes.waiting.iter().filter(|(_, note)| !note.sealed);
+        let waiting: Vec<(u64, DeviceId)> = waiting.map(|(number, note)| (*number, note.to)).collect();
+        for (number, to) in waiting {
+            if self.is_revoked(to) {
+                self.drop_note(number);
+                continue;
+            }
+            let Some(taken) = self.own_package(now, to) else { continue };
+            if let Err(why) = self.post_note(now, number, &taken) {
+                self.notes.not_before = now.plus_ms(AGAIN_MS);
+                self.deliver(Notice::Problem(why));
+                return;
+            }
+        }
+    }
+
+    fn post_note(&mut self, now: Timestamp, number: u64, taken: &TakenKeyPackage) -> Result<(), Error> {
+        let Some(note) = self.notes.waiting.get(&number).cloned() else { return Ok(()) };
+        self.check_reader(taken)?;
+        let said = Note { from: self.profile.device, to: note.to, at: now, body: Body::decode(note.kind, &note.body)? };
+        let padded = zeroize::Zeroizing::new(between::pad(&said.sign(&self.profile.mls_key)?)?);
+        let Sealed { reference, kem_output, ciphertext } = seal_to(&taken.package.0, NOTE_INFO, &padded)?;
+        let sealed =
+            SealedNote { reference: Blob(reference), kem_output: Blob(kem_output), ciphertext: Blob(ciphertext) };
+        let part = into_inbox(taken.inbox, &Between::Note(sealed))?;
+        self.put_note(number, OutNote { sealed: true, ..note });
+        self.new_post(PendingPost::between(vec![part], Purpose::Note(number)));
+        Ok(())
+    }
+
+    /// A key package is of the device that it was asked for, which this person's own key has certified, and signed by that device.
+    fn check_reader(&self, taken: &TakenKeyPackage) -> Result<(), Error> {
+        let (owner, key) = check_key_package(&taken.package.0)?;
+        let own = self.own_chain()?;
+        let certified = own.devices.iter().any(|(digest, certificate)| {
+            *digest == owner.certificate
+                && certificate.device == owner.device
+                && certificate.mls_key == key
+                && owner.device == taken.device
+        });
+        if owner.person != self.profile.person || !certified || self.is_revoked(owner.device) {
+            return Err(PeerMisbehaved::WrongKey("a key package").into());
+        }
+        Ok(())
+    }
+
+    /// The relay has what was posted into another device's inbox.
+    pub(super) fn between_accepted(&mut self, post: &PendingPost) {
+        if let Purpose::Note(number) = post.purpose {
+            self.drop_note(number);
+        }
+    }
+
+    /// The relay takes it later, or never.
+    pub(super) fn between_refused(&mut self, now: Timestamp, post: &PendingPost, refused: Refused) {
+        match refused {
+            Refused::Full { .. } => {
+                self.notes.not_before = now.plus_ms(FULL_MS);
+                self.between_again(post);
+            }
+            refused => {
+                if let Purpose::Note(number) = post.purpose {
+                    self.drop_note(number);
+                }
+                self.deliver(Notice::Problem(refused.into()));
+            }
+        }
+    }
+
+    /// What a Post was for is to be sealed and posted anew.
+    pub(super) fn between_again(&mut self, post: &PendingPost) {
+        if let Purpose::Note(number) = post.purpose
+            && let Some(note) = self.notes.waiting.get(&number).cloned()
+        {
+            self.put_note(number, OutNote { sealed: false, ..note });
+        }
+    }
+
+    /// Another copy of this vault may have posted the same: everything is sealed anew.
+    pub(super) fn forget_posts_between(&mut self) {
+        let between: Vec<(u64, PendingPost)> = self
+            .posts
+            .iter()
+            .filter(|(_, post)| post.matter.is_none())
+            .map(|(idem, post)| (*idem, post.clone()))
+            .collect();
+        for (idem, post) in between {
+            self.drop_post(idem);
+            self.between_again(&post);
+        }
+    }
+
+    /// Something from another device stands in the inbox.
+    pub(super) fn between_came(&mut self, now: Timestamp, seq: u64, payload: &[u8]) -> Result<(), Error> {
+        let read = Between::read(payload).map_err(Error::from).and_then(|between| match between {
+            Between::Note(note) => self.note_came(now, seq, note),
+        });
+        // Read again after a restore, its key is gone: that tells nothing.
+        if self.restored_inbox.is_some_and(|read| seq <= read) { Ok(()) } else { read }
+    }
+
+    fn note_came(&mut self, now: Timestamp, seq: u64, note: SealedNote) -> Result<(), Error> {
+        let SealedNote { reference, kem_output, ciphertext } = note;
+        let sealed = Sealed { reference: reference.0, kem_output: kem_output.0, ciphertext: ciphertext.0 };
+        let padded = self.key_packages.open_sealed(&sealed, NOTE_INFO)?;
+        if !self.last_resorts.iter().any(|kept| kept.0 == sealed.reference) {
+            self.key_packages.forget(&sealed.reference);
+            self.batch.delete(Table::KeyPackage, None, &sealed.reference);
+        }
+        let signed = between::unpad(&padded)?;
+        let from = Note::unverified(&signed)?.from;
+        if self.own_chain()?.device(from).is_some() || self.notes.held.len() >= limits::NOTES_HELD {
+            return self.believe(now, &signed);
+        }
+        let held = HeldNote { note: signed };
+        self.batch.put(Table::HeldNote, None, &seq.to_be_bytes(), &held);
+        self.notes.held.insert(seq, held);
+        let person = self.profile.person;
+        self.ask_later(Asked::Chain(person), Request::Chain { person });
+        Ok(())
+    }
+
+    /// The relay has shown this person's chain: notes that waited for it are believed, or void.
+    pub(super) fn read_held(&mut self, now: Timestamp) {
+        for (seq, held) in std::mem::take(&mut self.notes.held) {
+            self.batch.delete(Table::HeldNote, None, &seq.to_be_bytes());
+            if let Err(why) = self.believe(now, &held.note) {
+                self.deliver(Notice::Problem(why));
+            }
+        }
+    }
+
+    fn believe(&mut self, now: Timestamp, signed: &Signed) -> Result<(), Error> {
+        let void = |why: &str| Error::from(PeerMisbehaved::Void(why.to_owned()));
+        let note = Note::unverified(signed)?;
+        if note.to != self.profile.device || note.from == self.profile.device {
+            return Err(void("a note is for another device than this one"));
+        }
+        let own = self.own_chain()?;
+        let author = own.device(note.from).ok_or_else(|| void("a note is of no device of yours"))?;
+        if self.is_revoked(note.from) {
+            return Err(void("a note is of a device that is yours no more"));
+        }
+        author.mls_key.verify(Label::DeviceNote, &signed.body, &signed.signature, "a note")?;
+        match note.body {
+            Body::Invites(invites) => self.take_invites(now, invites),
+            Body::InviteGone(invite) => self.forget_invite(invite),
+            Body::Endorsed(newcomer) => self.take_endorsed(*newcomer)?,
+            Body::Names(names) => self.take_names(now, names),
+            // Whatever a newer version says beside what this one knows.
+            Body::Unknown { .. } => {}
+        }
+        Ok(())
+    }
+}
+
+/// What is posted into the inbox of another device.
+fn into_inbox(inbox: crate::ids::MailboxId, between: &Between) -> Result<Part, Error> {
+    let envelope = envelope::wrap(Class::Between, &crate::cbor::encode(between))?;
+    Ok(Part::Append {
+        mailbox: inbox,
+        base: Position::start(inbox),
+        fence: false,
+        envelope: Blob(envelope),
+        keep_ms: limits::ENVELOPE_LIFETIME_MS,
+    })
+}
