@@ -234,7 +234,7 @@ pub enum Command {
     /// Check what the relay has written down
     #[command(subcommand)]
     Audit(AuditCommand),
-    /// Link, list and revoke devices of yours
+    /// Link, list, name and revoke devices of yours
     #[command(subcommand)]
     Device(DeviceCommand),
     /// Print what a shell needs to complete these commands
@@ -350,6 +350,9 @@ pub enum DeviceCommand {
         /// Link whoever joins with the invite, without asking
         #[arg(long)]
         yes: bool,
+        /// What to call it
+        #[arg(long)]
+        name: Option<String>,
     },
     /// List devices, yours or somebody's
     Ls {
@@ -357,10 +360,17 @@ pub enum DeviceCommand {
         #[arg(long, value_name = "HANDLE")]
         of: Option<String>,
     },
+    /// Call a device of yours something, on all of them; the relay never learns it
+    Rename {
+        /// Its id, or the beginning of it, or its name
+        device: String,
+        /// What to call it
+        name: String,
+    },
     /// Revoke a device that is lost, stolen or not in use any more: it reads nothing later, and is never let in again
     #[command(after_help = REVOKE_HELP)]
     Revoke {
-        /// Its id, or the beginning of it
+        /// Its id, or the beginning of it, or what you call it
         device: String,
         /// Whose it is, by their handle; for registrars
         #[arg(long, value_name = "HANDLE")]

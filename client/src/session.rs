@@ -275,7 +275,7 @@ impl Session {
         open.map(|(id, _)| self.device.pending(id)).any(|pending| pending.iter().any(|item| item.seq.is_some()))
     }
 
-    /// Whether nothing is left to do that could be done now.
+    /// Whether nothing is left to do that could be done now, for matters and for other devices of this person.
     pub fn is_settled(&self) -> bool {
         let mut matters = self.device.matters();
         let busy = matters.any(|(id, row)| match row.stage {
@@ -287,7 +287,9 @@ impl Session {
             _ => false,
         });
         // Where the matter waits for others, waiting for it is of no use.
-        !busy && self.waiting_in(|stage| matches!(stage, Stage::Opening | Stage::Open)) == 0
+        !busy
+            && !self.device.has_notes_to_send()
+            && self.waiting_in(|stage| matches!(stage, Stage::Opening | Stage::Open)) == 0
     }
 
     /// Drives the device until nothing is left to do, or until `deadline`. Notices are kept for the caller.

@@ -184,6 +184,71 @@ fn an_invite_for_a_device_is_good_once_for_its_own_person_and_nothing_else() {
 }
 
 #[test]
+fn whichever_device_of_the_inviter_is_online_first_lets_the_newcomer_in() {
+    let firm = Firm::found().unwrap();
+    let before = firm.attorney.ok(&["invite", "new", "--handle", "eve", "--name", "Eve Doe"]).unwrap();
+    let phone = link(&firm, &firm.attorney, "phone");
+    let made = firm.attorney.ok(&["invite", "new", "--handle", "dan", "--name", "Dan Doe"]).unwrap();
+    let cancelled = firm.attorney.ok(&["invite", "new"]).unwrap();
+    // From here on the first device is off.
+    let newcomer = |told: &[Value], handle: &str| {
+        let person = Person::new(firm.folder(), handle).unwrap();
+        let url = told[0]["url"].as_str().unwrap();
+        let joined = person.run(&["--json", "join", url, "--kdf-memory", KDF_MEMORY]).unwrap();
+        assert_eq!(joined.objects().unwrap()[0]["state"], "waiting", "{joined:?}");
+        person
+    };
+    let (dan, eve) = (newcomer(&made, "dan"), newcomer(&before, "eve"));
+    let listed = phone.ok(&["invite", "ls"]).unwrap();
+    assert_eq!(listed.len(), 3, "{listed:?}");
+    phone.ok(&["recv"]).unwrap();
+    for person in [&dan, &eve] {
+        assert_eq!(person.ok(&["status"]).unwrap()[0]["state"], "ready");
+    }
+    let id = cancelled[0]["invite"].as_str().unwrap();
+    phone.ok(&["invite", "cancel", id]).unwrap();
+    // The first device is back: it knows them by name, and nothing is left to do or to warn of.
+    let back = firm.attorney.run(&["--json", "recv"]).unwrap();
+    assert!(back.code == Some(0) && !back.stderr.to_lowercase().contains("warning"), "{back:?}");
+    let people = firm.attorney.ok(&["people"]).unwrap();
+    for name in ["Dan Doe", "Eve Doe"] {
+        assert!(people.iter().any(|person| person["name"] == name && person["state"] == "ready"), "{people:?}");
+    }
+    firm.matter("Lease", &[&dan, &eve]).unwrap();
+    dan.ok(&["recv"]).unwrap();
+    dan.ok(&["send", "Lease", "hello"]).unwrap();
+    phone.ok(&["recv"]).unwrap();
+    assert_eq!(phone.texts("Lease").unwrap(), [("dan".to_owned(), "hello".to_owned())]);
+}
+
+#[test]
+fn a_device_is_called_the_same_on_all_devices_and_the_relay_never_learns_it() {
+    let firm = Firm::found().unwrap();
+    let phone = link(&firm, &firm.attorney, "phone");
+    let id = id_of(&phone);
+    firm.attorney.ok(&["device", "rename", &id[..8], "Blackberry of the partner"]).unwrap();
+    phone.ok(&["recv"]).unwrap();
+    let own = id_of(&firm.attorney);
+    phone.ok(&["device", "rename", &own, "the old laptop"]).unwrap();
+    firm.attorney.ok(&["recv"]).unwrap();
+    for device in [&phone, &firm.attorney] {
+        let listed = device.ok(&["device", "ls"]).unwrap();
+        let names: Vec<&Value> = listed.iter().map(|device| &device["name"]).collect();
+        assert_eq!(names, ["the old laptop", "Blackberry of the partner"], "{listed:?}");
+    }
+    let told = firm.attorney.ok(&["device", "revoke", "blackberry of the partner"]).unwrap();
+    assert_eq!(told[0]["device"], id.as_str());
+    let mut bytes = 0;
+    for entry in fs::read_dir(firm.relay.folder()).unwrap().map(Result::unwrap) {
+        let stored = fs::read(entry.path()).unwrap_or_default();
+        bytes += stored.len();
+        let holds = |name: &str| stored.windows(name.len()).any(|window| window == name.as_bytes());
+        assert!(!holds("Blackberry of the partner") && !holds("the old laptop"), "{entry:?}");
+    }
+    assert!(bytes > 100_000, "{bytes}");
+}
+
+#[test]
 fn a_stolen_device_with_all_its_keys_reads_and_posts_nothing_later_also_from_a_copy() {
     let firm = Firm::found().unwrap();
     let dan = firm.bring("dan", "Dan Doe", "client").unwrap();

@@ -1,4 +1,4 @@
-//! `device link`, `device ls` and `device revoke`.
+//! `device link`, `device ls`, `device rename` and `device revoke`.
 //!
 //! Invariant: no device is linked before somebody, or the script's `--yes`, has said so.
 
@@ -18,13 +18,14 @@ use crate::{ask, out, view};
 impl Run {
     pub(super) async fn device(&self, command: DeviceCommand) -> Result<(), Error> {
         match command {
-            DeviceCommand::Link { yes } => self.device_link(yes).await,
+            DeviceCommand::Link { yes, name } => self.device_link(yes, name.as_deref()).await,
             DeviceCommand::Ls { of } => self.device_ls(of.as_deref()).await,
+            DeviceCommand::Rename { device, name } => self.device_rename(&device, &name).await,
             DeviceCommand::Revoke { device, of, stolen } => self.device_revoke(&device, of.as_deref(), stolen).await,
         }
     }
 
-    async fn device_link(&self, yes: bool) -> Result<(), Error> {
+    async fn device_link(&self, yes: bool, name: Option<&str>) -> Result<(), Error> {
         if !yes && !ask::is_possible() {
             return Err(Error::Usage("somebody must compare fingerprints; a script says --yes instead".to_owned()));
         }
@@ -37,9 +38,13 @@ impl Run {
                 return Err(error);
             }
         };
+        if let Some(name) = name {
+            session.device.rename_device(now(), device, name)?;
+        }
         let left = self.tidy(&mut session).await?;
         let object = json!({
             "v": view::SCHEMA, "device": device.to_string(), "state": "linked", "matters_left": left.len(),
+            "name": session.device.device_name(device),
         });
         self.print(&object, || "Linked. Your matters come to it; what was said in them before does not.".to_owned())?;
         self.done(session).await?;
@@ -122,6 +127,18 @@ impl Run {
         self.done(session).await
     }
 
+    async fn device_rename(&self, asked: &str, name: &str) -> Result<(), Error> {
+        let (_held, mut session) = self.caught_up().await?;
+        let own = session.device.profile().person;
+        let device = find(&session.device.devices_of(own), asked)?.device;
+        session.device.rename_device(now(), device, name)?;
+        session.drain()?;
+        let name = session.device.device_name(device).unwrap_or_default().to_owned();
+        let object = json!({ "v": view::SCHEMA, "device": device.to_string(), "name": name });
+        self.print(&object, || format!("{device} is called {} now, on all your devices.", view::plain(&name, false)))?;
+        self.done(session).await
+    }
+
     async fn device_revoke(&self, asked: &str, of: Option<&str>, stolen: bool) -> Result<(), Error> {
         let (_held, mut session) = self.caught_up().await?;
         let person = self.whose(&mut session, of).await?;
@@ -138,7 +155,7 @@ impl Run {
         let object = json!({
             "v": view::SCHEMA, "device": device, "state": "revoked", "matters_left": left_count,
         });
-        self.print(&object, || format!("Revoked: {device} is let in no more."))?;
+        self.print(&object, || format!("Revoked: {} is let in no more.", called(&seen)))?;
         self.done(session).await?;
         outstanding(&left, "have yet to be cleared of it")
     }
@@ -209,15 +226,19 @@ fn seen(session: &Session, device: DeviceId) -> Option<PersonsDevice> {
     session.device.devices_of(session.device.profile().person).into_iter().find(|seen| seen.device == device)
 }
 
-/// The device that an id means, or the beginning of one.
+/// The device that an id means, or the beginning of one, or its name.
 fn find(devices: &[PersonsDevice], asked: &str) -> Result<PersonsDevice, Error> {
-    let asked = asked.to_lowercase();
+    let asked = asked.trim().to_lowercase();
+    let named = |seen: &&PersonsDevice| seen.name.as_ref().is_some_and(|name| name.to_lowercase() == asked);
     let fits = |seen: &&PersonsDevice| !asked.is_empty() && seen.device.to_string().starts_with(&asked);
-    let found: Vec<&PersonsDevice> = devices.iter().filter(fits).collect();
+    let mut found: Vec<&PersonsDevice> = devices.iter().filter(named).collect();
+    if found.is_empty() {
+        found = devices.iter().filter(fits).collect();
+    }
     match found.as_slice() {
         [one] => Ok((*one).clone()),
         [] => Err(Error::Usage("there is no such device; `privity device ls` lists them".to_owned())),
-        _ => Err(Error::Usage("several devices begin so; give more of its id".to_owned())),
+        _ => Err(Error::Usage("several devices begin so, or are called so; give more of its id".to_owned())),
     }
 }
 
@@ -233,12 +254,20 @@ fn device_json(session: &Session, seen: &PersonsDevice) -> Value {
     json!({
         "v": view::SCHEMA, "device": seen.device.to_string(), "fingerprint": seen.fingerprint.to_string(),
         "since": seen.since.0, "state": standing(seen), "this": seen.device == session.device.profile().device,
-        "person_key": seen.holds_person_key,
+        "person_key": seen.holds_person_key, "name": seen.name,
     })
 }
 
+/// A device's id, with what its person calls it.
+fn called(seen: &PersonsDevice) -> String {
+    match &seen.name {
+        Some(name) => format!("{}  {}", seen.device, view::plain(name, false)),
+        None => seen.device.to_string(),
+    }
+}
+
 fn device_line(session: &Session, seen: &PersonsDevice) -> String {
-    let mut line = format!("{}  since {}  {}", seen.device, view::clock(seen.since, now()), standing(seen));
+    let mut line = format!("{}  since {}  {}", called(seen), view::clock(seen.since, now()), standing(seen));
     if seen.device == session.device.profile().device {
         line.push_str(", this one");
     }
@@ -262,6 +291,7 @@ mod tests {
             since: Timestamp(0),
             standing: Standing::Linked,
             holds_person_key: false,
+            name: None,
         };
         vec![device([0; 16]), device([1; 16]), device([255; 16])]
     }
@@ -275,5 +305,15 @@ mod tests {
         for unclear in ["", "a", "b", "zz"] {
             assert!(find(&devices, unclear).is_err(), "{unclear}");
         }
+    }
+
+    #[test]
+    fn a_device_is_meant_by_its_name_where_one_alone_has_it() {
+        let mut devices = devices();
+        (devices[0].name, devices[1].name) = (Some("Phone".to_owned()), Some("7".to_owned()));
+        assert_eq!(find(&devices, "phone").unwrap(), devices[0]);
+        assert_eq!(find(&devices, "7").unwrap(), devices[1], "a name counts before what ids begin with");
+        devices[2].name = Some("phone ".trim().to_owned());
+        assert!(find(&devices, "phone").is_err());
     }
 }
