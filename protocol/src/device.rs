@@ -280,11 +280,16 @@ impl Device {
             notices: Vec::new(),
             profile,
         };
+        device.open_rooms(vault)?;
+        Ok(device)
+    }
+
+    fn open_rooms(&mut self, vault: &dyn Snapshot) -> Result<(), Error> {
         for (key, row) in load::<MatterRow>(vault, Table::Matter, None, "matter")? {
             let id = MatterId::from_slice(&key).map_err(|_| Misuse::State("matter"))?;
-            device.rooms.insert(id, Room::open(vault, id, row)?);
+            self.rooms.insert(id, Room::open(vault, id, row)?);
         }
-        Ok(device)
+        Ok(())
     }
 
     /// What to do next; none once everything is said.
