@@ -20,13 +20,14 @@ use privity_protocol::suite::PublicKey;
 use crate::policy::{self, Caller, No};
 use crate::store::{KeyPackageRow, Read, StoreError, Write};
 
-pub(crate) mod admission;
+pub mod admission;
 mod devices;
-pub(crate) mod history;
+pub mod history;
 mod joining;
 mod people;
 mod post;
 mod rates;
+pub mod reading;
 #[cfg(test)]
 mod world;
 

@@ -23,9 +23,9 @@ use tracing::warn;
 
 use super::Shared;
 use crate::hub::{Closing, Item, Outbox, Seat};
-use crate::policy::{self, Caller, No, refusal};
+use crate::policy::{Caller, refusal};
+use crate::relay::reading::{interval, place};
 use crate::relay::{self, From, admission};
-use crate::store::{Read, StoreError};
 
 /// Why a link ended.
 #[derive(Debug, thiserror::Error)]
@@ -321,31 +321,3 @@ async fn answer(first: &mut Option<(u64, oneshot::Receiver<Reply>)>) -> Option<(
     *first = None;
     Some((id, reply))
 }
-
-/// Where a device's reading begins, and the newest entry it may read.
-fn place(store: &dyn Read, caller: Caller, mailbox: MailboxId, after: Option<Position>) -> Result<(Position, u64), No> {
-    let caller = admission::still(store, caller)?;
-    let not_found = || Refused::not_found("that mailbox");
-    let head = store.mailbox(mailbox)?.ok_or_else(not_found)?.head.seq;
-    let asked = after.map(|after| after.seq.min(head));
-    let (from, until) = interval(store, caller, mailbox, asked)?.ok_or_else(not_found)?;
-    let start = store.position(mailbox, asked.unwrap_or(from))?.ok_or_else(not_found)?;
-    Ok((start, until.map_or(head, |until| until.min(head))))
-}
-
-/// The entries that a device may read: of its own inbox all, of another mailbox what its roster says.
-fn interval(
-    store: &dyn Read,
-    caller: Caller,
-    mailbox: MailboxId,
-    seq: Option<u64>,
-) -> Result<Option<(u64, Option<u64>)>, StoreError> {
-    match store.mailbox(mailbox)? {
-        Some(row) if row.inbox_of == Some(caller.device) => Ok(Some((0, None))),
-        Some(_) => Ok(policy::reading(&store.grants(mailbox, caller.device)?, seq)),
-        None => Ok(None),
-    }
-}
-
-#[cfg(test)]
-mod tests;

@@ -20,26 +20,26 @@ use crate::store::{Read, ReceivedRow, Write};
 
 /// Who said hello, and what the relay tells them about themselves.
 #[derive(Debug, PartialEq)]
-pub(crate) struct Judged {
+pub struct Judged {
     /// Who.
-    pub(crate) from: From,
+    pub from: From,
     /// The Post with the highest idem that came from the device, accepted or refused.
-    pub(crate) idem: Option<ReceivedRow>,
+    pub idem: Option<ReceivedRow>,
     /// Its single-use key packages that are left.
-    pub(crate) key_packages: u32,
+    pub key_packages: u32,
     /// Whether its person is endorsed.
-    pub(crate) ready: bool,
+    pub ready: bool,
     /// The organisation's key.
-    pub(crate) organisation: Option<PublicKey>,
+    pub organisation: Option<PublicKey>,
     /// Whether its instance is the one admitted; if not, it has to [`take_over`].
-    pub(crate) admitted: bool,
+    pub admitted: bool,
 }
 
 /// Judges a hello, whose link key is proved.
 ///
 /// # Errors
 /// [`No::Refused`] for a device that the relay does not know so, or that another copy has replaced.
-pub(crate) fn judge(store: &dyn Read, hello: &HelloBody) -> Result<Judged, No> {
+pub fn judge(store: &dyn Read, hello: &HelloBody) -> Result<Judged, No> {
     let organisation = store.organisation()?;
     let Some(device) = hello.device else {
         let from = From::Newcomer(hello.link_key.clone());
@@ -92,12 +92,15 @@ pub(super) fn take_over(store: &dyn Read, device: DeviceId, instance: Instance) 
 }
 
 /// What a revoked device is told.
-pub(crate) fn revoked() -> Refused {
+pub fn revoked() -> Refused {
     Refused::not_allowed("it was revoked by its person or a registrar")
 }
 
 /// The caller, if its instance is still the one admitted.
-pub(crate) fn still(store: &dyn Read, caller: Caller) -> Result<Caller, No> {
+///
+/// # Errors
+/// [`No::Refused`] if another has taken its place, or it was revoked.
+pub fn still(store: &dyn Read, caller: Caller) -> Result<Caller, No> {
     if store.instance(caller.device)? == Some(caller.instance) {
         return Ok(caller);
     }

@@ -13,8 +13,11 @@ use super::people;
 use crate::policy::{Caller, No};
 use crate::store::{LogRow, LogTiles, Read, StoreError};
 
-/// The state of the log at this moment.
-pub(crate) fn state(store: &dyn Read) -> Result<(u64, log::TreeHash), StoreError> {
+/// The state of the log at this moment: its size and root.
+///
+/// # Errors
+/// [`StoreError`] if the store failed.
+pub fn state(store: &dyn Read) -> Result<(u64, log::TreeHash), StoreError> {
     let tiles = LogTiles::of(store)?;
     Ok((tiles.size(), tree::root(&tiles, tiles.size())?))
 }

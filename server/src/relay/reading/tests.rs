@@ -6,6 +6,7 @@ use privity_protocol::ids::{DeviceId, PersonId, Timestamp};
 use privity_protocol::suite::Digest;
 
 use super::*;
+use crate::policy::refusal;
 use crate::store::memory::Memory;
 use crate::store::{GrantRow, Store, Write};
 
