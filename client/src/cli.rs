@@ -99,7 +99,18 @@ checked: leaves, tree, signatures. If anything is changed, missing or too much, 
 
 Examples:
   privity audit verify --bundle log-2026-08-01
-  privity audit verify --bundle log-2026-08-01 --against checkpoint-2026-07-01 --json";
+  privity audit verify --bundle log-2026-08-01 --against checkpoint-2026-07-01 --json
+  privity audit verify --proof proof-of-dan
+  privity audit verify --proof proof-of-dan --against proof-of-ada/log/0/known
+  privity audit verify --proof proof-of-dan --bundle log-2026-08-01";
+
+const PROOF_HELP: &str = "\
+The folder has the relay's signed notes that contradict each other, what members said, and the positions of a matter that was shown twice,
+signed by this device, with a README.txt in plain words. No message, title, name of a matter or secret key is in it. Whoever gets it checks
+it with `privity audit verify --proof`, without a profile.
+
+Example:
+  privity audit proof --out proof-of-dan";
 
 const LINK_HELP: &str = "On the new device: privity join INVITE. It shows a fingerprint; compare it with the one shown here. Your matters \
 come along, what was said in them before does not yet.";
@@ -329,12 +340,22 @@ pub enum SecurityCommand {
 /// `privity audit`.
 #[derive(Debug, Subcommand)]
 pub enum AuditCommand {
-    /// Verify an exported audit log
+    /// Write down what this device found out about its relay, for others to check; needs no network
+    #[command(after_help = PROOF_HELP)]
+    Proof {
+        /// The folder to make
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Verify an exported audit log, or a proof
     #[command(after_help = AUDIT_HELP)]
     Verify {
         /// The folder of the export
+        #[arg(long, value_name = "DIR", required_unless_present = "proof")]
+        bundle: Option<PathBuf>,
+        /// The folder of a proof, held against the export if there is one
         #[arg(long, value_name = "DIR")]
-        bundle: PathBuf,
+        proof: Option<PathBuf>,
         /// A checkpoint that was kept before
         #[arg(long, value_name = "CHECKPOINT")]
         against: Option<PathBuf>,

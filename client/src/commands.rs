@@ -5,6 +5,7 @@
 //!
 //! Invariant: with `--json` only objects go to stdout; everything for people goes to stderr.
 
+use std::cell::Cell;
 use std::time::{Duration, Instant};
 
 use privity_protocol::device::{NewPersonInvite, Notice};
@@ -29,6 +30,7 @@ pub(crate) mod matter;
 pub(crate) mod message;
 pub(crate) mod people;
 mod profile;
+mod proof;
 mod security;
 
 /// How long a command that is done lets other things go out.
@@ -41,7 +43,8 @@ const SETTLE: Duration = Duration::from_secs(5);
 pub fn run(cli: Cli) -> Result<(), Error> {
     let home = Home::new(cli.home, cli.passphrase_file)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let run = Run { home, json: cli.json, asked: cli.timeout, timeout: cli.timeout.unwrap_or(TIMEOUT) };
+    let (json, asked, timeout) = (cli.json, cli.timeout, cli.timeout.unwrap_or(TIMEOUT));
+    let run = Run { home, json, asked, timeout, distrust: Cell::new(None) };
     let ended = runtime.block_on(run.command(cli.command));
     // A thread may still wait for a line to be typed.
     runtime.shutdown_background();
@@ -54,6 +57,17 @@ pub(crate) struct Run {
     pub(crate) json: bool,
     pub(crate) asked: Option<Duration>,
     pub(crate) timeout: Duration,
+    /// What this command was told that the relay can't be trusted for.
+    pub(crate) distrust: Cell<Option<Distrust>>,
+}
+
+/// What only a relay that lies, or somebody who has taken it over, can have done.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Distrust {
+    /// Other keys in a newcomer's place.
+    Newcomer,
+    /// Two audit logs.
+    Log,
 }
 
 impl Run {
@@ -96,7 +110,12 @@ impl Run {
                 self.passphrase_change(new_passphrase_file)
             }
             Command::Security(SecurityCommand::Show) => self.security_show(),
-            Command::Audit(AuditCommand::Verify { bundle, against }) => self.audit_verify(&bundle, against.as_deref()),
+            Command::Audit(AuditCommand::Proof { out }) => self.audit_proof(&out),
+            Command::Audit(AuditCommand::Verify { bundle, proof, against }) => match (proof, bundle) {
+                (Some(proof), bundle) => self.proof_verify(&proof, against.as_deref(), bundle.as_deref()),
+                (None, Some(bundle)) => self.audit_verify(&bundle, against.as_deref()),
+                (None, None) => Err(Error::Usage("say what to verify: --bundle or --proof".to_owned())),
+            },
             Command::Device(command) => self.device(command).await,
             Command::Completions { shell } => profile::completions(shell),
         }
@@ -148,7 +167,7 @@ impl Run {
     async fn caught_up(&self) -> Result<(Held, Session), Error> {
         let (held, mut session) = self.online().await?;
         let notices = session.catch_up(self.deadline()).await?;
-        warn(&notices);
+        self.heed(&notices);
         if session.device.profile().linking.is_some() {
             session.close().await;
             let what = "this device waits to be linked: say yes on the device that made the invite, then try again";
@@ -161,7 +180,7 @@ impl Run {
     pub(crate) async fn done(&self, mut session: Session) -> Result<(), Error> {
         let notices = session.settle(Instant::now() + SETTLE.min(self.timeout)).await;
         session.close().await;
-        warn(&notices?);
+        self.heed(&notices?);
         Ok(())
     }
 
@@ -176,12 +195,24 @@ impl Run {
             match session.next(deadline).await? {
                 Told::Notice(notice) => match answer(&notice) {
                     Some(answer) => return answer,
-                    None => warn(std::slice::from_ref(&*notice)),
+                    None => self.heed(std::slice::from_ref(&*notice)),
                 },
                 Told::Quiet => return Err(Error::Network("the relay did not answer in time".to_owned())),
                 _ => {}
             }
         }
+    }
+
+    /// Tells what was not asked for, and keeps in mind what the command's exit code is to say.
+    pub(crate) fn heed(&self, notices: &[Notice]) {
+        for notice in notices {
+            match notice {
+                Notice::Suspicious { .. } => self.distrust.set(Some(Distrust::Newcomer)),
+                Notice::Log { .. } => self.distrust.set(self.distrust.get().or(Some(Distrust::Log))),
+                _ => {}
+            }
+        }
+        warn(notices);
     }
 
     async fn directory(&self, session: &mut Session) -> Result<Vec<PersonView>, Error> {

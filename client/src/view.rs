@@ -13,11 +13,13 @@ use serde_json::{Value, json};
 
 use crate::error::Error;
 
+mod claim;
 mod notes;
 mod record;
 mod state;
 mod void;
 
+pub use claim::{claim, claim_json, claim_outside, contradiction, contradiction_json, note_json, utc};
 pub use notes::{Notes, lines};
 pub use record::{json, line};
 pub use state::{notice, stage, stage_told, state_shown, state_told};

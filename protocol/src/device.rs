@@ -40,6 +40,7 @@ mod notes;
 mod notice;
 mod people;
 mod post;
+mod proof;
 mod renewals;
 mod reply;
 mod rescue;

@@ -123,6 +123,7 @@ pub mod limits;
 pub mod link;
 pub mod log;
 pub mod matter;
+pub mod proof;
 pub mod rescue;
 pub mod secret;
 pub mod suite;

@@ -218,6 +218,10 @@ pub const LOG_HEADS_MAX: usize = 16;
 /// Contradictions in the relay's log that a device keeps as proof: the first ones tell all.
 pub const LOG_FAULTS_MAX: usize = 8;
 
+/// What a proof claims at most: [`LOG_FAULTS_MAX`] of the log, and the newest of mailboxes, so that a member who disputes everything
+/// makes no proof that nobody reads.
+pub const CLAIMS_MAX: usize = 64;
+
 /// Answers with leaves of one person that a device reads before it gives up finding an identity in them.
 pub const HISTORY_PAGES: usize = 64;
 

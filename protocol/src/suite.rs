@@ -87,6 +87,8 @@ pub enum Label {
     LogKeys,
     /// A device tells another of the same person something.
     DeviceNote,
+    /// A device says what it found out about its relay.
+    Proof,
 }
 
 impl Label {
@@ -104,6 +106,7 @@ impl Label {
             Self::DeviceRevocation => b"privity/1 device revocation",
             Self::LogKeys => b"privity/1 log keys",
             Self::DeviceNote => b"privity/1 device note",
+            Self::Proof => b"privity/1 proof",
         }
     }
 

@@ -8,7 +8,6 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use privity_protocol::ids::Timestamp;
 use privity_protocol::limits;
 use privity_protocol::log::bundle::{self, Fault, Verified};
 use serde_json::{Value, json};
@@ -22,8 +21,7 @@ const TELL_EVERY: Duration = Duration::from_millis(200);
 
 impl Run {
     pub(super) fn audit_verify(&self, folder: &Path, against: Option<&Path>) -> Result<(), Error> {
-        let note =
-            against.map(|path| fs::read_to_string(path).map_err(|error| unreadable(path, &error))).transpose()?;
+        let note = against.map(read_note).transpose()?;
         let verified = read(folder)?.and_then(|files| {
             let mut progress = Progress::begin();
             bundle::verify(&files, note.as_deref(), &mut |done, of| progress.tell(done, of))
@@ -42,12 +40,17 @@ impl Run {
     }
 }
 
+/// A note that was kept.
+pub(super) fn read_note(path: &Path) -> Result<String, Error> {
+    fs::read_to_string(path).map_err(|error| unreadable(path, &error))
+}
+
 fn unreadable(path: &Path, error: &std::io::Error) -> Error {
     Error::Usage(format!("{} can't be read: {error}", path.display()))
 }
 
 /// Every file below the folder, by its path in it; a fault names what is no file.
-fn read(folder: &Path) -> Result<Result<BTreeMap<String, Vec<u8>>, Fault>, Error> {
+pub(super) fn read(folder: &Path) -> Result<Result<BTreeMap<String, Vec<u8>>, Fault>, Error> {
     let mut files = BTreeMap::new();
     let mut waiting = vec![(folder.to_owned(), String::new())];
     while let Some((folder, name)) = waiting.pop() {
@@ -86,7 +89,7 @@ fn object(verified: &Verified) -> Value {
 }
 
 fn text(verified: &Verified) -> String {
-    let (size, at) = (verified.checkpoint.size, utc(verified.at));
+    let (size, at) = (verified.checkpoint.size, view::utc(verified.at));
     let mut text = format!("The log verifies: {size} leaves, signed at {at}.");
     if let Some(known) = verified.against {
         text += &format!("\nIt has only grown since the checkpoint with {known} leaves.");
@@ -94,12 +97,6 @@ fn text(verified: &Verified) -> String {
     text += &format!("\nRelay  {}", verified.relay);
     text += &format!("\nRoot   {}", verified.checkpoint.root);
     text + "\nCompare the relay's fingerprint with the one in `privity status`: whose log it is, nothing else tells."
-}
-
-fn utc(time: Timestamp) -> String {
-    let ms = i64::try_from(time.0).ok();
-    ms.and_then(|ms| jiff::Timestamp::from_millisecond(ms).ok())
-        .map_or_else(|| "an unknown time".to_owned(), |time| time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string())
 }
 
 /// A line on a terminal that says how far it is, where that takes long.

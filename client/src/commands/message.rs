@@ -12,9 +12,9 @@ use privity_protocol::ids::{MatterId, MessageId};
 use privity_protocol::limits;
 use serde_json::json;
 
-use crate::commands::{Run, identity, warn};
+use crate::commands::{Distrust, Run, identity, warn};
 use crate::error::Error;
-use crate::session::{Session, Told, now};
+use crate::session::{Session, Told, keeps, now};
 use crate::{ask, marks, out, view};
 
 /// Records printed at once.
@@ -70,7 +70,9 @@ impl Run {
 
     /// Where somebody disputes what was read, sending takes a word of the user's: `--anyway`, or a yes at a terminal.
     fn agree(&self, session: &mut Session, matter: MatterId, anyway: bool, ask: bool) -> Result<(), Error> {
-        let Some(person) = session.device.matter(matter).and_then(|row| row.disputed) else { return Ok(()) };
+        // Where nothing is sent any more, that is what is to be told.
+        let open = session.device.matter(matter).filter(|row| keeps(row.stage));
+        let Some(person) = open.and_then(|row| row.disputed) else { return Ok(()) };
         if anyway {
             return session.go_on(matter);
         }
@@ -133,7 +135,15 @@ impl Run {
                     .to_owned(),
             ));
         }
-        settled
+        settled?;
+        match self.distrust.get() {
+            Some(Distrust::Log) => Err(Error::Untrusted(
+                "the relay's audit log is not one and the same for all, as warned above: `privity security show` says what was found, \
+                 `privity audit proof` keeps it for others to check. Tell somebody at the firm whom you trust, by another way"
+                    .to_owned(),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Prints what comes until there is no more, or until Ctrl-C. Whether this device has caught up.
@@ -160,7 +170,7 @@ impl Run {
                     Notice::Restored if !self.json => printed.restored = Some(Instant::now()),
                     // Its record says so.
                     Notice::Problem(ProtocolError::PeerMisbehaved(PeerMisbehaved::Fork { .. })) => {}
-                    other => warn(&[other]),
+                    other => self.heed(&[other]),
                 },
                 Told::Up => down = None,
                 Told::Down(why) => {

@@ -1,6 +1,6 @@
 //! `people`: the directory.
 
-use crate::commands::{Run, identity};
+use crate::commands::{Distrust, Run, identity};
 use crate::error::Error;
 use crate::view;
 
@@ -21,6 +21,12 @@ impl Run {
                 }
             })?;
         }
-        self.done(session).await
+        self.done(session).await?;
+        match self.distrust.get() {
+            Some(Distrust::Newcomer) => Err(Error::Untrusted(
+                "somebody who asks to come in with an invite of yours was not let in, as warned above; all others here are as they were".to_owned(),
+            )),
+            _ => Ok(()),
+        }
     }
 }

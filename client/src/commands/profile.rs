@@ -8,7 +8,7 @@ use clap_complete::Shell;
 use serde_json::{Value, json};
 
 use crate::cli::Cli;
-use crate::commands::{Run, warn};
+use crate::commands::Run;
 use crate::error::Error;
 use crate::session::{Session, Told};
 use crate::{join, keystore, marks, out, view};
@@ -24,7 +24,7 @@ impl Run {
         let finished = join::finish(&self.home, &mut vault, deadline).await;
         let mut session = Session::open(vault)?;
         let reached = match finished {
-            Ok(()) => reach(&mut session, deadline).await,
+            Ok(()) => self.reach(&mut session, deadline).await,
             Err(error) => Err(error),
         };
         let why = reached.as_ref().err().map(ToString::to_string);
@@ -37,6 +37,21 @@ impl Run {
             Err(error) => return Err(error),
         }
         drop(held);
+        Ok(())
+    }
+
+    /// Catches up; [`Error::Network`] at the first attempt that fails.
+    async fn reach(&self, session: &mut Session, deadline: Instant) -> Result<(), Error> {
+        let mut notices = Vec::new();
+        while !session.device.is_caught_up() {
+            match session.next(deadline).await? {
+                Told::Notice(notice) => notices.push(*notice),
+                Told::Down(why) => return Err(Error::Network(why)),
+                Told::Quiet => return Err(Error::Network("the relay does not answer".to_owned())),
+                Told::Up => {}
+            }
+        }
+        self.heed(&notices);
         Ok(())
     }
 
@@ -65,6 +80,7 @@ impl Run {
             "state": if session.device.is_ready() { "ready" } else { "waiting" },
             "suites": { "transport": "X25519MLKEM768, ML-DSA-65 + Ed25519",
                         "messages": "MLS 0xF0A2: X-Wing, AES-256-GCM, Ed25519 + ML-DSA-65" },
+            "log": session.device.log().map(|log| json!({ "size": log.head.size, "faults": log.faults.len() })),
             "matters": matters, "unread": unread_total,
         }))
     }
@@ -105,21 +121,6 @@ pub(super) fn completions(shell: Shell) -> Result<(), Error> {
     out::line(String::from_utf8_lossy(&script).trim_end())
 }
 
-/// Catches up; [`Error::Network`] at the first attempt that fails.
-async fn reach(session: &mut Session, deadline: Instant) -> Result<(), Error> {
-    let mut notices = Vec::new();
-    while !session.device.is_caught_up() {
-        match session.next(deadline).await? {
-            Told::Notice(notice) => notices.push(*notice),
-            Told::Down(why) => return Err(Error::Network(why)),
-            Told::Quiet => return Err(Error::Network("the relay does not answer".to_owned())),
-            Told::Up => {}
-        }
-    }
-    warn(&notices);
-    Ok(())
-}
-
 fn status_text(session: &Session, object: &Value, why: Option<&Error>) -> String {
     let profile = session.device.profile();
     let link = match why {
@@ -147,6 +148,11 @@ fn status_text(session: &Session, object: &Value, why: Option<&Error>) -> String
             view::counted(count(&object["unread"]), "new message", "new messages")
         ),
     ];
+    if session.device.log().is_some_and(|log| !log.faults.is_empty()) {
+        lines.push(
+            "audit log  WARNING: not one and the same for all: `privity security show` says what was found".to_owned(),
+        );
+    }
     for ((id, row), told) in session.device.matters().zip(matters) {
         let mut line = format!(
             "  {}  {}  epoch {}, position {}",

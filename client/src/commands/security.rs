@@ -8,9 +8,11 @@ use privity_protocol::device::{Device, LogView};
 use privity_protocol::frame;
 use privity_protocol::ids::PersonId;
 use privity_protocol::matter::RULES;
+use privity_protocol::proof::Claim;
 use serde_json::{Value, json};
 
 use crate::commands::Run;
+use crate::commands::proof::claims;
 use crate::error::Error;
 use crate::session::Session;
 use crate::{keystore, view};
@@ -26,11 +28,12 @@ pub(super) const SUITES: [(&str, &str, &str); 4] = [
 impl Run {
     pub(super) fn security_show(&self) -> Result<(), Error> {
         let (_held, session) = self.open()?;
-        let object = self.security_json(&session)?;
-        self.print(&object, || text(&session.device, &object))
+        let claims = claims(&session)?;
+        let object = self.security_json(&session, &claims)?;
+        self.print(&object, || text(&session.device, &object, &claims))
     }
 
-    fn security_json(&self, session: &Session) -> Result<Value, Error> {
+    fn security_json(&self, session: &Session, claims: &[Claim]) -> Result<Value, Error> {
         let profile = session.device.profile();
         let protection = session.vault.protection()?;
         let suites = SUITES.iter().map(|(name, _, algorithms)| ((*name).to_owned(), json!(algorithms)));
@@ -44,7 +47,8 @@ impl Run {
             "suites": suites.collect::<serde_json::Map<_, _>>(),
             "relay": { "address": profile.address, "key": profile.relay.fingerprint().to_string() },
             "organisation": profile.organisation.fingerprint().to_string(),
-            "log": session.device.log().map(log_json),
+            "log": session.device.log().map(|log| log_json(&session.device, log)),
+            "found": claims.iter().map(|claim| found_json(&session.device, claim)).collect::<Vec<_>>(),
             "profile": { "kdf": "argon2id", "memory_mib": protection.memory_mib, "passes": protection.passes,
                          "lanes": protection.lanes, "unlocked": keystore::get(self.home.folder()).is_some() },
             "unchecked": unchecked,
@@ -53,18 +57,26 @@ impl Run {
 }
 
 /// What this device knows of the relay's audit log, with the signed notes: proof, where they contradict each other.
-fn log_json(log: &LogView) -> Value {
+fn log_json(device: &Device, log: &LogView) -> Value {
     let faults: Vec<Value> = log
         .faults
         .iter()
         .map(|fault| {
             let told = fault.told.map(|(person, head)| {
-                json!({ "person": person.to_string(), "size": head.size, "root": head.root.to_string() })
+                let handle = device.person(person).map(|known| known.handle.clone());
+                json!({ "person": person.to_string(), "handle": handle, "size": head.size, "root": head.root.to_string() })
             });
             json!({ "at": fault.at.0, "what": fault.what, "known": fault.known, "shown": fault.shown, "told": told })
         })
         .collect();
     json!({ "size": log.head.size, "root": log.head.root.to_string(), "note": log.note, "faults": faults })
+}
+
+/// Something that was found out about the relay, with a sentence.
+fn found_json(device: &Device, claim: &Claim) -> Value {
+    let mut object = view::claim_json(claim);
+    object["told"] = view::claim(device, claim).into();
+    object
 }
 
 /// What rests on somebody's word: a word for scripts, and a sentence.
@@ -115,7 +127,7 @@ fn unchecked(device: &Device) -> Vec<(&'static str, String)> {
     found
 }
 
-fn text(device: &Device, object: &Value) -> String {
+fn text(device: &Device, object: &Value, claims: &[Claim]) -> String {
     let profile = device.profile();
     let versions = &object["versions"];
     let mut lines = vec![
@@ -135,8 +147,7 @@ fn text(device: &Device, object: &Value) -> String {
     lines.push(match device.log() {
         Some(log) if log.faults.is_empty() => format!("audit log  {} entries, in order as far as seen", log.head.size),
         Some(log) => {
-            let what: Vec<&str> = log.faults.iter().map(|fault| fault.what.as_str()).collect();
-            format!("audit log  WARNING: {}. The proof is in `privity security show --json`", what.join("; "))
+            format!("audit log  WARNING: {} entries, and not one and the same for all: see below", log.head.size)
         }
         None => "audit log  nothing of it was seen yet".to_owned(),
     });
@@ -147,6 +158,11 @@ fn text(device: &Device, object: &Value) -> String {
         kdf["passes"],
         if kdf["unlocked"] == true { "unlocked for a while now" } else { "locked" }
     ));
+    if !claims.is_empty() {
+        lines.push("FOUND, and not in order:".to_owned());
+        lines.extend(claims.iter().map(|claim| format!("  - {}", view::claim(device, claim))));
+        lines.push("  `privity audit proof --out DIR` writes it down for others to check".to_owned());
+    }
     lines.push("Not checked:".to_owned());
     let unchecked = object["unchecked"].as_array().map_or(&[][..], Vec::as_slice);
     lines.extend(unchecked.iter().map(|found| format!("  - {}", found["told"].as_str().unwrap_or_default())));

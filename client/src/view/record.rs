@@ -65,7 +65,7 @@ fn sentence(record: &Record, named: &dyn Fn(PersonId) -> String) -> String {
 /// What a record of trouble says, or of its end.
 fn trouble(what: &RecordBody, from: &str) -> String {
     let told = match what {
-        RecordBody::Dispute => {
+        RecordBody::Dispute { .. } => {
             return format!(
                 "— WARNING: {from} says to have read something else here than you. Compare by telephone what both of you see; \
                  then /anyway goes on (or `privity send --anyway`)"
@@ -158,7 +158,9 @@ fn body(what: &RecordBody) -> (&'static str, Value) {
         RecordBody::Joined => ("joined", json!({})),
         RecordBody::Void { why, claimed } => ("void", json!({ "why": why, "claimed": claimed })),
         RecordBody::Gap => ("gap", json!({})),
-        RecordBody::Dispute => ("dispute", json!({})),
+        RecordBody::Dispute { read, said } => {
+            ("dispute", json!({ "read": read.as_ref().map(position), "said": said.as_ref().map(position) }))
+        }
         RecordBody::IdentityChanged { person, verified } => {
             ("identity_changed", json!({ "person": person.to_string(), "verified": verified }))
         }
@@ -218,7 +220,7 @@ mod tests {
             RecordBody::Unknown,
             RecordBody::Void { why: "wrong epoch".to_owned(), claimed: false },
             RecordBody::Gap,
-            RecordBody::Dispute,
+            RecordBody::Dispute { read: None, said: None },
             RecordBody::IdentityChanged { person: PersonId::new(EVE), verified: true },
             RecordBody::OutOfStep,
             RecordBody::Repaired { from: 12, upto: 17 },
@@ -254,7 +256,7 @@ mod tests {
         );
         assert!(told(RecordBody::Repaired { from: 12, upto: 12 }).contains("At most one message"));
         assert!(told(RecordBody::Repaired { from: 12, upto: 11 }).contains("Nothing is missing"));
-        let dispute = told(RecordBody::Dispute);
+        let dispute = told(RecordBody::Dispute { read: None, said: None });
         assert!(dispute.contains("Ada (ada) says") && dispute.contains("telephone") && dispute.contains("/anyway"));
         let requested = told(RecordBody::Requested { people: vec![PersonId::new(EVE)] });
         assert!(requested.contains("Eve (eve) requested") && !requested.contains("removed"), "{requested}");

@@ -8,6 +8,9 @@ use privity_protocol::error::{Error, PeerMisbehaved, Refused};
 
 use crate::view::plain;
 
+/// What is not as expected where a newcomer's proof fails.
+const NEWCOMER: &str = "the newcomer's identity";
+
 /// A state's word as people read it in lists.
 pub fn state_shown(state: &str) -> String {
     match state {
@@ -92,6 +95,11 @@ pub fn notice(notice: &Notice) -> Option<String> {
                 .to_owned(),
         ),
         Notice::Problem(error) => Some(format!("warning: {}", plain(&error.to_string(), false))),
+        Notice::Suspicious { handle, why: Error::PeerMisbehaved(PeerMisbehaved::WrongKey(NEWCOMER)) } => Some(format!(
+            "WARNING: {} was not let in: the keys under that handle are not those of whoever read your invite. The relay has put others in \
+             their place, or somebody who has taken it over. Ask whom you invited, by another way, and tell your firm's IT",
+            plain(handle, false)
+        )),
         Notice::Suspicious { handle, why } => Some(format!(
             "WARNING: somebody who asks to be {} was not accepted: {why}. Ask whom you invited, by another way",
             plain(handle, false)
@@ -150,11 +158,11 @@ fn log_told(notice: &Notice) -> Option<String> {
     match notice {
         Notice::Log { what, by: None } => Some(format!(
             "WARNING: {what}. It may show different people different things: tell somebody at the firm whom you trust, by another \
-             way; `privity security show` has the proof"
+             way; `privity security show` says more, `privity audit proof` keeps it"
         )),
         Notice::Log { what, by: Some(_) } => Some(format!(
-            "WARNING: {what}: the relay shows two logs, or that member is mistaken; `privity security show --json` says who. Compare \
-             with them by another way"
+            "WARNING: {what}: the relay shows two logs, or that member is mistaken. `privity security show` says who: compare with them \
+             by another way; `privity audit proof` keeps it"
         )),
         Notice::DoneInYourName(act) => Some(format!(
             "WARNING: the relay's audit log says of you: {}. If you know nothing of it, tell your firm's IT and a registrar",

@@ -456,7 +456,7 @@ impl Device {
             (room.row.unconfirmed, room.row.let_in_by) = (false, None);
         }
         let removed = std::mem::take(&mut room.row.requested);
-        let disputed = room.disputes(&seen.position);
+        let (disputed, read) = (room.disputes(&seen.position), room.read_at(seen.position.seq));
         if disputed {
             room.row.disputed = Some(from.0);
         }
@@ -465,7 +465,8 @@ impl Device {
             self.record(now, matter, seq, Some(own), now, RecordBody::Removed { people: removed });
         }
         if disputed {
-            self.record(now, matter, seq, Some(from), now, RecordBody::Dispute);
+            let what = RecordBody::Dispute { read, said: Some(seen.position) };
+            self.record(now, matter, seq, Some(from), now, what);
         }
     }
 
@@ -664,15 +665,16 @@ impl Room {
 
     /// Whether somebody says to have read what this device read differently, or what is not there yet.
     fn disputes(&self, claimed: &Position) -> bool {
-        if claimed.seq > self.row.position.seq {
-            return true;
-        }
-        let own = if claimed.seq == self.row.position.seq {
+        claimed.seq > self.row.position.seq || self.read_at(claimed.seq).is_some_and(|own| own != *claimed)
+    }
+
+    /// The position that this device has read at a seq, if it still knows.
+    fn read_at(&self, seq: u64) -> Option<Position> {
+        if seq == self.row.position.seq {
             Some(self.row.position)
         } else {
-            self.recent.get(&claimed.seq).map(|recent| recent.position)
-        };
-        own.is_some_and(|own| own != *claimed)
+            self.recent.get(&seq).map(|recent| recent.position)
+        }
     }
 }
 

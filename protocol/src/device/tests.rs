@@ -17,6 +17,7 @@ mod healing;
 mod hostile;
 mod identities;
 mod notes;
+mod proofs;
 mod renewals;
 mod rescue;
 mod statements;
@@ -35,7 +36,7 @@ fn people(world: &World, who: usize, matter: MatterId) -> usize {
 }
 
 fn disputes(world: &World, who: usize, matter: MatterId) -> usize {
-    world.records(who, matter).iter().filter(|record| record.what == RecordBody::Dispute).count()
+    world.records(who, matter).iter().filter(|record| matches!(record.what, RecordBody::Dispute { .. })).count()
 }
 
 #[test]
@@ -417,7 +418,8 @@ fn a_member_who_says_to_have_read_something_else_is_shown_with_their_name() {
     world.say(DAN, matter, "I read otherwise");
     world.run();
     for who in [ADA, EVE] {
-        let record = world.records(who, matter).into_iter().find(|record| record.what == RecordBody::Dispute);
+        let record =
+            world.records(who, matter).into_iter().find(|record| matches!(record.what, RecordBody::Dispute { .. }));
         assert_eq!(record.unwrap().from, Some(world.person(DAN)), "device {who}");
         assert_eq!(world.words(who, matter), ["I read otherwise"], "the claim is shown, not silenced");
     }

@@ -22,7 +22,7 @@ use crate::identity::{Identity, Signed};
 use crate::ids::{PersonId, Timestamp};
 use crate::limits;
 use crate::log::{Act, Last, Leaf, LogHead, LogKeys, TreeHash, note, tree};
-use crate::suite::Digest;
+use crate::suite::{Digest, PublicKey};
 
 /// What this device knows of the relay's audit log.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -64,6 +64,12 @@ pub struct LogFault {
     /// The head that a member says to know, and who says so.
     #[n(4)]
     pub told: Option<(PersonId, LogHead)>,
+    /// The keys that verify the notes; of an older version's fault, those of the view.
+    #[n(80)]
+    pub keys: Option<LogKeys>,
+    /// The relay's key, which signed those.
+    #[n(81)]
+    pub relay: Option<PublicKey>,
 }
 
 /// The log, as this device goes about it.
@@ -269,14 +275,15 @@ impl Device {
     /// Something contradicts what this device knows of the log: told once, and kept.
     fn log_fault(&mut self, what: &str, shown: Option<String>, told: Option<(PersonId, LogHead)>) {
         let by = told.map(|(person, _)| person);
-        let at = self.now;
+        let (at, relay) = (self.now, Some(self.profile.relay.clone()));
         let fresh = match self.watch.view.as_mut() {
             Some(view) => {
                 let same = |fault: &LogFault| fault.what == what && fault.told.map(|(person, _)| person) == by;
                 let fresh = !view.faults.iter().any(same);
                 if fresh && view.faults.len() < limits::LOG_FAULTS_MAX {
                     let known = view.note.clone();
-                    view.faults.push(LogFault { at, what: what.to_owned(), known, shown, told });
+                    let (what, keys) = (what.to_owned(), Some(view.keys.clone()));
+                    view.faults.push(LogFault { at, what, known, shown, told, keys, relay });
                 }
                 fresh
             }

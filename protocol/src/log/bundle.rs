@@ -167,12 +167,46 @@ impl fmt::Display for Fault {
 
 impl std::error::Error for Fault {}
 
+impl Fault {
+    /// A fault of a whole file.
+    pub(crate) fn of(file: &str, what: impl fmt::Display) -> Self {
+        fault(file, what)
+    }
+}
+
 fn fault(file: impl Into<String>, what: impl fmt::Display) -> Fault {
     Fault { file: file.into(), leaf: None, what: what.to_string() }
 }
 
 fn fault_at(file: String, leaf: u64, what: &str) -> Fault {
     Fault { file, leaf: Some(leaf), what: what.to_owned() }
+}
+
+/// A whole log that verifies.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Whole {
+    /// What it says.
+    pub verified: Verified,
+    verifier: Verifier,
+    hashes: Vec<TreeHash>,
+}
+
+impl Whole {
+    /// Whether a checkpoint is of a beginning of this log; none where it is of a longer one.
+    pub fn holds(&self, checkpoint: &Checkpoint) -> Option<bool> {
+        let is_longer = checkpoint.size > self.verified.checkpoint.size;
+        (!is_longer).then(|| tree::root(&self.hashes[..], checkpoint.size).ok() == Some(checkpoint.root))
+    }
+
+    /// Holds it against a checkpoint that was kept before.
+    fn compare(&self, note: &str) -> Result<u64, Fault> {
+        let (known, _) = self.verifier.open(note).map_err(|error| fault(AGAINST, error))?;
+        match self.holds(&known) {
+            Some(true) => Ok(known.size),
+            Some(false) => Err(fault(AGAINST, "the bundle has another history than the one that it says")),
+            None => Err(fault(AGAINST, "it is newer than the bundle; export the log again")),
+        }
+    }
 }
 
 /// Verifies a bundle: every file by its path, and nothing else. `progress` hears how many leaves are done, and of how many.
@@ -186,6 +220,16 @@ pub fn verify(
     against: Option<&str>,
     progress: &mut dyn FnMut(u64, u64),
 ) -> Result<Verified, Fault> {
+    let whole = read(files, progress)?;
+    let against = against.map(|note| whole.compare(note)).transpose()?;
+    Ok(Verified { against, ..whole.verified })
+}
+
+/// As [`verify`], for holding other checkpoints against it.
+///
+/// # Errors
+/// [`Fault`], naming the place.
+pub fn read(files: &BTreeMap<String, Vec<u8>>, progress: &mut dyn FnMut(u64, u64)) -> Result<Whole, Fault> {
     let (relay, verifier) = read_keys(text(files, KEYS)?).map_err(|error| fault(KEYS, error))?;
     let note = text(files, CHECKPOINT)?;
     let (checkpoint, at) = verifier.open_exactly(note).map_err(|error| fault(CHECKPOINT, error))?;
@@ -206,19 +250,8 @@ pub fn verify(
             return Err(fault_at(piece.path(), piece.leaf(index), "the hash is not that of what is below it"));
         }
     }
-    let against = against.map(|note| compare(&verifier, note, &leaves.hashes, &checkpoint)).transpose()?;
-    Ok(Verified { checkpoint, at, relay: relay.fingerprint(), against })
-}
-
-fn compare(verifier: &Verifier, note: &str, hashes: &[TreeHash], newest: &Checkpoint) -> Result<u64, Fault> {
-    let (known, _) = verifier.open(note).map_err(|error| fault(AGAINST, error))?;
-    if known.size > newest.size {
-        return Err(fault(AGAINST, "it is newer than the bundle; export the log again"));
-    }
-    if tree::root(hashes, known.size).ok() != Some(known.root) {
-        return Err(fault(AGAINST, "the bundle has another history than the one that it says"));
-    }
-    Ok(known.size)
+    let verified = Verified { checkpoint, at, relay: relay.fingerprint(), against: None };
+    Ok(Whole { verified, verifier, hashes: leaves.hashes })
 }
 
 fn text<'a>(files: &'a BTreeMap<String, Vec<u8>>, path: &str) -> Result<&'a str, Fault> {

@@ -83,7 +83,14 @@ pub enum RecordBody {
     Gap,
     /// A member says to have read something else than this device: the relay shows two histories, or the member lies.
     #[n(7)]
-    Dispute,
+    Dispute {
+        /// What this device read there; none where it has not come as far, or no longer knows.
+        #[n(0)]
+        read: Option<Position>,
+        /// What the member says to have read; none in records of older versions.
+        #[n(1)]
+        said: Option<Position>,
+    },
     /// This device can't follow a change and has asked the others to let it back in.
     #[n(8)]
     OutOfStep,

@@ -412,7 +412,7 @@ fn mailbox(id: MailboxId, inbox_of: Option<DeviceId>) -> Mailbox {
     Mailbox { entries: Vec::new(), head: start, fence: start, positions: vec![start], grants: Vec::new(), inbox_of }
 }
 
-fn relay_key() -> &'static SecretKey {
+pub(in crate::device::tests) fn relay_key() -> &'static SecretKey {
     static KEY: OnceLock<SecretKey> = OnceLock::new();
     KEY.get_or_init(SecretKey::generate)
 }
@@ -797,7 +797,7 @@ impl World {
             let odd = |record: &Record| {
                 matches!(
                     record.what,
-                    RecordBody::Void { .. } | RecordBody::Dispute | RecordBody::Gap | RecordBody::Unknown
+                    RecordBody::Void { .. } | RecordBody::Dispute { .. } | RecordBody::Gap | RecordBody::Unknown
                 )
             };
             let odd: Vec<Record> = self.records(*index, matter).into_iter().filter(odd).collect();

@@ -70,7 +70,8 @@ fn a_member_back_after_a_hundred_days_sees_gaps_follows_every_commit_and_can_tal
         world.run();
         let gaps = world.records(DAN, matter).iter().filter(|record| record.what == RecordBody::Gap).count();
         let lost = count(&world, DAN, matter, |body| *body == RecordBody::OutOfStep);
-        let void = count(&world, DAN, matter, |body| matches!(body, RecordBody::Void { .. } | RecordBody::Dispute));
+        let void =
+            count(&world, DAN, matter, |body| matches!(body, RecordBody::Void { .. } | RecordBody::Dispute { .. }));
         assert_eq!(void, 0);
         pass(&mut world, 30 * SECOND);
         world.settle();

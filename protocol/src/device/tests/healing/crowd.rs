@@ -94,8 +94,9 @@ fn twenty_devices_that_commit_at_once_all_get_there() {
     assert!([DAN, 5, 12].iter().all(|who| out.contains(who)), "{out:?}");
     assert!(out.contains(&14) != out.contains(&16), "the one who was faster: {out:?}");
     for who in 0..26 {
-        let odd =
-            |body: &RecordBody| matches!(body, RecordBody::Void { .. } | RecordBody::Dispute | RecordBody::OutOfStep);
+        let odd = |body: &RecordBody| {
+            matches!(body, RecordBody::Void { .. } | RecordBody::Dispute { .. } | RecordBody::OutOfStep)
+        };
         assert_eq!(count(&world, who, matter, odd), 0, "device {who}: {:?}", world.records(who, matter));
         assert_eq!(world.told(who, |notice| matches!(notice, Notice::Problem(_))), 0, "{:?}", world.nodes[who].notices);
         assert!(world.nodes[who].device.is_settled(), "device {who}");

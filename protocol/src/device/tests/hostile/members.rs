@@ -195,7 +195,8 @@ fn a_lie_about_what_was_read_is_shown_with_its_author_and_silences_nobody() {
         say_having_read(&mut world, matter, lie);
         let now = world.now;
         for who in OTHERS {
-            let dispute = world.records(who, matter).into_iter().find(|record| record.what == RecordBody::Dispute);
+            let dispute =
+                world.records(who, matter).into_iter().find(|record| matches!(record.what, RecordBody::Dispute { .. }));
             assert_eq!(dispute.unwrap().from, Some(world.person(EVE)), "device {who}");
             assert_eq!(world.words(who, matter).last().unwrap(), "I read otherwise", "shown, not void");
             assert!(voids(&world, who, matter).is_empty());
@@ -252,7 +253,8 @@ fn a_lie_in_a_commit_is_shown_and_the_commit_counts() {
     world.run();
     for who in OTHERS {
         assert_eq!(epoch(&world, who, matter), before + 1, "device {who}");
-        let dispute = world.records(who, matter).into_iter().find(|record| record.what == RecordBody::Dispute);
+        let dispute =
+            world.records(who, matter).into_iter().find(|record| matches!(record.what, RecordBody::Dispute { .. }));
         assert_eq!(dispute.unwrap().from, Some(world.person(EVE)), "device {who}");
         world.nodes[who].device.go_on(now, matter).unwrap();
     }
