@@ -4,6 +4,7 @@
 //! 2. A [`Relay`] is a process with a folder; it can be killed and started again.
 //! 3. A [`Person`] is a profile's folder; each of their commands is a process.
 //! 4. [`Typed`] is a command in a terminal.
+//! 5. [`evil::Evil`] is a relay that lies, for the real `privity` to find out.
 //!
 //! Invariant: everything started here ends with the value that started it.
 
@@ -17,6 +18,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
+
+pub mod evil;
 
 /// Argon2id memory for tests and the demo, in MiB: the least there is, since every command opens a vault.
 pub const KDF_MEMORY: &str = "64";
@@ -386,15 +389,15 @@ impl Drop for Typed {
 
 /// A firm with a running relay and an attorney who is its registrar.
 #[derive(Debug)]
-pub struct Firm {
+pub struct Firm<R = Relay> {
     /// Its relay.
-    pub relay: Relay,
+    pub relay: R,
     /// Its first attorney.
     pub attorney: Person,
     folder: tempfile::TempDir,
 }
 
-impl Firm {
+impl Firm<Relay> {
     /// A new firm in a folder of its own.
     ///
     /// # Errors
@@ -406,7 +409,9 @@ impl Firm {
         attorney.join(&relay.invite, "Ada Byron")?;
         Ok(Self { relay, attorney, folder })
     }
+}
 
+impl<R> Firm<R> {
     /// The folder that everything is in.
     pub fn folder(&self) -> &Path {
         self.folder.path()
