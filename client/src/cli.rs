@@ -34,6 +34,7 @@ Examples:
   privity identity show bob --qr                       who Bob is, with a code for his camera
   privity identity verify bob                          asks whether all digits match
   privity identity confirm bob                         his name is right: you have seen who he is
+  privity identity adopt zoe                           she waits, and whoever invited her is away
   privity identity trust bob                           shows what has changed, and asks";
 
 const MATTER_HELP: &str = "\
@@ -302,6 +303,17 @@ pub enum IdentityCommand {
         /// The 60 digits that they see, or that a camera has read, instead of being asked
         #[arg(long, value_name = "DIGITS")]
         number: Option<String>,
+    },
+    /// Let in a newcomer whose inviter is away, after comparing digits with them; for registrars, and for clients any attorney
+    Adopt {
+        /// Their handle, as they have chosen it
+        handle: String,
+        /// The 60 digits that they read to you, instead of being asked
+        #[arg(long, value_name = "DIGITS")]
+        number: Option<String>,
+        /// Their name, as you know it; asked for at a terminal
+        #[arg(long)]
+        name: Option<String>,
     },
     /// State somebody's name on your own word: others no longer see it as self-stated
     Confirm {

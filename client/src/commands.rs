@@ -22,6 +22,7 @@ use crate::home::{Held, Home};
 use crate::session::{Session, Told, now};
 use crate::{ask, chat, join, out, view};
 
+mod adopt;
 mod audit;
 mod device;
 pub(crate) mod identity;
@@ -90,6 +91,9 @@ impl Run {
             Command::Identity(IdentityCommand::Show { handle, qr }) => self.identity_show(handle.as_deref(), qr).await,
             Command::Identity(IdentityCommand::Verify { handle, number }) => {
                 self.identity_verify(&handle, number.as_deref()).await
+            }
+            Command::Identity(IdentityCommand::Adopt { handle, number, name }) => {
+                self.identity_adopt(&handle, number.as_deref(), name.as_deref()).await
             }
             Command::Identity(IdentityCommand::Confirm { handle }) => self.identity_confirm(&handle).await,
             Command::Identity(IdentityCommand::Trust { handle, yes }) => self.identity_trust(&handle, yes).await,

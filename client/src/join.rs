@@ -398,7 +398,10 @@ fn report(profile: &Profile, ready: bool, first: bool, json: bool) -> Result<(),
     } else if ready {
         out::text("You are ready. Next: privity, to chat.")
     } else {
-        out::text("The person who invited you still has to be online once; then you can be added to matters.")
+        out::text(
+            "The person who invited you still has to be online once; then you can be added to matters. If they are away, `privity status` \
+             says how somebody else lets you in.",
+        )
     }
 }
 

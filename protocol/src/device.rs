@@ -21,7 +21,9 @@ use zeroize::Zeroizing;
 
 use crate::cbor;
 use crate::error::{Error, Misuse, PeerMisbehaved};
-use crate::frame::{AdmittedBody, Blob, DeviceRegistration, Event, Instance, Post, Reply, Request, ToRelay};
+use crate::frame::{
+    AdmittedBody, Blob, DeviceRegistration, Event, Instance, Post, Registration, Reply, Request, ToRelay,
+};
 use crate::identity::{DeviceRevocation, Identity, Signed};
 use crate::ids::{DeviceId, InviteId, MailboxId, MatterId, PersonId, Position, Timestamp};
 use crate::limits;
@@ -29,6 +31,7 @@ use crate::log::LogHead;
 use crate::matter::{KeyPackages, LeafCredential, Me};
 use crate::suite::{self, Digest};
 
+mod adopting;
 mod apply;
 mod commit;
 mod enrol;
@@ -107,6 +110,8 @@ enum Asked {
     CancelInvite(InviteId),
     Renewals,
     EndorseAnew(PersonId, Vec<Identity>),
+    Adoptable,
+    Adopt(PersonId),
     Roster(MatterId),
     WaitingDevices,
     Certify(DeviceId, InviteId),
@@ -143,6 +148,8 @@ pub struct Device {
     people: BTreeMap<PersonId, KnownPerson>,
     invites: BTreeMap<InviteId, OwnInvite>,
     materials: BTreeMap<PersonId, Material>,
+    /// Newcomers whom this person may take in, as the relay has shown them last.
+    adoptable: BTreeMap<PersonId, Registration>,
     /// Devices of this person that wait to be certified, their proof checked.
     waiting: BTreeMap<DeviceId, DeviceRegistration>,
     /// The device that is being certified, the invite it used, and what the relay is asked.
@@ -243,6 +250,7 @@ impl Device {
             people: keyed(load(vault, Table::Person, None, "person")?, PersonId::from_slice)?,
             invites: keyed(load(vault, Table::Invite, None, "invite")?, InviteId::from_slice)?,
             materials: BTreeMap::new(),
+            adoptable: BTreeMap::new(),
             waiting: BTreeMap::new(),
             certifying: None,
             own_packages: BTreeMap::new(),
@@ -455,6 +463,8 @@ impl Device {
             Asked::CancelInvite(invite) => self.invite_cancelled(invite, reply),
             Asked::Renewals => self.renewals_came(now, reply),
             Asked::EndorseAnew(person, chain) => self.endorsed_anew(person, chain, reply),
+            Asked::Adoptable => self.adoptable_came(reply),
+            Asked::Adopt(person) => self.adopt_answered(person, reply),
             Asked::Roster(matter) => self.roster_came(matter, reply),
             Asked::WaitingDevices => self.waiting_came(reply),
             Asked::Certify(device, invite) => self.certify_answered(device, invite, reply),

@@ -199,6 +199,9 @@ pub enum Request {
     /// Whose endorsements this person may renew by now.
     #[n(22)]
     Renewals,
+    /// Newcomers whom this person may take in, whoever has invited them.
+    #[n(50)]
+    Adoptable,
     /// A new device of a person registers, with an invite that one of the person's devices made.
     #[n(30)]
     RegisterDevice(#[n(0)] Box<DeviceRegistration>),
@@ -488,6 +491,13 @@ pub enum Reply {
         /// At most [`limits::RENEWALS_AT_ONCE`].
         #[n(0)]
         chains: Vec<Vec<Identity>>,
+    },
+    /// Newcomers to take in.
+    #[n(50)]
+    Adoptable {
+        /// Their registrations, at most [`limits::ADOPTABLE_MAX`].
+        #[n(0)]
+        newcomers: Vec<Registration>,
     },
     /// Devices that wait to be certified.
     #[n(30)]

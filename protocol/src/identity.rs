@@ -61,6 +61,16 @@ pub fn may_endorse(role: Role, registrar: bool, newcomer: Role) -> bool {
     registrar || (role.manages() && newcomer == Role::Client)
 }
 
+/// Whether somebody with `role`, and the right of a registrar or not, may take in a `newcomer` whom somebody else has invited.
+pub fn may_adopt(role: Role, registrar: bool, newcomer: Role) -> bool {
+    registrar || (role == Role::Attorney && newcomer == Role::Client)
+}
+
+/// What is false is left out.
+fn is_not(word: &bool) -> bool {
+    !word
+}
+
 /// A statement and a hybrid signature over its exact bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(array)]
@@ -172,6 +182,9 @@ pub struct Endorsement {
     #[n(9)]
     #[cbor(default)]
     pub confirmed: bool,
+    /// Whether the endorser took them in in the place of whoever had invited them, after comparing the number of newcomer and firm.
+    #[cbor(n(50), skip_if = "is_not")]
+    pub adopted: bool,
 }
 
 /// A device is nobody's any more. Signed under [`Label::DeviceRevocation`]: by the person key, or, where it names an issuer, by the MLS

@@ -53,6 +53,7 @@
 //!         from: Timestamp(0),
 //!         until: Timestamp(u64::MAX),
 //!         confirmed: false,
+//!         adopted: false,
 //!     };
 //!     let credential = LeafCredential { person, device, certificate: certificate.digest() };
 //!     let identity = Identity {

@@ -103,6 +103,9 @@ pub const INVITES_OPEN_MAX: usize = 64;
 /// Invites whose secrets a device keeps: those of all devices of its person, and those whose newcomer may still wait.
 pub const INVITES_KEPT: usize = 4 * INVITES_OPEN_MAX;
 
+/// Newcomers who are shown to whoever may take them in: at about 14 KB each they fit into a frame, and nobody looks through more.
+pub const ADOPTABLE_MAX: usize = 128;
+
 /// The shortest time that an invite is good for: a minute, in milliseconds.
 pub const INVITE_LIFETIME_MIN_MS: u64 = 60 * 1000;
 

@@ -366,6 +366,16 @@ pub enum Act {
         #[cbor(n(1), with = "minicbor::bytes")]
         incarnation: [u8; 16],
     },
+    /// A person was endorsed by somebody who took them in in the place of whoever had invited them.
+    #[n(19)]
+    Adopted {
+        /// The hash of the signed endorsement.
+        #[n(0)]
+        endorsement: Digest,
+        /// By whom.
+        #[n(1)]
+        by: PersonId,
+    },
 }
 
 impl Act {
@@ -376,6 +386,7 @@ impl Act {
             Self::Founded { .. }
                 | Self::Registered { .. }
                 | Self::Endorsed { .. }
+                | Self::Adopted { .. }
                 | Self::EndorsementRevoked { .. }
                 | Self::DeviceAdded { .. }
                 | Self::DeviceRevoked { .. }
@@ -407,6 +418,7 @@ impl Act {
             Self::Configured { .. } => "configured",
             Self::BackedUp { .. } => "backed-up",
             Self::Restored { .. } => "restored",
+            Self::Adopted { .. } => "adopted",
         }
     }
 }

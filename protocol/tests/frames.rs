@@ -133,6 +133,7 @@ fn the_schema_accepts_signed_statements() {
         from: Timestamp(0),
         until: Timestamp(u64::MAX),
         confirmed: false,
+        adopted: false,
     };
     let mut invite = InviteStatement {
         invite: InviteId::random(),
@@ -155,6 +156,9 @@ fn the_schema_accepts_signed_statements() {
     revocation.issuer = None;
     valid("device-revocation", &cbor::encode(&revocation));
     valid("link-pack", &cbor::encode(&LinkPack { name: Name::new("Ada").unwrap(), self_stated: true }));
+    endorsement.adopted = true;
+    valid("endorsement", &cbor::encode(&endorsement));
+    endorsement.adopted = false;
     (endorsement.issuer, invite.handle, invite.name, invite.links) = (None, None, None, None);
     valid("endorsement", &cbor::encode(&endorsement));
     valid("invite-statement", &cbor::encode(&invite));

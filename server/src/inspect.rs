@@ -168,6 +168,7 @@ fn fields(act: &Act) -> Vec<(&'static str, Value)> {
         }
         Act::BackedUp { backup } => vec![("backup", text(backup))],
         Act::Restored { .. } => Vec::new(),
+        Act::Adopted { by, .. } => vec![("by", text(by))],
         _ => Vec::new(),
     }
 }

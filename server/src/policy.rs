@@ -4,7 +4,7 @@
 
 use privity_protocol::error::Refused;
 use privity_protocol::frame::{Instance, Rights};
-use privity_protocol::identity::{Endorsement, Role, may_endorse};
+use privity_protocol::identity::{Endorsement, Role, may_adopt, may_endorse};
 use privity_protocol::ids::{DeviceId, MailboxId, PersonId};
 
 use crate::store::{GrantRow, InviteRow, PersonRow, Read, StoreError};
@@ -76,6 +76,17 @@ pub fn may_invite(person: &PersonRow, newcomer: Role) -> Result<(), Refused> {
     Err(Refused::not_allowed(format!("as {role} you may not invite {}", with_article(newcomer))))
 }
 
+/// Who may take in a newcomer whom somebody else has invited.
+///
+/// # Errors
+/// [`Refused::NotAllowed`] where the role may not.
+pub fn may_take_in(person: &PersonRow, newcomer: Role) -> Result<(), Refused> {
+    if may_adopt(person.role, person.registrar, newcomer) {
+        return Ok(());
+    }
+    Err(Refused::not_allowed("only a registrar takes in somebody whom another has invited; clients also any attorney"))
+}
+
 /// Whether whoever made an invite may still invite in that role, and with that device: otherwise it is void. The relay's own first invite always counts.
 ///
 /// # Errors
@@ -136,7 +147,10 @@ pub fn may_reach(store: &dyn Read, caller: &PersonRow, owner: PersonId) -> Resul
 }
 
 /// Who endorsed a person; none where nobody did, or the organisation's key.
-fn endorser(person: &PersonRow) -> Result<Option<PersonId>, StoreError> {
+///
+/// # Errors
+/// [`StoreError`] if what is kept does not decode.
+pub fn endorser(person: &PersonRow) -> Result<Option<PersonId>, StoreError> {
     let Some(endorsement) = &person.endorsement else { return Ok(None) };
     let said: Endorsement = endorsement.unverified("endorsement").map_err(|_| StoreError::Damaged("endorsement"))?;
     Ok(said.issuer.map(|issuer| issuer.person))

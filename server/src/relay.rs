@@ -112,11 +112,11 @@ pub enum Wake {
 
 /// Whether a request changes nothing, so that [`answer`] is all it takes.
 pub fn only_reads(request: &Request) -> bool {
+    use Request::{Adoptable, Checkpoint, Consistency, History, Invites, Renewals};
     use Request::{Certified, Chain, Newcomers, OpenInvite, People, Revocations, Roster, WaitingDevices};
-    use Request::{Checkpoint, Consistency, History, Invites, Renewals};
     matches!(request, People | Chain { .. } | Newcomers | OpenInvite { .. } | Roster { .. })
         || matches!(request, Checkpoint | Consistency { .. } | History { .. } | Invites | Renewals)
-        || matches!(request, WaitingDevices | Certified | Revocations { .. })
+        || matches!(request, Adoptable | WaitingDevices | Certified | Revocations { .. })
 }
 
 /// Whether the refusal of a request that [`only_reads`] is to be logged: it is then to be asked once more, of [`Rules::handle`].
@@ -158,6 +158,7 @@ pub fn answer(store: &dyn Read, from: &From, request: &Request, now: Timestamp) 
         Request::People => people::people(store, caller),
         Request::Chain { person } => people::chain_for(store, caller, *person),
         Request::Newcomers => people::newcomers(store, caller),
+        Request::Adoptable => people::adoptable(store, caller),
         Request::Invites => joining::invites(store, caller, now),
         Request::Renewals => people::renewals(store, caller, now),
         Request::Roster { mailbox } => people::roster(store, caller, *mailbox),

@@ -153,6 +153,7 @@ fn founding(
         from: Timestamp(0),
         until: Timestamp(u64::MAX),
         confirmed: false,
+        adopted: false,
     };
     let endorsement = Signed::make(Label::Endorsement, organisation, &said)?;
     let organisation = Some(Founding { key: organisation.public()?, endorsement });
@@ -249,6 +250,7 @@ fn endorse(
         from: Timestamp(0),
         until: Timestamp(u64::MAX),
         confirmed: false,
+        adopted: false,
     };
     let endorsement = Signed::make(Label::Endorsement, &founder.mls_key, &said)?;
     Ok(Request::Endorse { person: newcomer.person, endorsement })

@@ -15,6 +15,7 @@ use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 use serde_json::{Value, json};
 
+use crate::commands::adopt::waiting_told;
 use crate::commands::{Run, warn};
 use crate::error::Error;
 use crate::session::{Session, now};
@@ -189,7 +190,7 @@ pub(crate) fn looks_like(device: &Device, person: PersonId) -> Vec<String> {
     alike.filter_map(|other| device.person(other)).map(|known| known.handle.clone()).collect()
 }
 
-fn plain_handle(handle: &str) -> &str {
+pub(super) fn plain_handle(handle: &str) -> &str {
     handle.trim_start_matches('@')
 }
 
@@ -228,6 +229,7 @@ fn own_json(device: &Device) -> Result<Value, Error> {
     let fields = json!({
         "person": profile.person.to_string(), "handle": profile.handle, "name": profile.name.name,
         "role": profile.role.word(), "state": if device.is_ready() { "ready" } else { "waiting" },
+        "firm_number": device.firm_number().ok().map(|number| number.to_string()),
     });
     for (name, value) in fields.as_object().into_iter().flatten() {
         object[name] = value.clone();
@@ -236,7 +238,7 @@ fn own_json(device: &Device) -> Result<Value, Error> {
 }
 
 /// Somebody's identity as an object.
-fn identity_json(device: &Device, person: PersonId) -> Value {
+pub(super) fn identity_json(device: &Device, person: PersonId) -> Value {
     let known = device.person(person);
     let endorsements = known.map(|known| known.endorsements()).unwrap_or_default();
     let said = endorsements.first();
@@ -261,7 +263,7 @@ fn identity_json(device: &Device, person: PersonId) -> Value {
         "v": view::SCHEMA, "person": person.to_string(), "handle": known.map(|known| known.handle.clone()),
         "name": known.and_then(|known| known.name.as_ref()).map(|name| name.name.clone()),
         "self_stated": known.is_some_and(|known| known.self_stated), "role": known.map(|known| known.role.word()),
-        "registrar": said.is_some_and(|said| said.registrar),
+        "registrar": said.is_some_and(|said| said.registrar), "adopted": said.is_some_and(|said| said.adopted),
         "since": said.map(|said| said.from.0), "until": said.map(|said| said.until.0),
         "vouched_by": vouching, "organisation": device.profile().organisation.fingerprint().to_string(),
         "key": known.and_then(|known| known.chain.first()).map(|first| first.person_key.fingerprint().to_string()),
@@ -285,6 +287,7 @@ fn own_text(device: &Device, object: &Value) -> String {
     lines.extend(standing(device, profile.person));
     lines.push(format!("  firm's key     {}", profile.organisation.fingerprint()));
     lines.push(format!("  your key       {}", object["key"].as_str().unwrap_or("nobody has vouched for it yet")));
+    lines.extend(waiting_told(device));
     lines.push("`privity identity show HANDLE` shows the safety number with somebody.".to_owned());
     lines.join("\n")
 }
@@ -334,7 +337,9 @@ fn standing(device: &Device, person: PersonId) -> Vec<String> {
         );
         let whom = if index == 0 { String::new() } else { format!("{} by ", said.handle) };
         let begins = if index == 0 { "  vouched for by " } else { "                 " };
-        lines.push(format!("{begins}{whom}{by}, {}", lasting(said)));
+        let adopted =
+            if said.adopted { ", who let them in for whoever had invited them, after comparing digits" } else { "" };
+        lines.push(format!("{begins}{whom}{by}{adopted}, {}", lasting(said)));
     }
     let mut devices = known.chain.first().and_then(|first| verify_devices(first).ok()).unwrap_or_default();
     devices.retain(|(_, certified)| !device.is_revoked(certified.device));
@@ -352,7 +357,7 @@ fn lasting(said: &Endorsement) -> String {
 }
 
 /// A safety number in lines that are easy to read to somebody.
-fn grouped(number: &SafetyNumber) -> String {
+pub(super) fn grouped(number: &SafetyNumber) -> String {
     let shown = number.to_string();
     let groups: Vec<&str> = shown.split(' ').collect();
     groups.chunks(LINE).map(|line| format!("    {}", line.join(" "))).collect::<Vec<_>>().join("\n")

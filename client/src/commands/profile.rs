@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use crate::cli::Cli;
 use crate::commands::Run;
+use crate::commands::adopt::waiting_told;
 use crate::error::Error;
 use crate::session::{Session, Told};
 use crate::{join, keystore, marks, out, view};
@@ -78,6 +79,7 @@ impl Run {
             "person": profile.person.to_string(), "device": profile.device.to_string(), "handle": profile.handle,
             "name": profile.name.name, "role": profile.role.word(),
             "state": if session.device.is_ready() { "ready" } else { "waiting" },
+            "firm_number": session.device.firm_number().ok().map(|number| number.to_string()),
             "suites": { "transport": "X25519MLKEM768, ML-DSA-65 + Ed25519",
                         "messages": "MLS 0xF0A2: X-Wing, AES-256-GCM, Ed25519 + ML-DSA-65" },
             "log": session.device.log().map(|log| json!({ "size": log.head.size, "faults": log.faults.len() })),
@@ -153,6 +155,7 @@ fn status_text(session: &Session, object: &Value, why: Option<&Error>) -> String
             "audit log  WARNING: not one and the same for all: `privity security show` says what was found".to_owned(),
         );
     }
+    lines.extend(waiting_told(&session.device));
     for ((id, row), told) in session.device.matters().zip(matters) {
         let mut line = format!(
             "  {}  {}  epoch {}, position {}",

@@ -170,6 +170,7 @@ impl Enrolment {
                     from: now,
                     until: now.plus_ms(limits::ENDORSEMENT_LIFETIME_MS),
                     confirmed: true,
+                    adopted: false,
                 };
                 let (key, founding) = found(&endorsement)?;
                 (founding.key.clone(), Some(key), Some(founding))

@@ -134,6 +134,15 @@ pub enum Notice {
         /// Whether the key before was verified.
         verified: bool,
     },
+    /// The answer to [`super::Device::ask_adoptable`]; [`super::Device::adoptable`] has them.
+    Adoptable(Result<(), Refused>),
+    /// The relay's word on a newcomer whom this device took in.
+    Adopted {
+        /// Who.
+        person: PersonId,
+        /// Whether it keeps the endorsement.
+        outcome: Result<(), Refused>,
+    },
     /// An endorsement was given once more: renewed, or with the name confirmed.
     EndorsedAnew {
         /// Whose.

@@ -323,6 +323,7 @@ impl Device {
             from: now,
             until: now.plus_ms(limits::ENDORSEMENT_LIFETIME_MS),
             confirmed: invite.name.as_ref() == Some(&name),
+            adopted: false,
         };
         let signed = Signed::make(Label::Endorsement, &self.profile.mls_key, &endorsement)?;
         let mut chain = vec![identity_of(newcomer, signed.clone())];

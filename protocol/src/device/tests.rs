@@ -10,6 +10,7 @@ use crate::ids::MessageId;
 use crate::matter::{Matter, MatterContext, Participant, Seen};
 use crate::suite::{Label, SecretKey};
 
+mod adopting;
 mod corners;
 mod crossings;
 mod devices;

@@ -477,7 +477,7 @@ impl Proof {
             Act::DeviceAdded { certificate, .. } => {
                 self.missing.remove(certificate);
             }
-            Act::Endorsed { endorsement, .. } => {
+            Act::Endorsed { endorsement, .. } | Act::Adopted { endorsement, .. } => {
                 self.missing.remove(endorsement);
             }
             _ => {}

@@ -48,6 +48,11 @@ impl SafetyNumber {
         Self(groups)
     }
 
+    /// The number of a newcomer and the firm, whose id is 16 zeros: compared where somebody takes them in in the place of their inviter.
+    pub fn with_firm(newcomer: (PersonId, &PublicKey), organisation: &PublicKey) -> Self {
+        Self::between(newcomer, (PersonId::new([0; 16]), organisation))
+    }
+
     /// The 60 digits without spaces, as a code for cameras holds them.
     pub fn digits(&self) -> String {
         self.to_string().replace(' ', "")
@@ -107,6 +112,9 @@ mod tests {
             SafetyNumber::between((ada, &adas), (PersonId::new([3; 16]), &bobs)),
         ];
         assert!(others.iter().all(|other| *other != number));
+        let firms = SafetyNumber::with_firm((ada, &adas), &bobs);
+        assert_eq!(firms, SafetyNumber::between((PersonId::new([0; 16]), &bobs), (ada, &adas)));
+        assert!(firms != number && firms != SafetyNumber::with_firm((ada, &eves), &bobs));
     }
 
     #[test]

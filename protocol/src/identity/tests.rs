@@ -39,6 +39,7 @@ impl Someone {
             from: Timestamp(0),
             until: Timestamp(1),
             confirmed: false,
+            adopted: false,
         }
     }
 

@@ -38,6 +38,7 @@ fn person(role: Role) -> Person {
         from: Timestamp(0),
         until: Timestamp(1),
         confirmed: false,
+        adopted: false,
     };
     let credential = LeafCredential { person, device, certificate: signed.digest() };
     Person {

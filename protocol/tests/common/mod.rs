@@ -25,7 +25,7 @@ use privity_protocol::rescue::Fate;
 use privity_protocol::suite::{Digest, PUBLIC_KEY_LEN, PublicKey, SecretKey};
 
 /// The kinds of each, by number.
-const REQUESTS: [(u8, &str); 26] = [
+const REQUESTS: [(u8, &str); 27] = [
     (0, "open invite"),
     (1, "register"),
     (2, "post"),
@@ -52,8 +52,9 @@ const REQUESTS: [(u8, &str); 26] = [
     (34, "linked"),
     (35, "revoke device"),
     (36, "revocations"),
+    (50, "adoptable"),
 ];
-const REPLIES: [(u8, &str); 18] = [
+const REPLIES: [(u8, &str); 19] = [
     (0, "refused"),
     (1, "done"),
     (2, "invite"),
@@ -72,6 +73,7 @@ const REPLIES: [(u8, &str); 18] = [
     (30, "waiting devices"),
     (31, "certified"),
     (32, "revocations"),
+    (50, "adoptable"),
 ];
 const REFUSALS: [&str; 13] = [
     "stale",
@@ -141,6 +143,9 @@ fn samples_of(full: bool) -> Vec<(String, Vec<u8>)> {
         samples.push((format!("to-relay/part {kind} {name}"), cbor::encode(&frame)));
     }
     for (kind, name) in REPLIES {
+        // What came later is made of noise of its own, so that it changes nothing of what was there.
+        let mut later = Source { fill: Some(full), ..Source::new(&seed) };
+        let source = if kind < 50 { &mut source } else { &mut later };
         let frame = FromRelay::Reply { id: u64::from(kind), reply: source.reply(kind) };
         samples.push((format!("from-relay/reply {kind} {name}"), cbor::encode(&frame)));
     }
@@ -424,6 +429,7 @@ impl<'a> Source<'a> {
             33 => Request::Certified,
             34 => Request::Linked,
             35 => Request::RevokeDevice { revocation: self.signed() },
+            50 => Request::Adoptable,
             _ => Request::Revocations { after: self.number() },
         }
     }
@@ -568,6 +574,7 @@ impl<'a> Source<'a> {
             12 => Reply::History { leaves: self.list(Self::proved_leaf), more: self.flag() },
             20 => Reply::Invites { invites: self.list(Self::invite_state) },
             21 => Reply::Chains { chains: self.list(|source| source.list(Self::identity)) },
+            50 => Reply::Adoptable { newcomers: self.list(Self::registration) },
             30 => Reply::WaitingDevices { devices: self.list(Self::device_registration) },
             31 => Reply::Certified { certificate: self.signed(), pack: self.blob() },
             _ => Reply::Revocations {

@@ -157,6 +157,7 @@ fn endorsement(of: Someone, person_key: &str, role: Role, handle: &str, issuer: 
         from: Timestamp(1_800_000_000_000),
         until: Timestamp(1_863_072_000_000),
         confirmed: issuer.is_none(),
+        adopted: false,
     }
 }
 

@@ -147,6 +147,7 @@ impl Actor {
             from: Timestamp(1_800_000_000_000),
             until: Timestamp(1_863_072_000_000),
             confirmed: false,
+            adopted: false,
         };
         let credential = LeafCredential { person, device, certificate: certificate.digest() };
         Self {

@@ -94,6 +94,36 @@ pub(super) fn newcomers(store: &dyn Read, caller: Caller) -> Result<Reply, No> {
     Ok(Reply::Newcomers { newcomers })
 }
 
+/// Newcomers whom the caller may take in, the oldest first.
+pub(super) fn adoptable(store: &dyn Read, caller: Caller) -> Result<Reply, No> {
+    let own = policy::endorsed(store, caller)?;
+    let mut waiting = store.people()?;
+    waiting.retain(|person| person.endorsement.is_none() && policy::may_take_in(&own, person.role).is_ok());
+    waiting.sort_by_key(|person| person.registered);
+    let newcomers = waiting.into_iter().map(|person| person.registration).take(limits::ADOPTABLE_MAX).collect();
+    Ok(Reply::Adoptable { newcomers })
+}
+
+/// Whether the caller may endorse somebody with that statement: the first time as the inviter, or by taking them in and saying so; later as
+/// whoever endorsed them before, in the same words.
+fn may_endorse(own: &PersonRow, row: &PersonRow, said: &Endorsement) -> Result<(), No> {
+    let (caller, before) = (own.registration.person, said_of(row)?);
+    if let Some(before) = before {
+        if before.adopted != said.adopted {
+            return Err(Refused::malformed("an endorsement given once more says how it was given first").into());
+        }
+        let by = before.issuer.map(|issuer| issuer.person);
+        let may = row.inviter == Some(caller) || by == Some(caller) || own.registrar;
+        return if may { Ok(()) } else { Err(Refused::not_allowed("you did not endorse that person").into()) };
+    }
+    if said.adopted {
+        policy::may_take_in(own, row.role)?;
+    } else if row.inviter != Some(caller) {
+        return Err(Refused::not_allowed("you did not invite that person").into());
+    }
+    Ok(())
+}
+
 pub(super) fn endorse(
     store: &dyn Read,
     caller: Caller,
@@ -112,9 +142,7 @@ pub(super) fn endorse(
         return endorse_registrar(store, caller, row, endorsement, now);
     }
     let said: Endorsement = verified_by_device(store, caller, endorsement, Label::Endorsement)?;
-    if row.inviter != Some(caller.person) && !own.registrar {
-        return Err(Refused::not_allowed("you did not invite that person").into());
-    }
+    may_endorse(&own, &row, &said)?;
     policy::may_invite(&own, said.role)?;
     if row.registrar {
         return Err(Refused::not_allowed("a registrar is endorsed by the organisation's key alone").into());
@@ -128,8 +156,12 @@ pub(super) fn endorse(
     if !fits {
         return Err(Refused::malformed("the endorsement is for somebody else").into());
     }
+    let adopts = said.adopted && row.endorsement.is_none();
     row.endorsement = Some(endorsement.clone());
-    let act = Act::Endorsed { endorsement: endorsement.digest(), by: Some(caller.person) };
+    let act = match (adopts, endorsement.digest()) {
+        (true, endorsement) => Act::Adopted { endorsement, by: caller.person },
+        (false, endorsement) => Act::Endorsed { endorsement, by: Some(caller.person) },
+    };
     let writes = vec![Write::Person(Box::new(row)), logged(Some(person), now, act)];
     let wakes = vec![Wake::Person { person, event: Event::Endorsed }];
     Ok(Outcome { writes, reply: Some(Reply::Done), wakes })

@@ -84,6 +84,7 @@ impl Human {
             from: Timestamp(0),
             until: Timestamp(u64::MAX),
             confirmed: false,
+            adopted: false,
         }
     }
 

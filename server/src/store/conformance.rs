@@ -130,6 +130,7 @@ pub(super) fn two_people() -> [(PersonRow, DeviceRow); 2] {
         from: Timestamp(0),
         until: Timestamp(9),
         confirmed: false,
+        adopted: false,
     };
     ada.endorsement = Some(Signed { body: privity_protocol::cbor::encode(&said), signature: Vec::new() });
     [(ada, adas), person("bob")]

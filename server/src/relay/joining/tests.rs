@@ -316,6 +316,52 @@ fn a_registrar_endorses_newcomers_of_others_in_the_role_they_joined_with() {
 }
 
 #[test]
+fn a_newcomer_is_taken_in_by_a_registrar_or_for_clients_by_any_attorney_and_the_log_says_so() {
+    let (mut world, ada) = founded();
+    let [att, other] = ["att", "other"].map(|handle| joined(&mut world, &ada, handle, Role::Attorney));
+    let (staff, client) =
+        (joined(&mut world, &ada, "staff", Role::Staff), joined(&mut world, &ada, "cli", Role::Client));
+    let secret = invite(&mut world, &att, Role::Client);
+    let (bob, yan) = (Human::new("bob"), Human::new("yan"));
+    register(&mut world, &bob, &secret, Role::Client).unwrap();
+    let secret = invite(&mut world, &ada, Role::Attorney);
+    register(&mut world, &yan, &secret, Role::Attorney).unwrap();
+    let shown = |world: &mut World, who: &Human| match world.ask(who.caller, &Request::Adoptable).unwrap() {
+        Reply::Adoptable { newcomers } => newcomers.into_iter().map(|newcomer| newcomer.handle).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(shown(&mut world, &ada), ["bob", "yan"]);
+    assert_eq!(shown(&mut world, &other), ["bob"]);
+    assert!(shown(&mut world, &staff).is_empty() && shown(&mut world, &client).is_empty());
+    let said =
+        |by: &Human, whom: &Human, role| Endorsement { adopted: true, ..whom.endorsement_by(Some(by.issuer()), role) };
+    for (by, whom, role) in
+        [(&staff, &bob, Role::Client), (&client, &bob, Role::Client), (&other, &yan, Role::Attorney)]
+    {
+        let refused = endorse(&mut world, by, whom, &said(by, whom, role));
+        assert!(matches!(refused, Err(Refused::NotAllowed { .. })), "{refused:?}");
+    }
+    // Whoever has not invited them, a registrar too, says that it is an adoption.
+    for by in [&other, &ada] {
+        let plain = bob.endorsement_by(Some(by.issuer()), Role::Client);
+        assert!(matches!(endorse(&mut world, by, &bob, &plain), Err(Refused::NotAllowed { .. })));
+    }
+    endorse(&mut world, &other, &bob, &said(&other, &bob, Role::Client)).unwrap();
+    let last = logged(&world).pop().unwrap();
+    assert_eq!(last.0, Some(bob.caller.person));
+    assert!(matches!(last.1, Act::Adopted { by, .. } if by == other.caller.person), "{last:?}");
+    assert_eq!(shown(&mut world, &ada), ["yan"]);
+    // Given once more, by whoever gave it or a registrar, it says the same still, and nobody else gives it.
+    let later = |by: &Human, adopted| Endorsement { adopted, from: Timestamp(9), ..said(by, &bob, Role::Client) };
+    assert!(matches!(endorse(&mut world, &other, &bob, &later(&other, false)), Err(Refused::Malformed { .. })));
+    let third = joined(&mut world, &ada, "third", Role::Attorney);
+    assert!(matches!(endorse(&mut world, &third, &bob, &later(&third, true)), Err(Refused::NotAllowed { .. })));
+    endorse(&mut world, &other, &bob, &later(&other, true)).unwrap();
+    assert_eq!(logged(&world).pop().unwrap().1.name(), "endorsed");
+    endorse(&mut world, &ada, &bob, &later(&ada, true)).unwrap();
+}
+
+#[test]
 fn newcomers_are_shown_to_their_inviter_until_they_are_endorsed() {
     let (mut world, ada) = founded();
     let att = joined(&mut world, &ada, "att", Role::Attorney);
