@@ -60,7 +60,7 @@ pub(crate) async fn chat(run: &Run, asked: Option<&str>, joined: Option<(Held, S
     chat.terminal.end();
     ended?;
     chat.last(run).await?;
-    chat.leave(run).await
+    Box::pin(chat.leave(run)).await
 }
 
 struct Chat {

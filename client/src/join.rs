@@ -413,7 +413,7 @@ pub(crate) mod tests {
     use crate::link::tests::{Says, StandIn};
 
     fn view() -> InviteView {
-        InviteView { statement: None, name: None, chain: Vec::new() }
+        InviteView { statement: None, name: None, chain: Vec::new(), replaced: None }
     }
 
     /// A profile whose registration was never answered.

@@ -15,7 +15,7 @@ use crate::envelope;
 use crate::error::{Error, Malformed, Misuse};
 use crate::frame::Blob;
 use crate::identity::{Identity, Name, Role, Signed};
-use crate::ids::{DeviceId, InviteId, Timestamp};
+use crate::ids::{DeviceId, InviteId, PersonId, Timestamp};
 use crate::invite::InviteSecret;
 use crate::limits;
 use crate::suite::{Digest, Label, SecretKey};
@@ -113,6 +113,9 @@ pub struct SharedInvite {
     /// Until when.
     #[n(4)]
     pub expires: Timestamp,
+    /// Whom it enrols anew, if it makes no new person.
+    #[n(40)]
+    pub replaces: Option<PersonId>,
 }
 
 impl PartialEq for SharedInvite {
@@ -287,6 +290,7 @@ mod tests {
             statement: Digest::of(&[b"statement"]),
             name: None,
             expires: Timestamp(1),
+            replaces: None,
         };
         assert!(format!("{invite:?}").contains("redacted"));
     }

@@ -38,12 +38,15 @@ mod enrol;
 mod heal;
 mod identities;
 mod inbox;
+mod keys;
 mod linking;
 mod notes;
 mod notice;
 mod people;
 mod post;
 mod proof;
+mod recover;
+mod rekey;
 mod renewals;
 mod reply;
 mod rescue;
@@ -60,9 +63,11 @@ mod tidy;
 mod transparency;
 
 pub use enrol::Enrolment;
+pub use keys::Replacing;
 pub use linking::{PersonsDevice, Standing, device_fingerprint};
 pub use notice::Notice;
 pub use people::NewPersonInvite;
+pub use recover::{Recovering, with_step};
 use room::{Room, keyed, numbered};
 use state::{
     Batch, Counters, Intent, KnownPerson, MatterRow, OutItem, OwnInvite, PendingPost, Profile, RevocationsTold,
@@ -124,6 +129,8 @@ enum Asked {
     Grown { from: LogHead, to: LogHead, by: Option<PersonId> },
     History(PersonId, u64),
     OwnHistory(u64),
+    SetRecovery(Signed),
+    ReplaceKey,
 }
 
 /// What is known of somebody who is to be added, gathered for one Commit.
@@ -427,6 +434,7 @@ impl Device {
         self.watch_anew();
         self.ask_about_people();
         self.ask_to_certify();
+        self.ask_to_replace();
         self.look_at_devices();
         self.settle(now);
         Ok(())
@@ -477,6 +485,8 @@ impl Device {
             Asked::Grown { from, to, by } => self.growth_came((from, to), by, reply),
             Asked::History(person, size) => self.history_came(person, size, reply),
             Asked::OwnHistory(size) => self.own_history_came(size, reply),
+            Asked::SetRecovery(statement) => self.sheet_answered(statement, reply),
+            Asked::ReplaceKey => self.replace_answered(reply),
         }
         self.settle(now);
     }

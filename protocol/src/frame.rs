@@ -19,9 +19,11 @@ use crate::suite::Digest;
 
 mod hello;
 mod joining;
+mod recovery;
 
 pub use hello::{AcceptedIdem, Admitted, AdmittedBody, Hello, HelloBody, Instance};
 pub use joining::{DeviceRegistration, Founding, InviteView, NewInvite, Registration};
+pub use recovery::{NewKey, Recovery, RecoveryFiling, RecoveryView};
 
 /// The protocol on the wire, as TLS negotiates it (RFC 7301).
 pub const ALPN: &[u8] = b"privity/1";
@@ -238,6 +240,25 @@ pub enum Request {
         #[n(0)]
         after: u64,
     },
+    /// File a recovery sheet; it takes the place of the one before.
+    #[n(40)]
+    SetRecovery(#[n(0)] Box<RecoveryFiling>),
+    /// The holder of a sheet asks what it needs to know.
+    #[n(41)]
+    OpenRecovery {
+        /// The person's handle.
+        #[n(0)]
+        handle: String,
+        /// The sheet's token.
+        #[cbor(n(1), with = "minicbor::bytes")]
+        token: [u8; 32],
+    },
+    /// The holder of a sheet replaces the person's key.
+    #[n(42)]
+    Recover(#[n(0)] Box<Recovery>),
+    /// A person replaces their key themselves.
+    #[n(43)]
+    ReplaceKey(#[n(0)] Box<NewKey>),
 }
 
 /// Opaque bytes.
@@ -531,7 +552,13 @@ pub enum Reply {
         /// Whether there are more.
         #[n(3)]
         more: bool,
+        /// People whose key was replaced; their chains are among the identities.
+        #[cbor(n(5), default, skip_if = "Vec::is_empty")]
+        replaced: Vec<PersonId>,
     },
+    /// What the holder of a sheet needs to know.
+    #[n(40)]
+    Recovery(#[n(0)] Box<RecoveryView>),
 }
 
 /// A leaf of the audit log, with the proof that it is in it.

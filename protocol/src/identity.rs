@@ -15,9 +15,11 @@ use crate::limits;
 use crate::suite::{self, Digest, Label, PublicKey, SecretKey};
 
 mod alike;
+mod line;
 mod safety;
 
 pub use alike::{NameLook, look_of};
+pub use line::{KeyStep, RecoveryKey, Replacement, Step, stays_since, verify_line};
 pub use safety::SafetyNumber;
 
 /// What a person is at this firm.
@@ -268,6 +270,17 @@ pub struct Identity {
     /// The newest endorsement.
     #[n(3)]
     pub endorsement: Signed,
+    /// How keys that the person had before lead to this one, the oldest first; at most [`limits::KEY_STEPS_MAX`].
+    #[cbor(n(40), default, skip_if = "Vec::is_empty")]
+    pub line: Vec<Step>,
+}
+
+impl Identity {
+    /// Whether a certificate here names that device; believed by nobody yet.
+    pub fn certifies(&self, device: DeviceId) -> bool {
+        let said = |signed: &Signed| signed.unverified::<DeviceCertificate>("device certificate").ok();
+        self.certificates.iter().any(|signed| said(signed).is_some_and(|said| said.device == device))
+    }
 }
 
 /// What a chain of signatures says of a person.
@@ -281,9 +294,16 @@ pub struct Verified {
     pub endorsement: Endorsement,
     /// The devices, each with the hash of its certificate.
     pub devices: Vec<(Digest, DeviceCertificate)>,
+    /// How keys before lead to the person's key.
+    pub line: Vec<KeyStep>,
 }
 
 impl Verified {
+    /// Whether a matter that lists this key of the person means them: it is theirs, or one that leads to theirs.
+    pub fn is_listed_as(&self, key: Digest) -> bool {
+        self.person_key.digest() == key || stays_since(&self.line, key).is_some()
+    }
+
     /// The certificate of one device.
     pub fn device(&self, device: DeviceId) -> Option<&DeviceCertificate> {
         self.devices.iter().map(|(_, certificate)| certificate).find(|certificate| certificate.device == device)
@@ -316,11 +336,15 @@ pub fn verify_chain(chain: &[Identity], organisation: &PublicKey) -> Result<Veri
         }
     };
     check_handle(&endorsement.handle)?;
-    if endorsement.person != first.person || endorsement.person_key != first.person_key.digest() {
+    // The endorsement is of this key, or of one that leads to it.
+    let line = verify_line(first)?;
+    let named = endorsement.person_key;
+    let leads = named == first.person_key.digest() || stays_since(&line, named).is_some();
+    if endorsement.person != first.person || !leads {
         return Err(PeerMisbehaved::Mismatch("an endorsement").into());
     }
     let devices = verify_devices(first)?;
-    Ok(Verified { person: first.person, person_key: first.person_key.clone(), endorsement, devices })
+    Ok(Verified { person: first.person, person_key: first.person_key.clone(), endorsement, devices, line })
 }
 
 /// The devices that a person's key certifies.

@@ -177,6 +177,9 @@ pub struct InviteStatement {
     /// It makes no person: it links one more device of this one, the inviter.
     #[n(10)]
     pub links: Option<PersonId>,
+    /// It makes no new person: this one is enrolled anew, with another key, under their handle and in their role.
+    #[n(40)]
+    pub replaces: Option<PersonId>,
 }
 
 /// What a new device needs to know of its person that no chain of endorsements says.

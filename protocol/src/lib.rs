@@ -8,7 +8,8 @@
 //!   [`Output::Persist`] is made durable before the next [`Output::Send`] leaves. Start here to build a client, a bot or an archive.
 //! - [`link`] opens a link, both sides; [`frame`] is what is said on it, and `privity.cddl` the same for other languages.
 //! - [`matter`] is one MLS group (RFC 9420) with Privity's rules: who may do what is judged by every member alike.
-//! - [`identity`] says who is who: a chain of hybrid signatures up to the organisation's key. [`invite`] is how somebody begins.
+//! - [`identity`] says who is who: a chain of hybrid signatures up to the organisation's key. [`invite`] is how somebody begins, and [`recovery`] how
+//!   they begin again with what is on paper.
 //! - [`rescue`] is how a device that lost its way comes back, and how a matter goes on when nobody can save its group.
 //! - [`content`] is what a message says, [`envelope`] how it is padded and wrapped, [`ids`] who, what and where.
 //! - [`log`] is the relay's audit log: what it did with people, devices and rosters, and the proofs that it can't take back.
@@ -61,6 +62,7 @@
 //!         person_key: person_key.public()?,
 //!         certificates: vec![certificate],
 //!         endorsement: Signed::make(Label::Endorsement, organisation, &endorsement)?,
+//!         line: Vec::new(),
 //!     };
 //!     let participant = Participant { person, role, person_key: person_key.public()?.digest() };
 //!     Ok((Me { credential, key }, identity, participant))
@@ -125,6 +127,7 @@ pub mod link;
 pub mod log;
 pub mod matter;
 pub mod proof;
+pub mod recovery;
 pub mod rescue;
 pub mod secret;
 pub mod suite;

@@ -248,3 +248,13 @@ pub const PAST_KEYS: usize = 8;
 
 /// Refused uses of one invite that the audit log tells: more say nothing new, and would let who has it fill the log.
 pub const REFUSALS_LOGGED: u8 = 8;
+
+/// Replaced keys that an identity shows on the way to its key: a matter that has listed one of them goes on, and more is a person who
+/// replaces keys faster than matters follow.
+pub const KEY_STEPS_MAX: usize = 4;
+
+/// Identities of somebody that the relay keeps from before their key was replaced, for those whom they endorsed then.
+pub const PAST_IDENTITIES: usize = 4;
+
+/// The largest note for a restoring device: ids, fingerprints and a name, sealed.
+pub const RECOVERY_NOTE_MAX: usize = 1024;

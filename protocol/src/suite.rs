@@ -83,6 +83,10 @@ pub enum Label {
     Successor,
     /// A person, or a registrar's device, revokes a device.
     DeviceRevocation,
+    /// A person certifies the key that may replace theirs.
+    RecoveryKey,
+    /// One person key takes the place of another.
+    Replacement,
     /// A relay says which keys sign its log's checkpoints.
     LogKeys,
     /// A device tells another of the same person something.
@@ -104,6 +108,8 @@ impl Label {
             Self::Repair => b"privity/1 repair",
             Self::Successor => b"privity/1 successor",
             Self::DeviceRevocation => b"privity/1 device revocation",
+            Self::RecoveryKey => b"privity/1 recovery key",
+            Self::Replacement => b"privity/1 replacement",
             Self::LogKeys => b"privity/1 log keys",
             Self::DeviceNote => b"privity/1 device note",
             Self::Proof => b"privity/1 proof",

@@ -14,11 +14,14 @@ use privity_protocol::content::Content;
 use privity_protocol::frame::{
     self, Admitted, AdmittedBody, Entry, FromRelay, Hello, HelloBody, Part, Request, ToRelay,
 };
-use privity_protocol::identity::{DeviceCertificate, DeviceRevocation, Endorsement, Issuer, Name, Role, Signed};
+use privity_protocol::identity::{
+    DeviceCertificate, DeviceRevocation, Endorsement, Issuer, Name, RecoveryKey, Replacement, Role, Signed,
+};
 use privity_protocol::ids::{DeviceId, InviteId, PersonId, Timestamp};
 use privity_protocol::invite::{InviteStatement, LinkPack};
 use privity_protocol::limits;
 use privity_protocol::matter::{Companion, LeafCredential, MatterContext, Seen};
+use privity_protocol::recovery::RecoveryNote;
 use privity_protocol::suite::{Digest, Label, SecretKey};
 use proptest::prelude::*;
 use serde::{Deserialize, Serialize};
@@ -112,6 +115,25 @@ fn the_schema_accepts_every_frame_and_refuses_what_is_none() {
 }
 
 #[test]
+fn the_schema_accepts_what_replaces_a_persons_key() {
+    let valid = |rule, bytes: &[u8]| cddl_cat::validate_cbor_bytes(rule, SCHEMA, bytes).unwrap();
+    let (key, person) = (SecretKey::generate(), PersonId::random());
+    let recovery = RecoveryKey { person, key: key.public().unwrap(), made_at: Timestamp(7) };
+    valid("recovery-key", &cbor::encode(&recovery));
+    let (from, stays) = (key.public().unwrap(), vec![Digest::of(&[b"certificate"])]);
+    let replacement = Replacement::new(person, &from, &SecretKey::generate(), stays, Timestamp(7)).unwrap();
+    valid("replacement", &cbor::encode(&replacement));
+    let note = RecoveryNote {
+        person,
+        relay: from.fingerprint(),
+        organisation: from.fingerprint(),
+        name: Name::new("Ada").unwrap(),
+        self_stated: true,
+    };
+    valid("recovery-note", &cbor::encode(&note));
+}
+
+#[test]
 fn the_schema_accepts_signed_statements() {
     let key = SecretKey::generate();
     let issuer = Issuer { person: PersonId::random(), device: DeviceId::random() };
@@ -143,6 +165,7 @@ fn the_schema_accepts_signed_statements() {
         name: Some(Digest::of(&[b"name"])),
         expires: Timestamp(7),
         links: Some(issuer.person),
+        replaces: None,
     };
     let signed = Signed::make(Label::Endorsement, &key, &endorsement).unwrap();
     let valid = |rule, bytes: &[u8]| cddl_cat::validate_cbor_bytes(rule, SCHEMA, bytes).unwrap();
@@ -155,6 +178,10 @@ fn the_schema_accepts_signed_statements() {
     valid("device-revocation", &cbor::encode(&revocation));
     revocation.issuer = None;
     valid("device-revocation", &cbor::encode(&revocation));
+    let person = issuer.person;
+    invite.replaces = Some(person);
+    valid("invite-statement", &cbor::encode(&invite));
+    invite.replaces = None;
     valid("link-pack", &cbor::encode(&LinkPack { name: Name::new("Ada").unwrap(), self_stated: true }));
     endorsement.adopted = true;
     valid("endorsement", &cbor::encode(&endorsement));

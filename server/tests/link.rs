@@ -186,6 +186,7 @@ fn registration(
         proof: Digest::of(&[b"proof"]),
         inbox: who.inbox,
         organisation: None,
+        revocations: Vec::new(),
     })
 }
 
@@ -220,6 +221,7 @@ async fn join(
         name: None,
         expires,
         links: None,
+        replaces: None,
     };
     let statement = Signed::make(Label::Invite, &founder.mls_key, &statement)?;
     let filed = NewInvite { token_hash: secret.token_hash(), statement, name: None };
@@ -698,7 +700,8 @@ async fn opening_an_expired_invite_is_refused_and_logged() -> Done {
     let issuer = Issuer { person: founder.person, device: founder.device };
     let expires = Timestamp(link.admitted.now.0.saturating_sub(1));
     let (role, handle, name) = (Role::Client, None, None);
-    let statement = InviteStatement { invite: secret.id(), issuer, role, handle, name, expires, links: None };
+    let statement =
+        InviteStatement { invite: secret.id(), issuer, role, handle, name, expires, links: None, replaces: None };
     let statement = Signed::make(Label::Invite, &founder.mls_key, &statement)?;
     let filed = NewInvite { token_hash: secret.token_hash(), statement, name: None };
     assert_eq!(link.ask(Request::Invite(filed)).await?, Reply::Done);

@@ -16,7 +16,7 @@ use crate::device::{Device, Notice, Room};
 use crate::envelope::{self, Class};
 use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{Entry, EntryBody, Reply, Request};
-use crate::identity::{Signed, verify_chain};
+use crate::identity::{Identity, Signed, Verified, verify_chain};
 use crate::ids::{DeviceId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
 use crate::limits;
 use crate::matter::{Matter, MatterContext, Member, Opened, Seen};
@@ -24,7 +24,7 @@ use crate::rescue::Successor;
 use crate::suite::Digest;
 
 use super::Asked;
-use super::inbox::assemble;
+use super::inbox::assemble_from;
 
 /// Why an entry is not applied.
 #[derive(Debug)]
@@ -496,14 +496,23 @@ impl Device {
 
     /// Remembers the people of a bundle whose chain reaches the organisation, and names that fit their endorsement.
     pub(super) fn learn(&mut self, bundle: &Bundle) {
-        for identity in &bundle.identities {
-            let chain = assemble(&bundle.identities, identity.person);
-            let Ok(verified) = verify_chain(&chain, &self.profile.organisation) else { continue };
+        let chains = bundle.identities.iter().map(|identity| assemble_from(&bundle.identities, identity));
+        let said = chains.filter_map(|chain| Some((verify_chain(&chain, &self.profile.organisation).ok()?, chain)));
+        let said: Vec<(Verified, Vec<Identity>)> = said.collect();
+        for (identity, chain) in &said {
+            // Of somebody whose key was replaced, who they were is there for those whom they endorsed then.
+            let newer = |(other, _): &(Verified, Vec<Identity>)| {
+                let follows =
+                    other.person_key != identity.person_key && other.is_listed_as(identity.person_key.digest());
+                other.person == identity.person && (other.endorsement.from > identity.endorsement.from || follows)
+            };
+            if said.iter().any(newer) {
+                continue;
+            }
             let told = bundle.names.iter().find(|named| named.person == identity.person);
             let told = told.map(|named| named.name.clone());
             // A member may lag behind; what contradicts this person's own key is worth knowing.
-            if let Err(error @ Error::PeerMisbehaved(PeerMisbehaved::WrongKey(_))) = self.meet(&verified, &chain, told)
-            {
+            if let Err(error @ Error::PeerMisbehaved(PeerMisbehaved::WrongKey(_))) = self.meet(identity, chain, told) {
                 self.deliver(Notice::Problem(error));
             }
         }

@@ -10,7 +10,7 @@ use crate::device::{Device, Notice, Room};
 use crate::envelope::Class;
 use crate::error::{Error, Misuse, PeerMisbehaved};
 use crate::ids::{DeviceId, MatterId, MessageId, PersonId, Position, Timestamp};
-use crate::matter::{Applied, Certificates, MatterContext, NO_CERTIFICATE, Seen};
+use crate::matter::{Applied, Certificates, MatterContext, NO_CERTIFICATE, NO_PROOF, Seen};
 use crate::suite::Digest;
 
 impl Device {
@@ -75,9 +75,12 @@ impl Device {
         let certificates = self.evidence(matter, payload)?;
         let named = Seen::of_message(payload)?.bundle;
         let applied = self.group(matter)?.apply(payload, certificates);
-        let lacks = PeerMisbehaved::Void(NO_CERTIFICATE.to_owned()).into();
+        let lacks = |why: &Error| {
+            let of = |void: &str| *why == Error::from(PeerMisbehaved::Void(void.to_owned()));
+            of(NO_CERTIFICATE) || of(NO_PROOF)
+        };
         let withheld = |room: &Room| room.row.withheld.iter().any(|withheld| Some(withheld.digest) == named);
-        let pauses = applied.as_ref().is_err_and(|why| *why == lacks) && self.rooms.get(&matter).is_some_and(withheld);
+        let pauses = applied.as_ref().is_err_and(lacks) && self.rooms.get(&matter).is_some_and(withheld);
         if pauses { Err(Stop::Paused) } else { Ok(applied) }
     }
 
@@ -219,7 +222,10 @@ impl Device {
 fn check_bundle(applied: &Applied, bundles: &[HeldBundle]) -> Result<Option<Bundle>, Error> {
     let Seen { bundle, .. } = applied.seen;
     if applied.added.is_empty() {
-        return Ok(None);
+        // It may prove a new key of somebody; what it proves was judged with the Commit.
+        let held = bundles.iter().find(|held| Some(held.digest) == bundle && bundle.is_some());
+        let own = held.filter(|held| held.device == applied.committer.credential.device);
+        return Ok(own.map(|held| held.bundle.clone()));
     }
     let missing = || PeerMisbehaved::Void("the bundle it names does not stand before it".to_owned());
     let held = bundles

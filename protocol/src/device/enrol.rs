@@ -9,6 +9,7 @@
 //! Invariant: the profile is durable before the registration leaves, so that a lost answer can be asked for again.
 
 use crate::cbor;
+use crate::device::recover::revocations;
 use crate::device::state::{KnownPerson, Profile};
 use crate::error::{Error, Malformed, PeerMisbehaved, Refused};
 use crate::frame::{DeviceRegistration, Founding, Instance, InviteView, Registration};
@@ -30,6 +31,8 @@ pub struct Enrolment {
     organisation: Option<PublicKey>,
     inviter: Option<(PersonId, KnownPerson)>,
     given: Option<Name>,
+    /// Who is enrolled anew, as they were.
+    replaced: Option<Identity>,
 }
 
 impl Enrolment {
@@ -44,7 +47,15 @@ impl Enrolment {
         organisation: Option<PublicKey>,
     ) -> Result<Self, Error> {
         let Some(pinned) = invite.organisation else {
-            return Ok(Self { invite, link_key, statement: None, organisation: None, inviter: None, given: None });
+            return Ok(Self {
+                invite,
+                link_key,
+                statement: None,
+                organisation: None,
+                inviter: None,
+                given: None,
+                replaced: None,
+            });
         };
         let organisation = organisation
             .filter(|key| key.fingerprint() == pinned)
@@ -75,9 +86,19 @@ impl Enrolment {
             }
             _ => None,
         };
+        let replaced = match said.replaces {
+            Some(person) => Some(view.replaced.filter(|before| before.person == person).ok_or_else(no_such)?),
+            None => None,
+        };
         let known = KnownPerson::new(&above, view.chain, None, Timestamp(0));
         let inviter = Some((above.person, known));
-        Ok(Self { invite, link_key, statement: Some((signed, said)), organisation: Some(organisation), inviter, given })
+        let (statement, organisation) = (Some((signed, said)), Some(organisation));
+        Ok(Self { invite, link_key, statement, organisation, inviter, given, replaced })
+    }
+
+    /// Whether it enrols somebody anew, who keeps their handle and gets another key; every device that they had is revoked.
+    pub fn is_anew(&self) -> bool {
+        self.replaced.is_some()
     }
 
     /// The role that the invite gives, if it is not the newcomer's to say.
@@ -135,7 +156,8 @@ impl Enrolment {
             Some(given) if given.name == name.trim() => (given.clone(), false),
             _ => (Name::new(name)?, !self.is_first()),
         };
-        let (person, device, inbox) = (PersonId::random(), DeviceId::random(), MailboxId::random());
+        let (device, inbox) = (DeviceId::random(), MailboxId::random());
+        let person = self.replaced.as_ref().map_or_else(PersonId::random, |before| before.person);
         let (person_key, mls_key) = (SecretKey::generate(), SecretKey::generate());
         let certificate = DeviceCertificate {
             person,
@@ -145,6 +167,7 @@ impl Enrolment {
             made_at: now,
         };
         let certificate = Signed::make(Label::DeviceCertificate, &person_key, &certificate)?;
+        let revocations = self.revocations(&person_key, now)?;
         let person_public = person_key.public()?;
         let claim = Claim {
             invite: self.invite.secret.id(),
@@ -188,6 +211,7 @@ impl Enrolment {
             proof: self.invite.secret.prove(&claim),
             inbox,
             organisation: founding,
+            revocations,
         };
         let profile = Profile {
             person,
@@ -210,6 +234,9 @@ impl Enrolment {
             self_stated,
             instance: Instance::after(None),
             linking: None,
+            replacing: None,
+            recovery: None,
+            again: self.replaced.is_some(),
         };
         Ok((profile, registration))
     }
@@ -277,8 +304,19 @@ impl Enrolment {
             self_stated: true,
             instance: Instance::after(None),
             linking: Some(self.invite.secret.clone()),
+            replacing: None,
+            recovery: None,
+            again: false,
         };
         Ok((profile, registration))
+    }
+
+    /// The new key revokes every device that the person had: the relay shows them, and takes no registration that leaves one out.
+    fn revocations(&self, key: &SecretKey, now: Timestamp) -> Result<Vec<Signed>, Error> {
+        let Some(before) = &self.replaced else { return Ok(Vec::new()) };
+        let said = before.certificates.iter().map(|signed| signed.unverified("device certificate"));
+        let devices = said.collect::<Result<Vec<DeviceCertificate>, Malformed>>()?;
+        Ok(revocations(key, devices.iter().filter(|gone| gone.person == before.person), now)?)
     }
 
     /// Whether the invite allows what the newcomer wants to be.
@@ -298,7 +336,11 @@ impl Enrolment {
     }
 }
 
-fn check_firm(firm: &str) -> Result<(), Error> {
+fn no_such() -> PeerMisbehaved {
+    PeerMisbehaved::Mismatch("whom the invite enrols anew")
+}
+
+pub(super) fn check_firm(firm: &str) -> Result<(), Error> {
     if firm.len() > limits::NAME_MAX * 2 {
         return Err(Malformed::TooLarge { what: "the firm's name", limit: limits::NAME_MAX * 2 }.into());
     }
@@ -320,5 +362,6 @@ pub(super) fn identity_of(registration: &Registration, endorsement: Signed) -> I
         person_key: registration.person_key.clone(),
         certificates: vec![registration.certificate.clone()],
         endorsement,
+        line: Vec::new(),
     }
 }

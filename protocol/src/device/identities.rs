@@ -92,15 +92,9 @@ impl Device {
             return Err(Refused::not_found("the new identity; the relay has not shown it yet").into());
         }
         let said = verify_chain(&changed.chain, &self.profile.organisation)?;
-        let name = known.name.filter(|name| name.commitment() == said.endorsement.name);
-        let mut accepted = KnownPerson::new(&said, changed.chain, name, now);
-        accepted.past = known.past;
-        accepted.past.extend(known.chain.first().map(|identity| identity.person_key.digest()));
-        let surplus = accepted.past.len().saturating_sub(limits::PAST_KEYS);
-        accepted.past.drain(..surplus);
-        accepted.before = known.chain;
-        self.know(person, accepted);
+        self.know(person, known.replaced(&said, &changed.chain, None, now));
         self.materials.remove(&person);
+        self.look_at_devices();
         self.settle(now);
         Ok(true)
     }
@@ -170,7 +164,7 @@ impl Device {
     pub(super) fn meet(&mut self, said: &Verified, chain: &[Identity], told: Option<Name>) -> Result<(), Error> {
         let (person, key) = (said.person, said.person_key.digest());
         if person == self.profile.person && self.own_key().is_ok_and(|own| own != said.person_key) {
-            return Err(PeerMisbehaved::WrongKey("this person's own key, as the relay shows it,").into());
+            return self.follow_own_key(said, chain);
         }
         let told = told.filter(|name| name.commitment() == said.endorsement.name);
         let Some(known) = self.people.get(&person).filter(|known| !known.chain.is_empty()) else {
@@ -190,6 +184,7 @@ impl Device {
             return Err(PeerMisbehaved::Mismatch("an old statement about that person").into());
         }
         self.changed(person, key, chain);
+        self.look_at_devices();
         Ok(())
     }
 

@@ -12,8 +12,9 @@ use crate::frame::{Blob, Entry, EntryBody, Request};
 use crate::identity::{Endorsement, Identity, verify_chain};
 use crate::ids::{MatterId, PersonId, Position, Timestamp};
 use crate::limits;
-use crate::matter::{Matter, MatterContext};
+use crate::matter::{Matter, MatterContext, Participant};
 use crate::rescue::Successor;
+use crate::suite::PublicKey;
 
 impl Device {
     pub(super) fn inbox_subscribed(&mut self, start: Position, head: u64) {
@@ -161,8 +162,8 @@ impl Device {
         }
         let members = group.members();
         let own = self.profile.person;
-        if let Ok(own_key) = self.own_person_key()
-            && context.participant(own).is_some_and(|listed| listed.person_key != own_key)
+        if self.own_person_key().is_ok()
+            && context.participant(own).is_some_and(|listed| !self.is_own_key(listed.person_key))
         {
             return Err(PeerMisbehaved::WrongKey("this person's key in a Welcome").into());
         }
@@ -176,9 +177,9 @@ impl Device {
             if participant.person == own {
                 continue;
             }
-            let chain = assemble(&bundle.identities, participant.person);
+            let chain = assemble_listed(&bundle.identities, participant);
             let verified = verify_chain(&chain, &self.profile.organisation)?;
-            if verified.person_key.digest() != participant.person_key {
+            if !verified.is_listed_as(participant.person_key) {
                 return Err(PeerMisbehaved::WrongKey("a participant's key").into());
             }
             if verified.endorsement.role != participant.role {
@@ -234,14 +235,31 @@ fn line_to(line: &[Blob], context: &MatterContext, group: MatterId) -> Vec<Blob>
 
 /// The chain from one person upwards, out of a heap of identities.
 pub(super) fn assemble(identities: &[Identity], person: PersonId) -> Vec<Identity> {
+    let first = identities.iter().find(|identity| identity.person == person);
+    first.map(|first| assemble_from(identities, first)).unwrap_or_default()
+}
+
+/// The chain of somebody with the key that a matter lists, or with one that it leads to.
+fn assemble_listed(identities: &[Identity], listed: &Participant) -> Vec<Identity> {
+    let mut theirs = identities.iter().filter(|identity| identity.person == listed.person);
+    let has = |identity: &&Identity| {
+        let key = |key: &PublicKey| key.digest() == listed.person_key;
+        key(&identity.person_key) || identity.line.iter().any(|step| key(&step.key))
+    };
+    theirs.find(has).map(|first| assemble_from(identities, first)).unwrap_or_default()
+}
+
+/// The chain from one identity upwards. Somebody whose key was replaced stands there as they were when they endorsed.
+pub(super) fn assemble_from(identities: &[Identity], first: &Identity) -> Vec<Identity> {
     let mut chain: Vec<Identity> = Vec::new();
-    let mut next = Some(person);
-    while let Some(person) = next {
-        let found = identities.iter().find(|identity| identity.person == person);
-        let Some(identity) = found.filter(|_| chain.len() < limits::CHAIN_MAX) else { break };
+    let mut next = Some(first);
+    while let Some(identity) = next.filter(|_| chain.len() < limits::CHAIN_MAX) {
         let said: Option<Endorsement> = identity.endorsement.unverified("endorsement").ok();
-        next = said.and_then(|said| said.issuer).map(|issuer| issuer.person);
         chain.push(identity.clone());
+        next = said.and_then(|said| said.issuer).and_then(|issuer| {
+            let of = || identities.iter().filter(|identity| identity.person == issuer.person);
+            of().find(|identity| identity.certifies(issuer.device)).or_else(|| of().next())
+        });
     }
     chain
 }

@@ -74,6 +74,7 @@ impl Device {
             name: None,
             expires,
             links: Some(self.profile.person),
+            replaces: None,
         };
         let statement = Signed::make(Label::Invite, &self.profile.mls_key, &statement)?;
         let own = OwnInvite {
@@ -83,6 +84,7 @@ impl Device {
             name: None,
             expires,
             links: true,
+            replaces: None,
         };
         self.batch.put(Table::Invite, None, secret.id().as_bytes(), &own);
         self.invites.insert(secret.id(), own);
@@ -97,7 +99,7 @@ impl Device {
         })
     }
 
-    fn must_hold_person_key(&self) -> Result<(), Error> {
+    pub(super) fn must_hold_person_key(&self) -> Result<(), Error> {
         match self.profile.person_key {
             Some(_) => Ok(()),
             None => Err(Refused::not_allowed(

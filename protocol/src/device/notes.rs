@@ -109,7 +109,7 @@ impl Device {
                 self.drop_note(number);
                 continue;
             }
-            let Some(taken) = self.own_package(now, to) else { continue };
+            let Some(taken) = self.package_of(now, self.profile.person, to) else { continue };
             if let Err(why) = self.post_note(now, number, &taken) {
                 self.notes.not_before = now.plus_ms(AGAIN_MS);
                 self.deliver(Notice::Problem(why));

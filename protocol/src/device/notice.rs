@@ -36,6 +36,19 @@ pub enum Notice {
         /// Why.
         why: Refused,
     },
+    /// A recovery sheet is good from now on; the one before is not.
+    SheetFiled,
+    /// A recovery sheet was refused.
+    SheetRefused(Refused),
+    /// This person's key was replaced by one made here.
+    KeyReplaced,
+    /// Replacing this person's key was refused.
+    KeyRefused(Refused),
+    /// This person's key was replaced elsewhere, and this device stays.
+    OwnKeyReplaced {
+        /// Whether with a recovery sheet.
+        recovered: bool,
+    },
     /// A new matter is durable at the relay.
     Opened(MatterId),
     /// A new matter was refused.

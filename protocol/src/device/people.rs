@@ -32,12 +32,14 @@ pub struct NewPersonInvite {
     pub name: Option<String>,
     /// For how long it is good, in milliseconds.
     pub lasts_ms: u64,
+    /// Who is enrolled anew, with another key, if it is nobody new: their handle and role count, not those above.
+    pub replaces: Option<PersonId>,
 }
 
 impl NewPersonInvite {
     /// An invite for anybody in a role, good as long as invites are.
     pub fn new(role: Role) -> Self {
-        Self { role, handle: None, name: None, lasts_ms: limits::INVITE_LIFETIME_MS }
+        Self { role, handle: None, name: None, lasts_ms: limits::INVITE_LIFETIME_MS, replaces: None }
     }
 }
 
@@ -47,6 +49,7 @@ impl Device {
     /// # Errors
     /// [`Refused::NotAllowed`] where this person's role may not; [`crate::error::Malformed`] for a bad handle or name.
     pub fn invite(&mut self, now: Timestamp, wanted: &NewPersonInvite) -> Result<Invite, Error> {
+        let wanted = &self.as_they_are(wanted)?;
         if !may_endorse(self.profile.role, self.profile.registrar, wanted.role) {
             let (own, other) = (self.profile.role.word(), wanted.role.word());
             let who = if self.profile.role.manages() { "a registrar" } else { "your attorney" };
@@ -68,6 +71,7 @@ impl Device {
             name: name.as_ref().map(Name::commitment),
             expires,
             links: None,
+            replaces: wanted.replaces,
         };
         let statement = Signed::make(Label::Invite, &self.profile.mls_key, &statement)?;
         let sealed = name.as_ref().map(|name| secret.seal_name(name)).transpose()?;
@@ -78,6 +82,7 @@ impl Device {
             name,
             expires,
             links: false,
+            replaces: wanted.replaces,
         };
         self.batch.put(Table::Invite, None, secret.id().as_bytes(), &own);
         self.invites.insert(secret.id(), own);
@@ -90,6 +95,27 @@ impl Device {
             organisation: Some(self.profile.organisation.fingerprint()),
             secret,
         })
+    }
+
+    /// Whoever is enrolled anew keeps handle and role.
+    fn as_they_are(&self, wanted: &NewPersonInvite) -> Result<NewPersonInvite, Error> {
+        let Some(person) = wanted.replaces else { return Ok(wanted.clone()) };
+        if person == self.profile.person {
+            return Err(Refused::not_allowed(
+                "nobody vouches for themselves: use your recovery sheet, or ask another registrar",
+            )
+            .into());
+        }
+        let known = self.people.get(&person).ok_or_else(|| Refused::not_found("that person"))?;
+        let said = known.endorsements().into_iter().next().ok_or(PeerMisbehaved::NotEndorsed)?;
+        if said.registrar {
+            return Err(Refused::not_allowed(
+                "a registrar is vouched for by the organisation's key alone; they use their recovery sheet",
+            )
+            .into());
+        }
+        let name = wanted.name.clone().or_else(|| known.name.as_ref().map(|name| name.name.clone()));
+        Ok(NewPersonInvite { role: said.role, handle: Some(said.handle), name, ..wanted.clone() })
     }
 
     /// Asks what became of this person's invites; the answer is [`Notice::Invites`].
@@ -308,9 +334,11 @@ impl Device {
             statement: Some(invite.statement),
         };
         invite.secret.check(&claim, &newcomer.proof)?;
-        if certificate.person != newcomer.person || newcomer.role != invite.role {
+        let other = invite.replaces.is_some_and(|person| person != newcomer.person);
+        if certificate.person != newcomer.person || newcomer.role != invite.role || other {
             return Err(PeerMisbehaved::Mismatch("the newcomer's registration").into());
         }
+        let anew = invite.replaces.is_some();
         let name = invite.secret.open_name(&newcomer.name)?;
         let endorsement = Endorsement {
             person: newcomer.person,
@@ -331,10 +359,14 @@ impl Device {
             chain.extend(own.chain.iter().cloned());
         }
         let said = verify_chain(&chain, &self.profile.organisation)?;
-        if self.people.get(&said.person).is_some_and(|known| known.key() != Some(endorsement.person_key)) {
-            return Err(PeerMisbehaved::WrongKey("the newcomer's identity").into());
+        let before = self.people.get(&said.person).filter(|known| known.key() != Some(endorsement.person_key)).cloned();
+        match before {
+            // Whoever vouches for the new key need not be told of it.
+            Some(before) if anew => self.know(said.person, before.replaced(&said, &chain, Some(name), now)),
+            Some(_) => return Err(PeerMisbehaved::WrongKey("the newcomer's identity").into()),
+            None => self.meet(&said, &chain, Some(name))?,
         }
-        self.meet(&said, &chain, Some(name))?;
+        self.look_at_devices();
         self.warn_of_look_alikes(said.person);
         Ok(signed)
     }

@@ -393,6 +393,9 @@ impl Device {
                     let Some(material) = self.materials.get(&intent.person).filter(|material| !material.waits) else {
                         continue;
                     };
+                    if intent.taken_over && self.is_in_doubt(intent.person) {
+                        continue;
+                    }
                     let doubt = self.is_in_doubt(intent.person).then(|| Misuse::IdentityChanged.into());
                     let organisation = &self.profile.organisation;
                     doubt.or_else(|| wanted.add(intent, material, organisation, &self.revoked, now).err())
@@ -432,6 +435,7 @@ impl Device {
         // Whoever has no device left in the matter is not in it.
         let has = |leaves: &[Member], person| leaves.iter().any(|member| member.credential.person == person);
         context.people.retain(|one| has(&stay, one.person) || !has(&leaves, one.person));
+        context.people.retain(|one| !wanted.participants.iter().any(|new| new.person == one.person));
         context.people.extend(&wanted.participants);
         context.people.sort();
 
@@ -545,7 +549,9 @@ impl Device {
                 .map(Vec::as_slice)
                 .or_else(|| known.map(|known| key.map_or(known.chain.as_slice(), |key| known.chain_with(key))));
             for identity in chain.into_iter().flatten() {
-                if !bundle.identities.iter().any(|other| other.person == identity.person) {
+                let same =
+                    |other: &Identity| other.person == identity.person && other.person_key == identity.person_key;
+                if !bundle.identities.iter().any(same) {
                     bundle.identities.push(identity.clone());
                 }
             }
@@ -606,6 +612,13 @@ impl Wanted {
     /// One more device of this person, who is in the matter.
     pub(super) fn own_device(&mut self, owner: LeafCredential, rights: Rights, taken: TakenKeyPackage) {
         self.devices.push((owner, rights, taken));
+    }
+
+    /// Somebody who is listed under another key from now on, and the devices of theirs that go.
+    pub(super) fn rekey(&mut self, listed: Participant, chain: Vec<Identity>, gone: impl Iterator<Item = DeviceId>) {
+        self.participants.push(listed);
+        self.chains.push(chain);
+        self.put_out.extend(gone);
     }
 
     /// Devices to put out.

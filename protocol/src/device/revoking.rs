@@ -110,7 +110,11 @@ impl Device {
     }
 
     pub(super) fn revocations_came(&mut self, reply: Reply) {
-        let Reply::Revocations { revocations, identities, upto, more } = reply else { return };
+        let Reply::Revocations { revocations, identities, upto, more, replaced } = reply else { return };
+        // New keys first: what they have signed is verified by them.
+        for person in replaced.into_iter().take(limits::REVOCATIONS_MAX) {
+            self.was_replaced(person, &identities);
+        }
         for statement in revocations.into_iter().take(limits::REVOCATIONS_MAX) {
             match self.verify_revocation(&statement, &identities) {
                 Ok(said) => self.keep_revocation(said, statement),
@@ -128,13 +132,29 @@ impl Device {
         }
     }
 
+    /// Somebody has another key, as the relay shows: taken for what their chain says.
+    fn was_replaced(&mut self, person: PersonId, identities: &[Identity]) {
+        let chain = assemble(identities, person);
+        let met = verify_chain(&chain, &self.profile.organisation).and_then(|said| match said.person == person {
+            true => self.meet(&said, &chain, None),
+            false => Err(PeerMisbehaved::Mismatch("a chain of endorsements").into()),
+        });
+        match met {
+            // What this device knows may be newer.
+            Ok(()) | Err(Error::PeerMisbehaved(PeerMisbehaved::Mismatch(_))) => {}
+            Err(error) => self.deliver(Notice::Problem(error)),
+        }
+    }
+
     fn verify_revocation(&self, signed: &Signed, identities: &[Identity]) -> Result<DeviceRevocation, Error> {
         const WHAT: &str = "a revocation";
         let said: DeviceRevocation = signed.unverified(WHAT)?;
         let author = said.issuer.map_or(said.person, |issuer| issuer.person);
         let verified = verify_chain(&assemble(identities, author), &self.profile.organisation)?;
-        let known = self.people.get(&author).and_then(|known| known.chain.first());
-        if verified.person != author || known.is_some_and(|known| known.person_key != verified.person_key) {
+        // A key that nobody has accepted here yet is good enough to shut a device out.
+        let known = self.people.get(&author).filter(|known| !known.chain.is_empty());
+        let other = known.is_some_and(|known| !known.shows(verified.person_key.digest()));
+        if verified.person != author || other {
             return Err(PeerMisbehaved::WrongKey("the author of a revocation").into());
         }
         let key = match said.issuer {

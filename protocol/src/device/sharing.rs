@@ -38,13 +38,13 @@ impl Device {
 
     pub(super) fn take_invites(&mut self, now: Timestamp, invites: Vec<SharedInvite>) {
         let mut news = false;
-        for SharedInvite { secret, role, statement, name, expires } in invites {
+        for SharedInvite { secret, role, statement, name, expires, replaces } in invites {
             let id = secret.id();
             let good = expires.plus_ms(limits::INVITE_KEPT_MS) > now && expires <= now.plus_ms(limits::WAIT_MAX_MS * 4);
             if !good || self.invites.contains_key(&id) || self.invites.len() >= limits::INVITES_KEPT {
                 continue;
             }
-            let own = OwnInvite { secret, role, statement, name, expires, links: false };
+            let own = OwnInvite { secret, role, statement, name, expires, links: false, replaces };
             self.batch.put(Table::Invite, None, id.as_bytes(), &own);
             self.invites.insert(id, own);
             news = true;
@@ -160,6 +160,6 @@ fn good_name(name: &str) -> Result<String, Malformed> {
 }
 
 fn shared(own: &OwnInvite) -> SharedInvite {
-    let OwnInvite { secret, role, statement, name, expires, .. } = own.clone();
-    SharedInvite { secret, role, statement, name, expires }
+    let OwnInvite { secret, role, statement, name, expires, replaces, .. } = own.clone();
+    SharedInvite { secret, role, statement, name, expires, replaces }
 }

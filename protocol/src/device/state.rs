@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use crate::cbor;
 use crate::content::Bundle;
+use crate::device::keys::Replacing;
 use crate::error::Misuse;
 use crate::frame::{Blob, Instance, Part};
 use crate::identity::{Name, Role, Signed};
@@ -209,6 +210,16 @@ pub struct Profile {
     /// The invite by which this device is being linked, until the person's key has certified it.
     #[n(19)]
     pub linking: Option<InviteSecret>,
+    /// A new person key that the relay has not acknowledged.
+    #[n(40)]
+    pub replacing: Option<Replacing>,
+    /// The recovery key, as the person's key certified it; on the device that holds that key.
+    #[n(41)]
+    pub recovery: Option<Signed>,
+    /// Whether the person was here before this device, under another key.
+    #[n(42)]
+    #[cbor(default)]
+    pub again: bool,
 }
 
 /// How far a matter has come.
@@ -712,6 +723,9 @@ pub struct OwnInvite {
     #[n(10)]
     #[cbor(default)]
     pub links: bool,
+    /// Whom it enrols anew, if it makes no new person.
+    #[n(40)]
+    pub replaces: Option<PersonId>,
 }
 
 /// One of the last entries of a mailbox.

@@ -17,6 +17,7 @@ mod devices;
 mod healing;
 mod hostile;
 mod identities;
+mod keys;
 mod notes;
 mod proofs;
 mod renewals;

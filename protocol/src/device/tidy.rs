@@ -1,4 +1,5 @@
-//! Matters kept in line with people's devices: one's own new ones are let in, revoked ones are put out.
+//! Matters kept in line with people's devices: one's own new ones are let in, revoked ones are put out, and whoever has another key comes
+//! in under it (`rekey.rs`).
 //!
 //! What is to be done is no stored wish: it follows from the chains and revocations that a device knows, matter by matter, and so goes on
 //! after any interruption. Removals go first.
@@ -9,14 +10,15 @@
 use std::collections::BTreeSet;
 
 use crate::device::post::Wanted;
+use crate::device::rekey::{Rekey, certified};
 use crate::device::state::{KnownPerson, RecordBody, Stage};
 use crate::device::{Asked, Device, Notice};
-use crate::error::{Error, PeerMisbehaved};
+use crate::error::Error;
 use crate::frame::{Reply, Request, Rights, TakenKeyPackage};
 use crate::identity::{Verified, verify_chain};
 use crate::ids::{DeviceId, MatterId, PersonId, Timestamp};
 use crate::limits;
-use crate::matter::{Applied, Member, key_package_owner};
+use crate::matter::{Applied, MatterContext, Member};
 
 /// How much later each further device that may put another out does so: more than a fence takes to reach everybody.
 const TURN_MS: u64 = 2_000;
@@ -25,7 +27,7 @@ const NO_PACKAGE_MS: u64 = 15_000;
 /// How long to wait after a Commit for this that nobody took.
 pub(super) const TIDY_AGAIN_MS: u64 = 60_000;
 
-/// A key package of another device of this person's.
+/// A key package of a device that is to be let in, beside those of newcomers.
 #[derive(Debug, Clone)]
 pub(super) enum OwnPackage {
     /// It was asked for.
@@ -39,10 +41,14 @@ pub(super) enum OwnPackage {
 /// What is to be done in a matter.
 #[derive(Debug, Default)]
 struct Untidy {
+    /// Somebody whose new key the matter has yet to follow, with devices to let in.
+    rekey: Option<Rekey>,
     missing: Vec<DeviceId>,
     gone: Vec<Member>,
     /// Whose turn it is, from 0.
     turn: u64,
+    /// Until when a leaf that is to go is held back.
+    awaited: Option<Timestamp>,
 }
 
 impl Device {
@@ -56,7 +62,7 @@ impl Device {
     pub(super) fn look_at_devices(&mut self) {
         let own = self.people.get(&self.profile.person).and_then(|known| known.chain.first());
         let several = own.is_some_and(|identity| identity.certificates.len() > 1);
-        if several || !self.revoked.is_empty() {
+        if several || !self.revoked.is_empty() || self.has_new_keys() {
             self.rooms.values_mut().for_each(|room| room.tidy = true);
         }
     }
@@ -67,8 +73,8 @@ impl Device {
         let row = room.row.clone();
         let untidy = self.untidy_in(matter)?;
         let Some(room) = self.rooms.get_mut(&matter) else { return Ok(false) };
-        if untidy.missing.is_empty() && untidy.gone.is_empty() {
-            (room.tidy, room.tidy_at) = (false, None);
+        if untidy.missing.is_empty() && untidy.gone.is_empty() && untidy.rekey.is_none() {
+            (room.tidy, room.tidy_at) = (untidy.awaited.is_some(), untidy.awaited);
             return Ok(false);
         }
         let at = *room.tidy_at.get_or_insert_with(|| now.plus_ms(untidy.turn.saturating_mul(TURN_MS)));
@@ -76,11 +82,16 @@ impl Device {
             return Ok(false);
         }
         let mut wanted = Wanted::default();
-        if untidy.gone.is_empty() {
+        if let Some(rekey) = &untidy.rekey {
+            self.rekey(now, matter, rekey, &mut wanted)?;
+        }
+        if !wanted.is_empty() {
+            // One thing at a time: what else there is comes with the next.
+        } else if untidy.gone.is_empty() {
             let verified = self.own_chain()?;
             for device in untidy.missing {
-                if let Some(taken) = self.own_package(now, device) {
-                    match own_device(&verified, &taken) {
+                if let Some(taken) = self.package_of(now, self.profile.person, device) {
+                    match certified(&verified, &taken) {
                         Ok(owner) => wanted.own_device(owner, self.own_rights(), taken),
                         Err(why) => self.deliver(Notice::Problem(why)),
                     }
@@ -91,6 +102,8 @@ impl Device {
             }
         } else {
             wanted.put_out(untidy.gone.iter().map(|member| member.credential.device));
+            let people: BTreeSet<PersonId> = untidy.gone.iter().map(|member| member.credential.person).collect();
+            people.into_iter().for_each(|person| self.wants_back(matter, person));
         }
         let Err(why) = self.commit_post(matter, &row, wanted) else { return Ok(true) };
         self.drop_group(matter);
@@ -107,7 +120,7 @@ impl Device {
         }
     }
 
-    fn own_rights(&self) -> Rights {
+    pub(super) fn own_rights(&self) -> Rights {
         if self.profile.role.manages() { Rights::MANAGER } else { Rights::MEMBER }
     }
 
@@ -130,9 +143,13 @@ impl Device {
             false => Vec::new(),
         };
         let group = self.group(matter)?;
-        let (members, leaf) = (group.members(), group.own_leaf());
+        let (members, leaf, context) = (group.members(), group.own_leaf(), group.context()?);
+        let rekey = self.to_rekey(&members, &context);
         let is_in = |device: &DeviceId| members.iter().any(|member| member.credential.device == *device);
         let mut missing = certified;
+        // Under a key that the matter does not list yet, they come in with the list's change.
+        let listed = context.participant(own.0).map(|listed| listed.person_key);
+        missing.retain(|_| self.own_key().is_ok_and(|key| Some(key.digest()) == listed));
         missing.retain(|device| *device != own.1 && !is_in(device) && !self.revoked.contains_key(device));
         missing.truncate(limits::DEVICES_MAX.saturating_sub(members.len()));
         let is_out = |member: &&Member| {
@@ -140,7 +157,8 @@ impl Device {
             let mine = credential.person == own.0;
             credential.device != own.1 && self.revoked.contains_key(&credential.device) && (mine || manages)
         };
-        let gone: Vec<Member> = members.iter().filter(is_out).copied().collect();
+        let mut gone: Vec<Member> = members.iter().filter(is_out).copied().collect();
+        let awaited = self.hold_back(&members, &context, &mut gone);
         let stays = |member: &&Member| member.leaf < leaf && !self.revoked.contains_key(&member.credential.device);
         let before = |person: Option<PersonId>| {
             let all = members.iter().filter(stays);
@@ -151,18 +169,34 @@ impl Device {
             let said = self.revoked.get(&member.credential.device).map(|revoked| &revoked.said);
             said.is_some_and(|said| said.issuer.is_some_and(|issuer| issuer.device == own.1))
         };
-        let turn = if gone.iter().any(said_here) {
+        let turn = if gone.iter().any(said_here) || rekey.as_ref().is_some_and(|rekey| rekey.person == own.0) {
             0
         } else if gone.iter().all(|member| member.credential.person == own.0) {
             before(Some(own.0))
         } else {
             before(None).saturating_add(1)
         };
-        Ok(Untidy { missing, gone, turn })
+        Ok(Untidy { rekey, missing, gone, turn, awaited })
     }
 
-    /// A key package of an own device, if it is here; else it is asked for.
-    pub(super) fn own_package(&mut self, now: Timestamp, device: DeviceId) -> Option<TakenKeyPackage> {
+    /// Whoever would be out with their last leaf, and has another key, may come in under it in the same Commit: the leaf stays for a
+    /// moment, until when is returned.
+    fn hold_back(&self, members: &[Member], context: &MatterContext, gone: &mut Vec<Member>) -> Option<Timestamp> {
+        let mut until: Option<Timestamp> = None;
+        for listed in &context.people {
+            let mut leaves = members.iter().filter(|member| member.credential.person == listed.person);
+            if leaves.all(|member| gone.contains(member))
+                && let Some(at) = self.awaits_key(listed)
+            {
+                gone.retain(|member| member.credential.person != listed.person);
+                until = Some(until.map_or(at, |until| until.min(at)));
+            }
+        }
+        until
+    }
+
+    /// A key package of somebody's device, if it is here; else it is asked for.
+    pub(super) fn package_of(&mut self, now: Timestamp, person: PersonId, device: DeviceId) -> Option<TakenKeyPackage> {
         match self.own_packages.get(&device) {
             Some(OwnPackage::Asked) => return None,
             Some(OwnPackage::Missing(again)) if *again > now => return None,
@@ -174,7 +208,6 @@ impl Device {
             _ => {}
         }
         self.own_packages.insert(device, OwnPackage::Asked);
-        let person = self.profile.person;
         self.ask_later(Asked::TakeOwn(device), Request::TakeKeyPackages { person, device: Some(device) });
         None
     }
@@ -227,19 +260,6 @@ impl Device {
                 self.record(now, matter, seq, Some(from), now, RecordBody::DeviceRemoved { person, device });
             }
         }
-    }
-}
-
-/// The device that a key package would add: one that this person's own key has certified, and the one that was asked for.
-fn own_device(own: &Verified, taken: &TakenKeyPackage) -> Result<crate::matter::LeafCredential, Error> {
-    let owner = key_package_owner(&taken.package.0)?;
-    let certified = own.devices.iter().any(|(digest, certificate)| {
-        *digest == owner.certificate && certificate.device == owner.device && owner.device == taken.device
-    });
-    if owner.person == own.person && certified {
-        Ok(owner)
-    } else {
-        Err(PeerMisbehaved::WrongKey("a key package").into())
     }
 }
 

@@ -43,6 +43,10 @@ pub struct LogView {
     /// What contradicts it: the first few.
     #[n(4)]
     pub faults: Vec<LogFault>,
+    /// Whether what was read reaches to this device's own person key.
+    #[n(40)]
+    #[cbor(default)]
+    pub begun: bool,
 }
 
 /// A contradiction in what the relay says of its log.
@@ -86,6 +90,8 @@ pub(super) struct Watch {
     proofs: BTreeMap<PersonId, Proof>,
     /// Identities that are in the log, by the hash of their encoding.
     proved: BTreeSet<Digest>,
+    /// Identities that were not found in it when they were looked for last.
+    unproved: BTreeSet<Digest>,
 }
 
 impl Watch {
@@ -122,6 +128,7 @@ impl Device {
     pub(super) fn watch_anew(&mut self) {
         self.watch.next = None;
         self.watch.proofs.clear();
+        self.watch.unproved.clear();
         self.ask_checkpoint();
     }
 
@@ -144,7 +151,7 @@ impl Device {
         }
         let (checkpoint, _) = verifier.open_exactly(note)?;
         let head = LogHead { incarnation: incarnation.into(), size: checkpoint.size, root: checkpoint.root };
-        Ok(LogView { head, note: note.to_owned(), keys, read: None, faults: Vec::new() })
+        Ok(LogView { head, note: note.to_owned(), keys, read: None, faults: Vec::new(), begun: false })
     }
 
     fn next_head(&mut self, next: LogView) {
@@ -208,10 +215,11 @@ impl Device {
     fn take_head(&mut self, next: LogView) {
         let before = self.watch.view.take();
         let same = before.as_ref().filter(|before| before.head.incarnation == next.head.incarnation);
-        let (read, faults) = (same.and_then(|before| before.read), before.clone().map(|before| before.faults));
+        let (read, begun) = (same.and_then(|before| before.read), same.is_some_and(|before| before.begun));
+        let faults = before.clone().map(|before| before.faults);
         let head = next.head;
         let news = before.is_none_or(|before| before.head != head);
-        self.watch.view = Some(LogView { read, faults: faults.unwrap_or_default(), ..next });
+        self.watch.view = Some(LogView { read, begun, faults: faults.unwrap_or_default(), ..next });
         if news {
             self.save_log();
         }
@@ -325,6 +333,11 @@ impl Device {
         done
     }
 
+    /// Whether somebody in a chain was looked for in the log in vain; said once for each time.
+    pub(super) fn was_unproved(&mut self, chain: &[Identity]) -> bool {
+        chain.iter().any(|identity| self.watch.unproved.remove(&digest_of(identity)))
+    }
+
     fn read_history(&mut self) {
         let Some(size) = self.watch.view.as_ref().map(|view| view.head.size) else { return };
         let unasked = self.watch.proofs.iter_mut().filter(|(_, proof)| !proof.asked);
@@ -346,13 +359,16 @@ impl Device {
 
     pub(super) fn history_came(&mut self, person: PersonId, size: u64, reply: Reply) {
         let Some(mut proof) = self.watch.proofs.remove(&person) else { return };
+        let identity = proof.identity;
         let Reply::History { leaves, more } = reply else {
+            self.watch.unproved.insert(identity);
             self.unproved(person, "the relay does not show what its audit log says of somebody");
             return;
         };
         match self.proved_leaves(person, size, &mut proof.last, &leaves) {
             Ok(acts) => acts.iter().flatten().for_each(|act| proof.found(act)),
             Err(_) => {
+                self.watch.unproved.insert(identity);
                 return self.unproved(person, "what the relay says of somebody is not in its audit log as it says");
             }
         }
@@ -364,6 +380,7 @@ impl Device {
             self.watch.proofs.insert(person, proof);
             self.ask_later(Asked::History(person, size), Request::History { person, after, size });
         } else {
+            self.watch.unproved.insert(identity);
             self.unproved(person, "somebody's keys are not in the relay's audit log");
         }
     }
@@ -420,7 +437,8 @@ impl Device {
         let Ok(acts) = self.proved_leaves(person, size, &mut last, &leaves) else {
             return self.log_fault("the relay's audit log about you is not what it was", None, None);
         };
-        let strange: Vec<Act> = acts.into_iter().flatten().filter(|act| !self.is_own_act(act)).collect();
+        let acts = self.since_own_key(acts.into_iter().flatten().collect());
+        let strange: Vec<Act> = acts.into_iter().filter(|act| !self.is_own_act(act)).collect();
         for act in strange {
             self.deliver(Notice::DoneInYourName(act));
         }
@@ -436,20 +454,33 @@ impl Device {
         }
     }
 
+    /// Of a person who was here before this device, under another key, what was done until then is none of its business.
+    fn since_own_key(&mut self, acts: Vec<Act>) -> Vec<Act> {
+        let begun = self.watch.view.as_ref().is_some_and(|view| view.begun);
+        if begun || !self.profile.again {
+            return acts;
+        }
+        let begins = |act: &Act| matches!(act, Act::Recovered { person_key, .. } | Act::Replaced { person_key, .. } if self.is_own_key(*person_key));
+        let from = acts.iter().position(begins);
+        if let (Some(_), Some(view)) = (from, self.watch.view.as_mut()) {
+            view.begun = true;
+        }
+        from.map(|from| acts.into_iter().skip(from).collect()).unwrap_or_default()
+    }
+
     /// Whether this device knows how it came that the log says so.
     fn is_own_act(&self, act: &Act) -> bool {
-        let key = self.own_key().map(|key| key.digest());
         match act {
-            Act::Registered { person_key, .. } => key.map_or(true, |key| key == *person_key),
+            Act::Registered { person_key, .. } => self.own_key().is_err() || self.is_own_key(*person_key),
+            Act::Recovered { person_key, .. }
+            | Act::Replaced { person_key, .. }
+            | Act::KeyRotated { key: person_key, .. } => self.is_own_key(*person_key),
             Act::DeviceAdded { certificate, .. } => {
                 let known = self.people.get(&self.profile.person).and_then(|known| known.chain.first());
                 *certificate == self.profile.certificate.digest()
                     || known.is_some_and(|own| own.certificates.iter().any(|known| known.digest() == *certificate))
             }
-            Act::Recovered { .. }
-            | Act::Replaced { .. }
-            | Act::DeviceRevoked { .. }
-            | Act::EndorsementRevoked { .. } => false,
+            Act::DeviceRevoked { .. } | Act::EndorsementRevoked { .. } => false,
             _ => true,
         }
     }
@@ -471,7 +502,8 @@ impl Proof {
         match act {
             Act::Registered { person_key, .. }
             | Act::Recovered { person_key, .. }
-            | Act::Replaced { person_key, .. } => {
+            | Act::Replaced { person_key, .. }
+            | Act::KeyRotated { key: person_key, .. } => {
                 self.missing.remove(person_key);
             }
             Act::DeviceAdded { certificate, .. } => {

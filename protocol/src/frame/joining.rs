@@ -46,6 +46,9 @@ pub struct Registration {
     /// With the first invite: the organisation's key and its endorsement of this person.
     #[n(10)]
     pub organisation: Option<Founding>,
+    /// Where somebody is enrolled anew: revocations of every device that they had, signed by the new key.
+    #[cbor(n(40), default, skip_if = "Vec::is_empty")]
+    pub revocations: Vec<Signed>,
 }
 
 /// The organisation begins: its key, and the first registrar.
@@ -112,4 +115,7 @@ pub struct InviteView {
     /// The inviter and the chain above.
     #[n(2)]
     pub chain: Vec<Identity>,
+    /// Who is to be enrolled anew, as they are now.
+    #[n(40)]
+    pub replaced: Option<Identity>,
 }

@@ -50,6 +50,7 @@ impl Someone {
             person_key: self.person_key.public().unwrap(),
             certificates: vec![certificate],
             endorsement,
+            line: Vec::new(),
         }
     }
 

@@ -21,9 +21,12 @@ use crate::cbor;
 use crate::error::{Error, Misuse};
 use crate::ids::PersonId;
 use crate::rescue::RepairRequest;
-use crate::suite::PublicKey;
+use crate::suite::{Digest, PublicKey};
 
-use super::{Certificates, LeafCredential, MatterContext, OUTDATED, Void, lock};
+use super::{Certificates, LeafCredential, MatterContext, NO_PROOF, OUTDATED, Participant, Void, lock};
+
+/// Only whoever manages a matter changes it.
+const ROLE: Void = Void("its author's role may not change the matter");
 
 /// Credentials: who a leaf is, and that it never becomes another.
 #[derive(Debug, Clone, Default)]
@@ -108,22 +111,33 @@ impl Judge {
             return judge_repair(request, roster, proposals, counted);
         }
         let after = match contexts.first() {
-            Some(_) if !role.manages() => return Err(Void("its author's role may not change the matter")),
             Some(proposal) => {
                 if proposal.proposal.len() != 1 {
                     return Err(Void("it carries an extension that is not allowed"));
                 }
-                read(&proposal.proposal)?
+                match read(&proposal.proposal) {
+                    // Nobody stops for rules that a client makes up.
+                    Err(_) if !role.manages() => return Err(ROLE),
+                    context => context?,
+                }
             }
             None => before.clone(),
         };
         if after.mailbox != before.mailbox || after.continues != before.continues {
             return Err(Void("it changes what never changes"));
         }
+        let replaced = replaced(&before, &after, &certificates);
+        if !role.manages() && after != with_keys(&before, &replaced) {
+            return Err(ROLE);
+        }
+        // Whoever manages nothing adds and removes devices of their own, and of those whose new key is proved to follow the one listed.
+        let stays =
+            |person: PersonId| replaced.iter().find(|key| key.person == person).and_then(|key| key.stays.as_ref());
+        let may_add = |person: PersonId| role.manages() || person == author.person || stays(person).is_some();
         for add in adds {
             let identity = add.proposal.signing_identity();
             let added = leaf_credential(identity)?;
-            if !role.manages() && added.person != author.person {
+            if !may_add(added.person) {
                 return Err(Void("its author's role may not add"));
             }
             certificates.check(&added, identity.signature_key.as_bytes(), &after)?;
@@ -132,21 +146,72 @@ impl Judge {
         for remove in removes {
             let member = roster.member_with_index(remove.proposal.to_remove()).map_err(|_| Void("no such leaf"))?;
             let removed = leaf_credential(&member.signing_identity)?;
-            if !role.manages() && removed.person != author.person {
+            let left_out = stays(removed.person).is_some_and(|stays| !stays.contains(&removed.certificate));
+            if !role.manages() && removed.person != author.person && !left_out {
                 return Err(Void("its author's role may not remove"));
             }
             gone.push(member.index);
         }
         let stay = roster.members_iter().filter(|member| !gone.contains(&member.index));
-        let identities = stay.map(|member| member.signing_identity);
-        let identities = identities.chain(adds.iter().map(|add| add.proposal.signing_identity().clone()));
-        let people = identities.map(|identity| leaf_credential(&identity).map(|leaf| leaf.person));
-        judge_list(&before, &after, &people.collect::<Result<BTreeSet<PersonId>, Void>>()?)
+        let stay = stay.map(|member| leaf_credential(&member.signing_identity));
+        let stay: Vec<LeafCredential> = stay.collect::<Result<_, Void>>()?;
+        judge_replaced(&replaced, &stay, role.manages())?;
+        let added = adds.iter().map(|add| leaf_credential(add.proposal.signing_identity()).map(|leaf| leaf.person));
+        let mut people = added.collect::<Result<BTreeSet<PersonId>, Void>>()?;
+        people.extend(stay.iter().map(|leaf| leaf.person));
+        judge_list(&before, &after, &people)
     }
 }
 
-/// Who is listed has a leaf, and who has a leaf is listed, once; who stays, stays who they are. A newcomer's device holds a Welcome
-/// against the same.
+/// Somebody whom a Commit lists with another key than before.
+struct Replaced {
+    person: PersonId,
+    key: Digest,
+    /// The devices that stay, where the new key is proved to follow the one listed.
+    stays: Option<Vec<Digest>>,
+}
+
+/// Whose keys a Commit changes.
+fn replaced(before: &MatterContext, after: &MatterContext, proofs: &Certificates) -> Vec<Replaced> {
+    let both = after.people.iter().filter_map(|new| Some((before.participant(new.person)?, new)));
+    let changed = both.filter(|(old, new)| old.person_key != new.person_key);
+    let replaced = changed.map(|(old, new)| Replaced {
+        person: new.person,
+        key: new.person_key,
+        stays: proofs.stays(new.person, old.person_key, new.person_key),
+    });
+    replaced.collect()
+}
+
+/// The context with these keys, and otherwise as it was.
+fn with_keys(before: &MatterContext, replaced: &[Replaced]) -> MatterContext {
+    let mut context = before.clone();
+    for participant in &mut context.people {
+        if let Some(key) = replaced.iter().find(|key| key.person == participant.person) {
+            participant.person_key = key.key;
+        }
+    }
+    context
+}
+
+/// A key changes where the statements in the bundle prove it, and every leaf that stays is one that they name; or where whoever manages
+/// the matter takes the person out with every leaf, and in again under another key, as two Commits could.
+fn judge_replaced(replaced: &[Replaced], stay: &[LeafCredential], manages: bool) -> Result<(), Void> {
+    for key in replaced {
+        let leaves: Vec<&LeafCredential> = stay.iter().filter(|leaf| leaf.person == key.person).collect();
+        match &key.stays {
+            Some(named) if leaves.iter().all(|leaf| named.contains(&leaf.certificate)) => {}
+            Some(_) => return Err(Void("a device stays that the new key does not name")),
+            None if manages && leaves.is_empty() => {}
+            // The statements may be in a bundle that the relay withholds.
+            None => return Err(Void(NO_PROOF)),
+        }
+    }
+    Ok(())
+}
+
+/// Who is listed has a leaf, and who has a leaf is listed, once; whoever stays keeps their role. A newcomer's device holds a Welcome against
+/// the same.
 fn judge_list(before: &MatterContext, after: &MatterContext, leaves: &BTreeSet<PersonId>) -> Result<(), Void> {
     let listed: BTreeSet<PersonId> = after.people.iter().map(|participant| participant.person).collect();
     if !listed.is_superset(leaves) {
@@ -155,8 +220,8 @@ fn judge_list(before: &MatterContext, after: &MatterContext, leaves: &BTreeSet<P
     if listed.len() != after.people.len() || listed != *leaves {
         return Err(Void("it lists somebody who has no device in the matter"));
     }
-    let changed = after.people.iter().any(|new| before.participant(new.person).is_some_and(|old| old != new));
-    if changed { Err(Void("it changes who somebody is")) } else { Ok(()) }
+    let role = |new: &Participant| before.participant(new.person).is_some_and(|old| old.role != new.role);
+    if after.people.iter().any(role) { Err(Void("it changes who somebody is")) } else { Ok(()) }
 }
 
 /// Whoever answers a request does nothing but remove and re-add the leaf that asks, with the key package that it gave.

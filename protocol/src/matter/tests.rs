@@ -50,6 +50,7 @@ fn person(role: Role) -> Person {
             person_key,
             certificates: vec![signed],
             endorsement: Signed::make(Label::Endorsement, &person_secret, &endorsement).unwrap(),
+            line: Vec::new(),
         },
     }
 }

@@ -13,10 +13,10 @@ use privity_protocol::content::{Body, Bundle, Content, NamedPerson};
 use privity_protocol::error::Refused;
 use privity_protocol::frame::{
     AcceptedIdem, Admitted, AdmittedBody, Blob, DeviceRegistration, Entry, EntryBody, Event, Founding, FromRelay,
-    Hello, HelloBody, Instance, Interval, InviteView, NewInvite, Part, PersonView, Post, ProvedLeaf, Registration,
-    Reply, Request, Rights, TakenKeyPackage, ToRelay,
+    Hello, HelloBody, Instance, Interval, InviteView, NewInvite, NewKey, Part, PersonView, Post, ProvedLeaf, Recovery,
+    RecoveryFiling, RecoveryView, Registration, Reply, Request, Rights, TakenKeyPackage, ToRelay,
 };
-use privity_protocol::identity::{Identity, Name, Role, Signed};
+use privity_protocol::identity::{Identity, Name, Role, Signed, Step};
 use privity_protocol::ids::{DeviceId, InviteId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
 use privity_protocol::invite::{InviteSecret, InviteState, Standing};
 use privity_protocol::log::{LogHead, LogKeys, Opening, TreeHash};
@@ -25,7 +25,7 @@ use privity_protocol::rescue::Fate;
 use privity_protocol::suite::{Digest, PUBLIC_KEY_LEN, PublicKey, SecretKey};
 
 /// The kinds of each, by number.
-const REQUESTS: [(u8, &str); 27] = [
+const REQUESTS: [(u8, &str); 31] = [
     (0, "open invite"),
     (1, "register"),
     (2, "post"),
@@ -52,9 +52,13 @@ const REQUESTS: [(u8, &str); 27] = [
     (34, "linked"),
     (35, "revoke device"),
     (36, "revocations"),
+    (40, "set recovery"),
+    (41, "open recovery"),
+    (42, "recover"),
+    (43, "replace key"),
     (50, "adoptable"),
 ];
-const REPLIES: [(u8, &str); 19] = [
+const REPLIES: [(u8, &str); 20] = [
     (0, "refused"),
     (1, "done"),
     (2, "invite"),
@@ -73,6 +77,7 @@ const REPLIES: [(u8, &str); 19] = [
     (30, "waiting devices"),
     (31, "certified"),
     (32, "revocations"),
+    (40, "recovery"),
     (50, "adoptable"),
 ];
 const REFUSALS: [&str; 13] = [
@@ -281,6 +286,11 @@ impl<'a> Source<'a> {
             person_key: self.key(),
             certificates: self.list(Self::signed),
             endorsement: self.signed(),
+            line: self.list(|source| Step {
+                key: source.key(),
+                statement: source.signed(),
+                recovery: source.maybe(Self::signed),
+            }),
         }
     }
 
@@ -348,6 +358,7 @@ impl<'a> Source<'a> {
                 statement: source.digest(),
                 name: source.maybe(Self::name),
                 expires: source.time(),
+                replaces: source.maybe(|source| PersonId::new(source.array())),
             })),
             2 => NoteBody::InviteGone(InviteId::new(self.array())),
             3 => NoteBody::Endorsed(Box::new(EndorsedNewcomer {
@@ -429,8 +440,30 @@ impl<'a> Source<'a> {
             33 => Request::Certified,
             34 => Request::Linked,
             35 => Request::RevokeDevice { revocation: self.signed() },
+            36 => Request::Revocations { after: self.number() },
+            40 => Request::SetRecovery(Box::new(RecoveryFiling {
+                token_hash: self.digest(),
+                statement: self.signed(),
+                note: self.blob(),
+            })),
+            41 => Request::OpenRecovery { handle: self.text(), token: self.array() },
+            42 => Request::Recover(Box::new(Recovery {
+                handle: self.text(),
+                token: self.array(),
+                person_key: self.key(),
+                statement: self.signed(),
+                certificate: self.signed(),
+                stays: self.list(Self::signed),
+                revocations: self.list(Self::signed),
+                inbox: MailboxId::new(self.array()),
+            })),
             50 => Request::Adoptable,
-            _ => Request::Revocations { after: self.number() },
+            _ => Request::ReplaceKey(Box::new(NewKey {
+                person_key: self.key(),
+                statement: self.signed(),
+                certificates: self.list(Self::signed),
+                recovery: self.maybe(Self::signed),
+            })),
         }
     }
 
@@ -458,6 +491,7 @@ impl<'a> Source<'a> {
             proof: self.digest(),
             inbox: MailboxId::new(self.array()),
             organisation: self.maybe(|source| Founding { key: source.key(), endorsement: source.signed() }),
+            revocations: self.list(Self::signed),
         }
     }
 
@@ -538,6 +572,7 @@ impl<'a> Source<'a> {
                 statement: self.maybe(Self::signed),
                 name: self.maybe(Self::blob),
                 chain: self.list(Self::identity),
+                replaced: self.maybe(Self::identity),
             })),
             3 => Reply::Posted { seqs: self.list(Self::number) },
             4 => Reply::Subscribed { start: self.position(), head: self.number() },
@@ -577,12 +612,18 @@ impl<'a> Source<'a> {
             50 => Reply::Adoptable { newcomers: self.list(Self::registration) },
             30 => Reply::WaitingDevices { devices: self.list(Self::device_registration) },
             31 => Reply::Certified { certificate: self.signed(), pack: self.blob() },
-            _ => Reply::Revocations {
+            32 => Reply::Revocations {
                 revocations: self.list(Self::signed),
                 identities: self.list(Self::identity),
                 upto: self.number(),
                 more: self.flag(),
+                replaced: self.list(|source| PersonId::new(source.array())),
             },
+            _ => Reply::Recovery(Box::new(RecoveryView {
+                chain: self.list(Self::identity),
+                statement: self.signed(),
+                note: self.blob(),
+            })),
         }
     }
 

@@ -170,6 +170,7 @@ fn invite_statement(full: bool) -> InviteStatement {
         name: full.then(|| Name { name: "Cleo".to_owned(), salt: SALT }.commitment()),
         expires: Timestamp(1_800_259_200_000),
         links: None,
+        replaces: None,
     }
 }
 
@@ -267,6 +268,7 @@ fn statements() -> Statements {
             person_key: key(person_key).public().unwrap(),
             certificates: vec![of(certificate)],
             endorsement: of(endorsement),
+            line: Vec::new(),
         };
         let chain = vec![
             identity(CLEO, "Cleo's person key", "Cleo's device", "a client, by a registrar's device"),

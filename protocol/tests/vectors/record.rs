@@ -160,6 +160,7 @@ impl Actor {
                 person_key,
                 certificates: vec![certificate],
                 endorsement: Signed::make(Label::Endorsement, &organisation(), &endorsement).unwrap(),
+                line: Vec::new(),
             },
             group: None,
         }

@@ -242,7 +242,7 @@ pub(super) fn revocations(store: &dyn Read, caller: Caller, after: u64) -> Resul
         }
         upto = number;
     }
-    Ok(Reply::Revocations { revocations, identities, upto, more })
+    Ok(Reply::Revocations { revocations, identities, upto, more, replaced: Vec::new() })
 }
 
 #[cfg(test)]

@@ -153,7 +153,7 @@ pub(super) fn open_invite(store: &dyn Read, invite: InviteId, token: &[u8; 32], 
     }
     let chain = row.inviter.map_or_else(|| Ok(Vec::new()), |inviter| chain(store, inviter))?;
     let (statement, name) = row.filed.map_or((None, None), |filed| (Some(filed.statement), filed.name));
-    Ok(Reply::Invite(Box::new(InviteView { statement, name, chain })))
+    Ok(Reply::Invite(Box::new(InviteView { statement, name, chain, replaced: None })))
 }
 
 /// Whether the log has room for one more refused use of an invite: somebody who has it and is turned away again and again makes the

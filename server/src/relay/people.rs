@@ -69,7 +69,8 @@ pub(super) fn chain(store: &dyn Read, person: PersonId) -> Result<Vec<Identity>,
             endorsement.unverified("endorsement").map_err(|_| StoreError::Damaged("endorsement"))?;
         next = said.issuer.map(|issuer| (issuer.person, Some(issuer.device)));
         let certificates = certificates(store, person, issuer)?;
-        chain.push(Identity { person, person_key: row.registration.person_key, certificates, endorsement });
+        let person_key = row.registration.person_key;
+        chain.push(Identity { person, person_key, certificates, endorsement, line: Vec::new() });
     }
     Ok(chain)
 }

@@ -69,6 +69,7 @@ impl Human {
             proof: Digest::of(&[b"proof"]),
             inbox: self.inbox,
             organisation: None,
+            revocations: Vec::new(),
         }
     }
 

@@ -93,6 +93,7 @@ fn person(handle: &str) -> (PersonRow, DeviceRow) {
         proof: Digest::of(&[]),
         inbox: MailboxId::random(),
         organisation: None,
+        revocations: Vec::new(),
     };
     let row = PersonRow {
         registration,

@@ -96,6 +96,11 @@ impl KnownPerson {
         self.chain.first().map(|identity| identity.person_key.digest())
     }
 
+    /// Whether this key is theirs, as they are known or as somebody has shown since.
+    pub(in crate::device) fn shows(&self, key: Digest) -> bool {
+        self.key() == Some(key) || self.changed.as_ref().is_some_and(|changed| changed.key == key)
+    }
+
     /// When the user has compared the safety number with them, if they have.
     pub fn verified_at(&self) -> Option<Timestamp> {
         self.verified.map(|verified| verified.at)

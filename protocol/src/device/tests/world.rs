@@ -12,9 +12,9 @@ use crate::device::{Device, Enrolment, NewPersonInvite, Notice, Output, rows_of}
 use crate::error::{Misuse, Refused};
 use crate::frame::{
     AcceptedIdem, AdmittedBody, Blob, Entry, EntryBody, Event, FromRelay, Instance, Interval, InviteView, NewInvite,
-    Part, Post, Registration, Reply, Request, Rights, TakenKeyPackage, VERSION,
+    Part, Post, RecoveryFiling, Registration, Reply, Request, Rights, TakenKeyPackage, VERSION,
 };
-use crate::identity::{Role, Signed};
+use crate::identity::{Identity, Role, Signed, Step};
 use crate::ids::{DeviceId, InviteId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
 use crate::invite::{Invite, InviteSecret};
 use crate::limits;
@@ -22,6 +22,7 @@ use crate::suite::{Digest, PublicKey, SecretKey};
 
 mod devices;
 mod directory;
+mod keys;
 pub(super) mod log;
 
 use devices::LinkedRow;
@@ -71,6 +72,13 @@ struct Person {
     registration: Registration,
     endorsement: Option<Signed>,
     inviter: Option<PersonId>,
+    recovery: Option<RecoveryFiling>,
+    line: Vec<Step>,
+    past: Vec<Identity>,
+    /// Certificates under a key that is not the first.
+    certificates: Option<Vec<Signed>>,
+    /// Who is enrolled anew, until the new key is endorsed.
+    again: Option<Registration>,
 }
 
 /// What a relay does to the entries that it shows one reader.
@@ -87,6 +95,10 @@ pub(super) struct Relay {
     revoked: Vec<(PersonId, DeviceId, Signed)>,
     /// A device's own key packages, while others are shown in their place.
     swapped: Option<(DeviceId, VecDeque<Blob>)>,
+    /// People whose key was replaced.
+    replaced: Vec<PersonId>,
+    /// Devices that a new key has not certified.
+    former: BTreeSet<DeviceId>,
     mailboxes: BTreeMap<MailboxId, Mailbox>,
     single_use: BTreeMap<DeviceId, VecDeque<Blob>>,
     pub(super) last_resort: BTreeMap<DeviceId, Blob>,
@@ -203,12 +215,15 @@ impl Relay {
             Request::Newcomers => {
                 let waiting = self.people.values().filter(|row| row.endorsement.is_none() && row.inviter == Some(own));
                 let mut newcomers: Vec<Registration> = waiting.map(|row| row.registration.clone()).collect();
+                let again = self.people.values().filter_map(|row| row.again.clone());
+                newcomers.extend(again.filter(|again| self.invites[&again.invite].0 == own));
                 if let Some(alter) = self.altered {
                     newcomers.iter_mut().for_each(alter);
                 }
                 Reply::Newcomers { newcomers }
             }
             Request::Endorse { person, endorsement } => {
+                self.endorsed_anew(*person);
                 self.people.get_mut(person).unwrap().endorsement = Some(endorsement.clone());
                 self.events.push((*person, Event::Endorsed));
                 Reply::Done
@@ -369,8 +384,18 @@ impl Relay {
             }
             Part::Grant { mailbox, device, rights, resume } => {
                 let own = self.owner(*device) == self.owner(by);
+                let theirs = self.has_one_like(*mailbox, *device, *rights);
                 let row = self.mailboxes.get_mut(mailbox).ok_or_else(|| Refused::not_found("that mailbox"))?;
-                row.may(by, if own { *rights } else { Rights::MANAGER })?;
+                row.may(
+                    by,
+                    if own {
+                        *rights
+                    } else if theirs {
+                        Rights::MEMBER
+                    } else {
+                        Rights::MANAGER
+                    },
+                )?;
                 if row.grants.iter().any(|grant| grant.device == *device && grant.until.is_none()) {
                     return Ok(());
                 }
@@ -382,7 +407,7 @@ impl Relay {
                 row.grants.push(Grant { device: *device, rights: *rights, from: row.head.seq, until: None });
             }
             Part::Revoke { mailbox, device } => {
-                let own = self.owner(*device) == self.owner(by);
+                let own = self.owner(*device) == self.owner(by) || self.is_revoked(*device);
                 let row = self.mailboxes.get_mut(mailbox).ok_or_else(|| Refused::not_found("that mailbox"))?;
                 row.may(by, if own { Rights::MEMBER } else { Rights::MANAGER })?;
                 let until = row.head.seq;
@@ -539,7 +564,7 @@ impl World {
             organisation: None,
             secret: InviteSecret::random(),
         };
-        let view = InviteView { statement: None, name: None, chain: Vec::new() };
+        let view = InviteView { statement: None, name: None, chain: Vec::new(), replaced: None };
         self.enrol(invite, view, handle, Role::Attorney, None);
     }
 
@@ -555,7 +580,12 @@ impl World {
         let invite = self.nodes[inviter].device.invite(self.now, &wanted).unwrap();
         self.run();
         let (by, filed) = self.relay.invites[&invite.secret.id()].clone();
-        let view = InviteView { statement: Some(filed.statement), name: filed.name, chain: self.relay.chain(by) };
+        let view = InviteView {
+            statement: Some(filed.statement),
+            name: filed.name,
+            chain: self.relay.chain(by),
+            replaced: None,
+        };
         Invited { invite, view, handle: handle.to_owned(), role, by }
     }
 

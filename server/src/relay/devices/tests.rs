@@ -19,6 +19,7 @@ fn statement(world: &World, by: &Human, secret: &InviteSecret) -> InviteStatemen
         name: None,
         expires: world.now.plus_ms(limits::LINK_LIFETIME_MS),
         links: Some(by.caller.person),
+        replaces: None,
     }
 }
 

@@ -33,7 +33,16 @@ fn founding_registration(human: &Human, secret: &InviteSecret) -> Registration {
 
 fn statement(world: &World, by: &Human, secret: &InviteSecret, role: Role) -> InviteStatement {
     let expires = world.now.plus_ms(limits::INVITE_LIFETIME_MS);
-    InviteStatement { invite: secret.id(), issuer: by.issuer(), role, handle: None, name: None, expires, links: None }
+    InviteStatement {
+        invite: secret.id(),
+        issuer: by.issuer(),
+        role,
+        handle: None,
+        name: None,
+        expires,
+        links: None,
+        replaces: None,
+    }
 }
 
 fn filing(by: &Human, secret: &InviteSecret, statement: &InviteStatement) -> Request {
@@ -680,6 +689,7 @@ fn invites_that_link_a_device_of_ones_own_are_not_listed() {
     let (link, other) = (InviteSecret::random(), invite(&mut world, &ada, Role::Client));
     let said = InviteStatement {
         links: Some(ada.caller.person),
+        replaces: None,
         expires: world.now.plus_ms(limits::LINK_LIFETIME_MS),
         ..statement(&world, &ada, &link, Role::Attorney)
     };

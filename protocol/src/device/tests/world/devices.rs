@@ -121,11 +121,13 @@ impl Relay {
                     self.chain(said.issuer.map_or(*person, |issuer| issuer.person))
                 });
                 let upto = after + new.len() as u64;
+                let replaced = self.replaced.iter().flat_map(|person| self.chain(*person));
                 Reply::Revocations {
-                    identities: identities.collect(),
+                    identities: replaced.chain(identities).collect(),
                     revocations: new.iter().map(|(_, _, statement)| statement.clone()).collect(),
                     upto,
                     more: upto < self.revoked.len() as u64,
+                    replaced: self.replaced.clone(),
                 }
             }
             Request::Adoptable => {
@@ -140,7 +142,7 @@ impl Relay {
                 self.invites.remove(invite);
                 Reply::Done
             }
-            _ => Reply::Refused(Refused::malformed("request")),
+            request => self.keys_request(own, request).unwrap_or_else(|| Reply::Refused(Refused::malformed("request"))),
         }
     }
 }
@@ -158,7 +160,12 @@ impl World {
         let invite = self.nodes[by].device.link_invite(self.now).unwrap();
         self.run();
         let (person, filed) = self.relay.invites[&invite.secret.id()].clone();
-        let view = InviteView { statement: Some(filed.statement), name: None, chain: self.relay.chain(person) };
+        let view = InviteView {
+            statement: Some(filed.statement),
+            name: None,
+            chain: self.relay.chain(person),
+            replaced: None,
+        };
         (invite, view)
     }
 

@@ -9,14 +9,25 @@ use crate::suite::{Label, SecretKey};
 impl Relay {
     pub(super) fn chain(&self, person: PersonId) -> Vec<Identity> {
         let mut chain = Vec::new();
-        let mut next = Some(person);
-        while let Some(row) = next.and_then(|person| self.people.get(&person)) {
+        let mut next = Some((person, None));
+        while let Some((row, issuer)) = next.and_then(|(person, issuer)| Some((self.people.get(&person)?, issuer))) {
             let Some(endorsement) = row.endorsement.clone() else { break };
-            let said: Endorsement = endorsement.unverified("endorsement").unwrap();
-            next = said.issuer.map(|issuer| issuer.person);
             let mut identity = crate::device::enrol::identity_of(&row.registration, endorsement);
-            let linked = self.linked.values().filter(|linked| linked.registration.person == identity.person);
-            identity.certificates.extend(linked.filter_map(|linked| linked.certificate.clone()));
+            identity.line.clone_from(&row.line);
+            if let Some(certificates) = &row.certificates {
+                identity.certificates.clone_from(certificates);
+            }
+            if let Some(past) = issuer.and_then(|device| self.past(identity.person, device)) {
+                // Whoever endorsed somebody under a key that was replaced since is shown as they were then.
+                identity = past;
+            }
+            let said: Endorsement = identity.endorsement.unverified("endorsement").unwrap();
+            next = said.issuer.map(|issuer| (issuer.person, Some(issuer.device)));
+            let now = identity.person_key == row.registration.person_key;
+            let linked = self.linked.iter().filter(|(device, linked)| {
+                now && linked.registration.person == identity.person && !self.former.contains(device)
+            });
+            identity.certificates.extend(linked.filter_map(|(_, linked)| linked.certificate.clone()));
             chain.push(identity);
         }
         chain
@@ -28,7 +39,19 @@ impl Relay {
         if let Some(founding) = &registration.organisation {
             self.organisation = Some(founding.key.clone());
         }
-        self.people.insert(registration.person, Person { registration: registration.clone(), endorsement, inviter });
+        self.people.insert(
+            registration.person,
+            Person {
+                registration: registration.clone(),
+                endorsement,
+                inviter,
+                recovery: None,
+                line: Vec::new(),
+                past: Vec::new(),
+                certificates: None,
+                again: None,
+            },
+        );
         self.devices.insert(certificate.device, (registration.person, registration.inbox));
         self.mailboxes.insert(registration.inbox, mailbox(registration.inbox, Some(certificate.device)));
         if let Some(inviter) = inviter {

@@ -47,7 +47,10 @@ impl Relay {
                 let key = identity.person_key.digest();
                 let handle = String::new();
                 let invite = InviteId::new([0; 16]);
-                let mut acts = vec![Act::Registered { person_key: key, handle, role: Role::Client, invite }];
+                let mut acts = vec![match self.replaced.contains(&person) {
+                    true => Act::Recovered { person_key: key, statement: key },
+                    false => Act::Registered { person_key: key, handle, role: Role::Client, invite },
+                }];
                 acts.extend(identity.certificates.iter().map(|certificate| {
                     let said: DeviceCertificate = certificate.unverified("certificate").unwrap();
                     Act::DeviceAdded { device: said.device, certificate: certificate.digest() }

@@ -1,0 +1,149 @@
+//! Matters that follow somebody's new key: the devices that it certifies come in, those that it does not name go, in one Commit.
+//!
+//! 1. A matter lists a key; the newest chain known of that person shows another, and a device that the matter does not have.
+//! 2. Where statements lead from the one key to the other, any member may make the Commit: the statements in its bundle prove it, so
+//!    that a client can let their attorney back in. Else whoever manages the matter takes the person out and in again.
+//! 3. Its key packages are taken like those of own devices. Where none comes for a while, whoever manages the matter removes what was
+//!    revoked, and adds the person once there is one.
+//!
+//! Invariant: nobody comes in under a key that the organisation's chain, or statements from the listed key on, do not vouch for; and not
+//! under one that the user has yet to accept.
+
+use crate::device::post::Wanted;
+use crate::device::state::{Intent, KnownPerson};
+use crate::device::{Device, Notice};
+use crate::error::{Error, PeerMisbehaved};
+use crate::frame::{Rights, TakenKeyPackage};
+use crate::identity::{Identity, Verified, stays_since, verify_chain, verify_line};
+use crate::ids::{DeviceId, MatterId, PersonId, Timestamp};
+use crate::matter::{LeafCredential, MatterContext, Member, Participant, key_package_owner};
+use crate::suite::Digest;
+
+/// How long whoever manages a matter waits for a key package of a new device before what was revoked is removed anyway.
+const PACKAGE_WAIT_MS: u64 = 60_000;
+
+/// Somebody whose new key a matter has yet to rekey.
+#[derive(Debug)]
+pub(super) struct Rekey {
+    pub(super) person: PersonId,
+    listed: Participant,
+    chain: Vec<Identity>,
+    /// Leaves that go.
+    gone: Vec<DeviceId>,
+    /// Devices that come.
+    come: Vec<DeviceId>,
+}
+
+impl Device {
+    /// Whether anybody known here has another key than before.
+    pub(super) fn has_new_keys(&self) -> bool {
+        let new = |known: &KnownPerson| known.changed.is_some() || !known.past.is_empty();
+        let leads = |known: &KnownPerson| known.chain.first().is_some_and(|identity| !identity.line.is_empty());
+        self.people.values().any(|known| new(known) || leads(known))
+    }
+
+    /// The first person, of those whom the matter lists with another key than their newest, whose devices are to come in.
+    pub(super) fn to_rekey(&self, members: &[Member], context: &MatterContext) -> Option<Rekey> {
+        context.people.iter().find_map(|listed| self.rekeyed(members, listed))
+    }
+
+    fn rekeyed(&self, members: &[Member], listed: &Participant) -> Option<Rekey> {
+        let chain = self.newest_chain(listed.person)?;
+        let first = chain.first()?;
+        let key = first.person_key.digest();
+        if key == listed.person_key {
+            return None;
+        }
+        let known = self.people.get(&listed.person)?;
+        // A list may be ahead of what this device knows, never behind what the person had before that.
+        let line = verify_line(first).ok()?;
+        let stays = stays_since(&line, listed.person_key);
+        let earlier =
+            stays.is_some() || known.past.contains(&listed.person_key) || known.key() == Some(listed.person_key);
+        if !earlier || (stays.is_none() && !self.profile.role.manages()) {
+            return None;
+        }
+        let verified = verify_chain(chain, &self.profile.organisation).ok()?;
+        let theirs = || members.iter().filter(|member| member.credential.person == listed.person);
+        let named = |certificate: Digest| stays.as_ref().is_some_and(|stays| stays.contains(&certificate));
+        let gone = theirs().filter(|member| !named(member.credential.certificate));
+        let is_in = |device: DeviceId| theirs().any(|member| member.credential.device == device);
+        let come = verified.devices.iter().map(|(_, certificate)| certificate.device);
+        let come: Vec<DeviceId> = come.filter(|device| !is_in(*device) && !self.is_revoked(*device)).collect();
+        let own = listed.person == self.profile.person;
+        if come.is_empty() || (own && gone.clone().any(|member| member.credential.device == self.profile.device)) {
+            return None;
+        }
+        let gone = gone.map(|member| member.credential.device).collect();
+        Some(Rekey { person: listed.person, listed: *listed, chain: chain.to_vec(), gone, come })
+    }
+
+    /// What the Commit is to do, once there are key packages; asks for them. Nothing, while there are none.
+    pub(super) fn rekey(
+        &mut self,
+        now: Timestamp,
+        matter: MatterId,
+        rekey: &Rekey,
+        wanted: &mut Wanted,
+    ) -> Result<(), Error> {
+        if self.was_unproved(&rekey.chain) {
+            self.put_off_tidying(matter);
+            return Ok(());
+        }
+        if !self.is_proved(&rekey.chain) {
+            return Ok(());
+        }
+        let verified = verify_chain(&rekey.chain, &self.profile.organisation)?;
+        let rights = if verified.endorsement.role.manages() { Rights::MANAGER } else { Rights::MEMBER };
+        for device in &rekey.come {
+            let Some(taken) = self.package_of(now, rekey.person, *device) else { continue };
+            match certified(&verified, &taken) {
+                Ok(owner) => wanted.own_device(owner, rights, taken),
+                Err(why) => self.deliver(Notice::Problem(why)),
+            }
+        }
+        if wanted.is_empty() {
+            return Ok(());
+        }
+        let key = verified.person_key.digest();
+        let participant = Participant { person_key: key, ..rekey.listed };
+        wanted.rekey(participant, rekey.chain.clone(), rekey.gone.iter().copied());
+        Ok(())
+    }
+
+    /// Until when a revoked leaf of somebody waits, whose new key the matter is about to follow: removed at once, the person would be out.
+    pub(super) fn awaits_key(&self, listed: &Participant) -> Option<Timestamp> {
+        let known = self.people.get(&listed.person)?;
+        let since = match &known.changed {
+            Some(changed) => changed.at,
+            None if known.key() != Some(listed.person_key) => known.since,
+            None => return None,
+        };
+        Some(since.plus_ms(PACKAGE_WAIT_MS)).filter(|until| *until > self.now)
+    }
+
+    /// Whoever is put out with their last leaf, and has another key, is to come in again under it: once there is a key package, and the
+    /// user has accepted the key where it has to be.
+    pub(super) fn wants_back(&mut self, matter: MatterId, person: PersonId) {
+        let Some(known) = self.people.get(&person).filter(|_| self.profile.role.manages()) else { return };
+        let replaced = known.changed.is_some() || known.chain.first().is_some_and(|first| !first.line.is_empty());
+        let handle = known.handle.clone();
+        let there = |room: &super::Room| room.intents.values().any(|intent| intent.person == person);
+        if replaced && !self.rooms.get(&matter).is_some_and(there) {
+            self.put_intent(matter, Intent { person, handle, add: true, told: true, taken_over: true });
+        }
+    }
+}
+
+/// The device that a key package would add: one that the person's key has certified, and the one that was asked for.
+pub(super) fn certified(person: &Verified, taken: &TakenKeyPackage) -> Result<LeafCredential, Error> {
+    let owner = key_package_owner(&taken.package.0)?;
+    let certified = person.devices.iter().any(|(digest, certificate)| {
+        *digest == owner.certificate && certificate.device == owner.device && owner.device == taken.device
+    });
+    if owner.person == person.person && certified {
+        Ok(owner)
+    } else {
+        Err(PeerMisbehaved::WrongKey("a key package").into())
+    }
+}

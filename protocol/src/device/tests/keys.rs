@@ -1,0 +1,228 @@
+//! Person keys that are replaced: by a sheet, by their person, by being enrolled anew; and what matters make of it.
+
+use super::*;
+use crate::device::Recovering;
+use crate::identity::{Replacement, Step, verify_chain};
+
+fn members(world: &mut World, who: usize, matter: MatterId) -> Vec<DeviceId> {
+    let members = world.nodes[who].device.group(matter).unwrap().members();
+    members.iter().map(|member| member.credential.device).collect()
+}
+
+fn listed(world: &mut World, who: usize, matter: MatterId, whom: usize) -> Digest {
+    let person = world.person(whom);
+    let context = world.nodes[who].device.group(matter).unwrap().context().unwrap();
+    context.participant(person).unwrap().person_key
+}
+
+fn own_key(world: &World, who: usize) -> Digest {
+    world.nodes[who].device.own_person_key().unwrap()
+}
+
+/// An attorney alone with a client loses the only device, and begins again from paper: the client's device lets them back in.
+#[test]
+fn a_client_lets_their_attorney_back_in_who_began_again_from_a_sheet() {
+    let mut world = World::office();
+    let matter = world.matter(&[DAN]);
+    world.say(ADA, matter, "before");
+    world.run();
+    let secret = world.sheet(ADA);
+    let (before, old) = (own_key(&world, ADA), world.device(ADA));
+    world.disconnect(ADA);
+    let ada = world.restore_person(ADA, &secret);
+    world.settle_but(ADA);
+    assert!(world.nodes[ada].device.is_ready());
+    assert_ne!(own_key(&world, ada), before);
+    assert_eq!(listed(&mut world, DAN, matter, ADA), own_key(&world, ada));
+    assert!(!members(&mut world, DAN, matter).contains(&old), "the lost device is out");
+    world.say(ada, matter, "I am back");
+    world.settle_but(ADA);
+    world.say(DAN, matter, "welcome back");
+    world.settle_but(ADA);
+    assert_eq!(world.words(DAN, matter), ["before", "I am back", "welcome back"]);
+    // History does not come back, and everybody is told of the new key.
+    assert_eq!(world.words(ada, matter), ["I am back", "welcome back"]);
+    let person = world.person(ADA);
+    let told = |notice: &Notice| matches!(notice, Notice::IdentityChanged { person: of, .. } if *of == person);
+    assert_eq!(world.told(DAN, told), 1);
+    assert_eq!(world.told(ada, |notice| matches!(notice, Notice::Problem(_) | Notice::DoneInYourName(_))), 0);
+}
+
+/// Whoever was endorsed by a device that is gone is whole, and can be added by people who meet them only now.
+#[test]
+fn clients_of_somebody_who_began_again_stay_vouched_for() {
+    let mut world = World::office();
+    let secret = world.sheet(ADA);
+    let fay = world.join(ADA, "fay", Role::Client);
+    world.disconnect(ADA);
+    let ada = world.restore_person(ADA, &secret);
+    world.settle_but(ADA);
+    let chain = world.relay.chain_of(world.person(fay));
+    let organisation = world.nodes[BOB].device.profile().organisation.clone();
+    assert_eq!(verify_chain(&chain, &organisation).unwrap().person, world.person(fay));
+    let matter = world.matter_by(ada, &[fay, BOB]);
+    world.say(fay, matter, "hello");
+    world.settle_but(ADA);
+    for who in [ada, BOB] {
+        assert_eq!(world.words(who, matter), ["hello"], "device {who}");
+    }
+}
+
+/// A rotation names every device: nobody leaves a matter, and nothing is committed for it.
+#[test]
+fn a_rotated_key_makes_nobody_leave_and_a_device_linked_later_comes_in_under_it() {
+    let mut world = World::office();
+    let matter = world.matter(&[DAN, BOB]);
+    let second = world.link(DAN);
+    world.settle();
+    let (before, epoch) = (own_key(&world, DAN), world.nodes[ADA].device.matter(matter).unwrap().epoch);
+    world.nodes[DAN].device.replace_key(world.now).unwrap();
+    world.settle();
+    assert_eq!(world.told(DAN, |notice| *notice == Notice::KeyReplaced), 1);
+    assert_eq!(world.told(second, |notice| *notice == Notice::OwnKeyReplaced { recovered: false }), 1);
+    let now = own_key(&world, DAN);
+    assert_ne!(now, before);
+    assert_eq!(own_key(&world, second), now);
+    assert!(world.nodes[second].device.profile().person_key.is_none());
+    assert_eq!(world.nodes[ADA].device.matter(matter).unwrap().epoch, epoch, "no Commit for it");
+    assert_eq!(listed(&mut world, ADA, matter, DAN), before);
+    for who in [DAN, second] {
+        world.say(who, matter, "under the new key");
+        world.settle();
+    }
+    let third = world.link(DAN);
+    world.settle();
+    assert_eq!(listed(&mut world, ADA, matter, DAN), now, "the list follows with the device");
+    world.say(third, matter, "from the third");
+    world.settle();
+    for who in [ADA, BOB, DAN, second] {
+        assert_eq!(world.words(who, matter).last().unwrap(), "from the third", "device {who}");
+        assert_eq!(stage(&world, who, matter), Stage::Open);
+    }
+    // The next matter lists the new key from the start.
+    let other = world.matter_by(ADA, &[DAN]);
+    assert_eq!(listed(&mut world, ADA, other, DAN), now);
+    world.say(third, other, "here too");
+    world.settle();
+    assert_eq!(world.words(ADA, other), ["here too"]);
+}
+
+#[test]
+fn a_rotation_goes_on_after_a_crash_or_a_lost_answer() {
+    let mut world = World::office();
+    let matter = world.matter(&[DAN]);
+    let before = own_key(&world, DAN);
+    world.disconnect(DAN);
+    world.nodes[DAN].device.replace_key(world.now).unwrap();
+    world.drain(DAN);
+    world.nodes[DAN].crash();
+    world.settle();
+    assert_ne!(own_key(&world, DAN), before);
+    assert!(world.nodes[DAN].device.profile().replacing.is_none());
+    world.say(DAN, matter, "goes on");
+    world.settle();
+    assert_eq!(world.words(ADA, matter), ["goes on"]);
+}
+
+/// Whom somebody has verified is not followed under another key before they have accepted it; then the matter follows.
+#[test]
+fn a_verified_person_who_began_again_waits_for_the_users_word() {
+    let mut world = World::office();
+    let matter = world.matter(&[BOB]);
+    let bob = world.person(BOB);
+    let secret = world.sheet(BOB);
+    let number = world.nodes[ADA].device.safety_number(bob).unwrap();
+    world.nodes[ADA].device.verify_person(world.now, bob, &number).unwrap();
+    world.disconnect(BOB);
+    let again = world.restore_person(BOB, &secret);
+    assert!(world.nodes[again].device.matter(matter).is_none(), "nobody else is there to let him in");
+    let refused = world.nodes[ADA].device.send_text(world.now, matter, MessageId::random(), "no");
+    assert_eq!(refused, Err(Error::Misuse(Misuse::IdentityChanged)));
+    // The lost device is put out in any case.
+    world.settle_but(BOB);
+    let lost = world.device(BOB);
+    assert!(!members(&mut world, ADA, matter).contains(&lost));
+    assert!(world.nodes[again].device.matter(matter).is_none());
+    assert!(world.nodes[ADA].device.trust_person(world.now, bob).unwrap());
+    world.settle_but(BOB);
+    world.say(again, matter, "it is me");
+    world.settle_but(BOB);
+    assert_eq!(world.words(ADA, matter), ["it is me"]);
+}
+
+/// Enrolled anew, nothing leads from the old key to the new one: whoever manages the matter takes the person out and in.
+#[test]
+fn somebody_enrolled_anew_comes_back_under_their_handle_and_the_lost_device_is_out() {
+    let mut world = World::office();
+    let matter = world.matter(&[DAN, BOB]);
+    let (dan, old) = (world.person(DAN), world.device(DAN));
+    world.disconnect(DAN);
+    let again = world.enrol_anew(ADA, DAN);
+    world.settle_but(DAN);
+    assert_eq!(world.person(again), dan);
+    assert!(world.nodes[again].device.is_ready());
+    assert!(!members(&mut world, BOB, matter).contains(&old));
+    assert_eq!(listed(&mut world, BOB, matter, DAN), own_key(&world, again));
+    world.say(again, matter, "new telephone");
+    world.settle_but(DAN);
+    for who in [ADA, BOB] {
+        assert_eq!(world.words(who, matter), ["new telephone"]);
+    }
+    let told = |notice: &Notice| matches!(notice, Notice::IdentityChanged { person, .. } if *person == dan);
+    assert_eq!((world.told(BOB, told), world.told(ADA, told)), (1, 0), "whoever vouches knows");
+    assert_eq!(world.told(again, |notice| matches!(notice, Notice::Problem(_) | Notice::DoneInYourName(_))), 0);
+}
+
+/// The relay's operator makes up a key for somebody and has no statement that leads to it.
+#[test]
+fn a_new_key_without_statements_or_endorsement_is_believed_by_nobody() {
+    let mut world = World::office();
+    let matter = world.matter(&[DAN]);
+    let key = SecretKey::generate();
+    let chain = world.relay.chain_of(world.person(DAN));
+    let organisation = world.nodes[ADA].device.profile().organisation.clone();
+    let false_step = |by: &SecretKey, change: fn(&mut Replacement)| {
+        let (person, first) = (chain[0].person, &chain[0]);
+        let mut said = Replacement::new(person, &first.person_key, &key, Vec::new(), world.now).unwrap();
+        change(&mut said);
+        let statement = Signed::make(Label::Replacement, by, &said).unwrap();
+        let step = Step { key: first.person_key.clone(), statement, recovery: None };
+        let forged =
+            Identity { person_key: key.public().unwrap(), certificates: Vec::new(), line: vec![step], ..first.clone() };
+        let forged: Vec<Identity> = std::iter::once(forged).chain(chain[1..].iter().cloned()).collect();
+        verify_chain(&forged, &organisation)
+    };
+    assert!(false_step(&key, |_| ()).is_err(), "signed by the new key alone");
+    assert!(false_step(&SecretKey::generate(), |_| ()).is_err());
+    let dans = world.nodes[DAN].device.profile().person_key.clone().unwrap();
+    assert!(false_step(&dans, |_| ()).is_ok(), "signed by the key before");
+    assert!(false_step(&dans, |said| said.person = PersonId::random()).is_err());
+    assert!(false_step(&dans, |said| said.from = said.to).is_err());
+    assert!(false_step(&dans, |said| said.stays = vec![said.to, said.from]).is_err() || dans.public().is_ok());
+    world.say(DAN, matter, "still me");
+    world.settle();
+    assert_eq!(world.words(ADA, matter), ["still me"]);
+}
+
+#[test]
+fn a_sheet_restores_nobody_whom_the_relay_puts_in_its_persons_place() {
+    let mut world = World::office();
+    let (secret, other) = (world.sheet(BOB), world.sheet(ADA));
+    let organisation = world.relay.organisation_key();
+    let view = world.recovery_view(BOB);
+    assert!(Recovering::new(secret.clone(), view.clone(), organisation.clone()).is_ok());
+    let adas = world.recovery_view(ADA);
+    let lies = [
+        crate::frame::RecoveryView { chain: adas.chain.clone(), ..view.clone() },
+        crate::frame::RecoveryView { statement: adas.statement.clone(), ..view.clone() },
+        crate::frame::RecoveryView { note: adas.note.clone(), ..view.clone() },
+        adas,
+    ];
+    for lie in lies {
+        assert!(Recovering::new(secret.clone(), lie, organisation.clone()).is_err());
+    }
+    assert!(Recovering::new(other, view.clone(), organisation).is_err());
+    let stranger = SecretKey::generate().public().unwrap();
+    assert!(Recovering::new(secret.clone(), view.clone(), Some(stranger)).is_err());
+    assert!(Recovering::new(secret, view, None).is_err());
+}
