@@ -13,44 +13,46 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.mldsa import MLDSA44PublicKey, MLDSA65PublicKey
 
-
 def need(condition, why):
     if not condition:
         raise ValueError(why)
 
-
 def sha256(*parts):
     return hashlib.sha256(b"".join(parts)).digest()
-
 
 def base64_of(text):
     data = base64.b64decode(text, validate=True)
     need(base64.b64encode(data).decode() == text, "base64 that is written otherwise")
     return data
 
-
 def key_id(name, kind, key):
     return sha256(name.encode(), b"\n", bytes([kind]), key)[:4]
-
 
 def vkey(name, kind, key):
     return f"{name}+{key_id(name, kind, key).hex()}+{base64.b64encode(bytes([kind]) + key).decode()}"
 
+def signed(key, label, message, signature):
+    message = f"privity/1 {label}\0".encode() + message
+    Ed25519PublicKey.from_public_bytes(key[:32]).verify(signature[:64], message)
+    MLDSA65PublicKey.from_public_bytes(key[32:]).verify(signature[64:], message)
 
 def read_keys(text):
-    """The file `keys`: two verifier keys, the relay's key, and its signature over the first two lines."""
-    lines = text.split("\n")
-    need(len(lines) == 5 and lines[4] == "", "keys: not four lines")
-    need(lines[2].startswith("relay ") and lines[3].startswith("signature "), "keys: no relay or signature")
-    relay, signature = base64_of(lines[2][6:]), base64_of(lines[3][10:])
-    message = f"privity/1 log keys\0{lines[0]}\n{lines[1]}\n".encode()
-    Ed25519PublicKey.from_public_bytes(relay[:32]).verify(signature[:64], message)
-    MLDSA65PublicKey.from_public_bytes(relay[32:]).verify(signature[64:], message)
-    origin = lines[0].split("+")[0]
-    cosigner = base64_of(lines[1].split("+", 2)[2])[1:]
-    need(lines[:2] == [vkey(origin, 1, relay[:32]), vkey(origin, 6, cosigner)], "keys: another verifier key")
-    return origin, relay[:32], cosigner
-
+    """The file `keys`: verifier keys, the relay's key and its signature, and those of each key before, with its word for the next."""
+    lines, newest, above = text.split("\n"), None, None
+    need(lines.pop() == "" and len(lines) % 5 == 4, "keys: other lines than they have")
+    while lines:
+        need(lines[2].startswith("relay ") and lines[3].startswith("signature "), "keys: no relay or signature")
+        relay, signature = base64_of(lines[2][6:]), base64_of(lines[3][10:])
+        signed(relay, "log keys", f"{lines[0]}\n{lines[1]}\n".encode(), signature)
+        origin, cosigner = lines[0].split("+")[0], base64_of(lines[1].split("+", 2)[2])[1:]
+        need(lines[:2] == [vkey(origin, 1, relay[:32]), vkey(origin, 6, cosigner)], "keys: another verifier key")
+        if above:
+            word, body, signature = lines.pop(4).split(" ")
+            fields = b"\0\x58\x30" + hashlib.sha384(relay).digest() + b"\1\x59\x07\xc0" + above + b"\2"
+            need(word == "rotation" and base64_of(body)[1:len(fields) + 1] == fields and relay != above, "keys: another word")
+            signed(relay, "relay rotation", base64_of(body), base64_of(signature))
+        newest, above, lines = newest or (origin, relay[:32], cosigner), relay, lines[4:]
+    return newest
 
 def read_checkpoint(text, origin, ed25519, cosigner):
     """The signed note: size and root, if both signatures of the log are there and good."""
@@ -68,7 +70,6 @@ def read_checkpoint(text, origin, ed25519, cosigner):
     MLDSA44PublicKey.from_public_bytes(cosigner).verify(second[12:], message)
     return size, root
 
-
 def mth(hashes):
     """Merkle tree hash, RFC 9162, section 2.1.1, over leaf hashes."""
     if len(hashes) < 2:
@@ -76,13 +77,11 @@ def mth(hashes):
     split = 1 << (len(hashes) - 1).bit_length() - 1
     return sha256(b"\x01", mth(hashes[:split]), mth(hashes[split:]))
 
-
 def cbor(major, number):
     """The shortest head of that type and number."""
     length = next(length for length in (1, 2, 4, 8) if number < 256**length)
     long = bytes([major << 5 | 23 + length.bit_length()]) + number.to_bytes(length, "big")
     return bytes([major << 5 | number]) if number < 24 else long
-
 
 def read_leaf(entry):
     """A leaf's person, number and predecessor: read, written again, and the same."""
@@ -102,7 +101,6 @@ def read_leaf(entry):
     need(cbor(5, len(pairs)) + b"".join(pairs) == entry and len(entry) == at + 51, "no leaf")
     return person, number, previous
 
-
 def tiles(kind, count):
     """The paths of a level's tiles, or of the entries, each with the number of its first hash or entry."""
     for first in range(0, count, 256):
@@ -111,7 +109,6 @@ def tiles(kind, count):
         while number := number // 1000:
             text = f"x{number % 1000:03}/{text}"
         yield f"tile/{kind}/{text}" + (f".p/{width}" if width < 256 else ""), first
-
 
 def verify(folder):
     found = [path for path in pathlib.Path(folder).rglob("*") if not path.is_dir()]
@@ -136,7 +133,6 @@ def verify(folder):
         hashes = [mth(hashes[first:first + 256]) for first in range(0, len(hashes) - 255, 256)]
     need(not files, f"files that do not belong here: {sorted(files)}")
     return f"ok {size} {root.hex()}"
-
 
 if __name__ == "__main__":
     good = True

@@ -185,13 +185,16 @@ async fn enrol_as(
     let mut batch = Batch::default();
     if links {
         nothing_to_say(wanted)?;
-        let linked = enrolment.link(now(), admitted.relay_key, &admitted.firm).map_err(Error::from)?;
+        let linked = enrolment.link(now(), admitted.relay_key, &admitted.firm);
+        let mut linked = linked.map_err(Error::from)?;
+        linked.0.follow(&admitted.rotations).map_err(Error::from)?;
         batch.put(Table::Profile, None, &[], &linked.0);
         batch.put(Table::Counter, None, DEVICE_REGISTRATION, &linked.1);
     } else {
         let (handle, name, role) = settle(&enrolment, wanted)?;
         let enrolled = enrolment.enrol(now(), admitted.relay_key, &admitted.firm, &handle, &name, role);
-        let enrolled = enrolled.map_err(Error::from)?;
+        let mut enrolled = enrolled.map_err(Error::from)?;
+        enrolled.0.follow(&admitted.rotations).map_err(Error::from)?;
         batch.put(Table::Profile, None, &[], &enrolled.0);
         batch.put(Table::Counter, None, REGISTRATION, &enrolled.1);
     }

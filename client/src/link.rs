@@ -94,7 +94,7 @@ impl Dialer {
         let mut endpoint = Endpoint::client(local).map_err(|error| self.unreachable(error))?;
         let config = transport::client_config(&self.link_key).map_err(|error| Error::Machine(error.to_string()))?;
         endpoint.set_default_client_config(config);
-        let connecting = endpoint.connect(peer, "privity").map_err(|error| self.unreachable(error))?;
+        let connecting = endpoint.connect(peer, &self.pin.server_name()).map_err(|error| self.unreachable(error))?;
         let connection = connecting.await.map_err(|error| self.unreachable(error))?;
         let channel = transport::channel(&connection).map_err(|error| Error::Untrusted(error.to_string()))?;
         self.recognise(&channel)?;
@@ -102,7 +102,7 @@ impl Dialer {
         let agent = concat!("privity/", env!("CARGO_PKG_VERSION"));
         let (opening, hello) = Opening::hello(channel, self.pin.clone(), self.device, &self.link_key, agent)?;
         transport::write(&mut send, &hello).await.map_err(|error| self.unreachable(error))?;
-        let answer = transport::read(&mut receive, limits::HELLO_MAX).await.map_err(|error| match error {
+        let answer = transport::read(&mut receive, limits::ADMITTED_MAX).await.map_err(|error| match error {
             transport::TransportError::Malformed(_) => garbled(),
             error => self.unreachable(error),
         })?;

@@ -169,7 +169,8 @@ impl Session {
                     return Ok(Told::Quiet);
                 }
                 sleep_until(at.into()).await;
-                // It may have become another instance since the last hello.
+                // It may have become another instance since the last hello, and have followed the relay to another key.
+                self.dialer.pin = Pin::Key(self.device.profile().relay.clone());
                 self.dialer.device = Some((self.device.profile().device, self.device.instance()));
                 let dialer = self.dialer.clone();
                 self.connecting = Some(tokio::spawn(async move { dialer.open().await }));

@@ -220,6 +220,15 @@ pub(crate) fn titled(matters: &[(MatterId, &str)], matter: MatterId) -> String {
     if twice { format!("{title} ({})", short(matter)) } else { title }
 }
 
+/// A day, here.
+pub fn day(at: Timestamp) -> String {
+    let at = i64::try_from(at.0).ok().and_then(|ms| Instant::from_millisecond(ms).ok());
+    at.map_or_else(
+        || "an unknown day".to_owned(),
+        |at| at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d").to_string(),
+    )
+}
+
 /// Time of day here; with the date if it is not today's.
 pub fn clock(at: Timestamp, now: Timestamp) -> String {
     let local = |at: Timestamp| {

@@ -18,7 +18,7 @@ use crate::identity::{Identity, Name, Role, Signed};
 use crate::ids::{DeviceId, InviteId, PersonId, Timestamp};
 use crate::invite::InviteSecret;
 use crate::limits;
-use crate::suite::{Digest, Label, SecretKey};
+use crate::suite::{Digest, Fingerprint, Label, SecretKey};
 
 /// What an HPKE ciphertext of a note is bound to beside its key.
 pub const NOTE_INFO: &[u8] = b"privity/1 device note";
@@ -116,6 +116,9 @@ pub struct SharedInvite {
     /// Whom it enrols anew, if it makes no new person.
     #[n(40)]
     pub replaces: Option<PersonId>,
+    /// The key of the relay that its URL pins.
+    #[n(60)]
+    pub relay: Option<Fingerprint>,
 }
 
 impl PartialEq for SharedInvite {
@@ -291,6 +294,7 @@ mod tests {
             name: None,
             expires: Timestamp(1),
             replaces: None,
+            relay: None,
         };
         assert!(format!("{invite:?}").contains("redacted"));
     }

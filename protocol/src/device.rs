@@ -10,7 +10,8 @@
 //!
 //! Reading is in `apply.rs`, `commit.rs` and `inbox.rs`, writing in `post.rs`, what the relay answers in `reply.rs`, people and key packages in `people.rs`, what is kept in `state.rs`. What goes wrong has
 //! rooms of its own: `rescue.rs` for a device out of step or copied, `restore.rs` for a relay that shows another past, `successor.rs`
-//! for a matter that nobody can save, `roster.rs` for rosters that a void Commit left behind; `heal.rs` renews keys in time.
+//! for a matter that nobody can save, `roster.rs` for rosters that a void Commit left behind; `heal.rs` renews keys in time, `rotating.rs` follows the
+//! relay to its new key.
 //!
 //! Invariant: a reply only settles the outbox; what is in a matter is what was *read* from its mailbox, in seq order.
 
@@ -54,6 +55,7 @@ mod restore;
 mod revoking;
 mod room;
 mod roster;
+mod rotating;
 mod sharing;
 pub mod state;
 mod successor;
@@ -395,14 +397,22 @@ impl Device {
     /// The link is up and the relay has admitted this device.
     ///
     /// # Errors
-    /// [`PeerMisbehaved`] if the organisation's key is not the one this device knows.
+    /// [`PeerMisbehaved`] if the organisation's key is not the one this device knows, or the relay names a key that does not take the
+    /// place of the pinned one.
     pub fn handle_link_up(&mut self, now: Timestamp, admitted: &AdmittedBody) -> Result<(), Error> {
         if admitted.organisation.as_ref().is_some_and(|key| *key != self.profile.organisation) {
             return Err(PeerMisbehaved::WrongKey("the organisation's key").into());
         }
+        let more = self.follow_relay(&admitted.rotations)?;
         self.now = now;
         self.materials.clear();
         self.own_packages.clear();
+        if more {
+            // What the relay signs with its newest key, this device does not believe yet.
+            self.reconnect = true;
+            self.settle(now);
+            return Ok(());
+        }
         if let Some(accepted) = admitted.idem.as_ref().filter(|accepted| self.is_copy(accepted)) {
             // Nothing is said as the instance that this vault has been.
             self.become_copy(now, accepted);

@@ -129,7 +129,7 @@ pub struct Claim {
     /// The invite used.
     #[n(0)]
     pub invite: InviteId,
-    /// The relay it was used at.
+    /// The key of the relay that the invite pins, whatever key has taken its place since.
     #[n(1)]
     pub relay: Fingerprint,
     /// The newcomer.

@@ -129,6 +129,7 @@ pub mod matter;
 pub mod proof;
 pub mod recovery;
 pub mod rescue;
+pub mod rotation;
 pub mod secret;
 pub mod suite;
 

@@ -23,6 +23,15 @@ pub const FRAME_MAX: usize = 4 * 1024 * KIB;
 /// The largest frame before admission: a hello (5.5 KB) with room; what a stranger can make the relay buffer.
 pub const HELLO_MAX: usize = 16 * KIB;
 
+/// The largest answer to a hello: [`ROTATIONS_MAX`] statements of 5.4 KB, two keys of 2 KB, with room.
+pub const ADMITTED_MAX: usize = 64 * KIB;
+
+/// Statements of a relay for its new keys in one answer to a hello. A device that has missed more follows the rest on its next link.
+pub const ROTATIONS_MAX: usize = 8;
+
+/// Keys that were the relay's before, as a device remembers them: the newest, one for each year that anybody keeps a profile.
+pub const PAST_RELAYS: usize = 32;
+
 /// Parts in one Post: bundle, Commit, and a Grant and a Welcome for each new device.
 pub const POST_PARTS_MAX: usize = 256;
 

@@ -15,7 +15,7 @@
 use crate::cbor;
 use crate::error::{Error, Malformed, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{Admitted, AdmittedBody, Hello, HelloBody, Instance, VERSION, VERSION_LOWEST};
-use crate::ids::DeviceId;
+use crate::ids::{DeviceId, base32};
 use crate::suite::{Fingerprint, Label, PublicKey, SecretKey};
 
 /// The exporter's label.
@@ -39,6 +39,21 @@ pub enum Pin {
     Fingerprint(Fingerprint),
     /// The whole key, from the vault.
     Key(PublicKey),
+}
+
+impl Pin {
+    /// What a device calls the relay in TLS, so that one whose key has been replaced shows the pinned one.
+    pub fn server_name(&self) -> String {
+        match self {
+            Self::Fingerprint(fingerprint) => server_name(fingerprint),
+            Self::Key(key) => server_name(&key.fingerprint()),
+        }
+    }
+}
+
+/// The TLS server name (RFC 6066) by which a device asks for the relay's key with this fingerprint.
+pub fn server_name(relay: &Fingerprint) -> String {
+    format!("{}.privity", base32().encode(relay.as_bytes()))
 }
 
 /// A device that has sent its hello.

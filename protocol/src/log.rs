@@ -21,6 +21,7 @@ use crate::ids::{DeviceId, InviteId, MailboxId, PersonId, Timestamp};
 use crate::suite::{self, Digest};
 
 pub mod bundle;
+mod keys;
 pub mod note;
 pub mod tree;
 

@@ -93,6 +93,8 @@ pub enum Label {
     DeviceNote,
     /// A device says what it found out about its relay.
     Proof,
+    /// A relay's key says which one takes its place.
+    RelayRotation,
 }
 
 impl Label {
@@ -113,6 +115,7 @@ impl Label {
             Self::LogKeys => b"privity/1 log keys",
             Self::DeviceNote => b"privity/1 device note",
             Self::Proof => b"privity/1 proof",
+            Self::RelayRotation => b"privity/1 relay rotation",
         }
     }
 

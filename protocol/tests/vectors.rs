@@ -25,6 +25,8 @@ mod matter;
 mod note;
 #[path = "vectors/record.rs"]
 mod record;
+#[path = "vectors/rotation.rs"]
+mod rotation;
 #[path = "vectors/suite.rs"]
 mod suite;
 #[path = "vectors/wire.rs"]

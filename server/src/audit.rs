@@ -14,11 +14,13 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use privity_protocol::ids::Timestamp;
+use privity_protocol::log::bundle::PastKey;
 use privity_protocol::log::{Checkpoint, LogKeys, TreeHash, bundle, note};
 use privity_protocol::suite::{PublicKey, SecretKey};
 use tracing::warn;
 
 use crate::clock::now;
+use crate::keys::Keys;
 use crate::start::RelayError;
 use crate::store::{OpenReader, Reader, StoreError};
 
@@ -38,6 +40,9 @@ pub struct Signer {
     key: SecretKey,
     origin: String,
     keys: LogKeys,
+    /// The relay's keys before, oldest first; under those of this incarnation the same log was called otherwise.
+    past: Vec<PastKey>,
+    incarnation: [u8; 16],
     newest: Mutex<Option<Signed>>,
 }
 
@@ -49,15 +54,16 @@ struct Signed {
 }
 
 impl Signer {
-    /// For the log of a relay with this key, in this incarnation.
+    /// For the log of a relay with these keys, in this incarnation.
     ///
     /// # Errors
     /// [`RelayError`] if the library fails.
-    pub fn new(key: SecretKey, incarnation: &[u8; 16]) -> Result<Self, RelayError> {
+    pub fn new(keys: &Keys, incarnation: &[u8; 16]) -> Result<Self, RelayError> {
+        let (key, past) = (keys.newest().clone(), keys.in_log());
         let failed = |_| RelayError::System("the relay's key does not sign".to_owned());
         let origin = note::origin(&key.public().map_err(failed)?.fingerprint(), incarnation);
         let keys = LogKeys::make(&origin, &key).map_err(failed)?;
-        Ok(Self { key, origin, keys, newest: Mutex::default() })
+        Ok(Self { key, origin, keys, past, incarnation: *incarnation, newest: Mutex::default() })
     }
 
     /// Which log.
@@ -72,17 +78,32 @@ impl Signer {
 
     /// What the file `keys` says.
     pub(crate) fn keys_file(&self) -> Result<String, RelayError> {
-        Ok(bundle::keys_file(&self.public()?, &self.keys))
+        Ok(bundle::keys_file_after(&self.past, &self.public()?, &self.keys))
     }
 
     fn public(&self) -> Result<PublicKey, RelayError> {
         self.key.public().map_err(|_| RelayError::System("the relay's key does not load".to_owned()))
     }
 
-    /// Reads a checkpoint of this log.
+    /// Reads a checkpoint of this log, signed by this key or, of this incarnation, one before.
     pub(crate) fn open(&self, note: &str) -> Result<Checkpoint, RelayError> {
-        let opened = self.keys.verifier(&self.public()?).and_then(|verifier| verifier.open(note));
+        let verifier = match self.signed_before(note) {
+            Some(past) => past.keys.verifier(&past.relay),
+            None => self.keys.verifier(&self.public()?),
+        };
+        let opened = verifier.and_then(|verifier| verifier.open(note));
         opened.map(|(checkpoint, _)| checkpoint).map_err(|error| RelayError::System(error.to_string()))
+    }
+
+    /// Whether a checkpoint says to be of this log.
+    pub(crate) fn names(&self, note: &str) -> bool {
+        note.lines().next() == Some(self.origin()) || self.signed_before(note).is_some()
+    }
+
+    /// The key of the relay's before which a checkpoint of this incarnation names.
+    pub(crate) fn signed_before(&self, note: &str) -> Option<&PastKey> {
+        let named = note.lines().next()?;
+        self.past.iter().find(|past| note::origin(&past.relay.fingerprint(), &self.incarnation) == named)
     }
 
     /// A checkpoint of the log in this state, which has been committed, or of a later one that was signed before; with its size.

@@ -11,6 +11,7 @@ use std::path::Path;
 use privity_protocol::ids::Timestamp;
 use privity_server::audit::export::View;
 use privity_server::config::{self, Config, ConfigError};
+use privity_server::keys::KeyView;
 use privity_server::store::sqlite::Sqlite;
 use privity_server::store::{Read, StoreError};
 use privity_server::{RelayError, clock};
@@ -28,10 +29,18 @@ macro_rules! tell {
 }
 
 pub(crate) fn check(data: &Path) -> Result<(), RelayError> {
-    let (config, key) = Config::load(data)?;
+    let (config, keys) = Config::load(data)?;
     tell!("configuration  ok: {}, for {}", data.join(config::FILE).display(), config.org);
-    let key = key.public().map_err(|_| RelayError::System("the relay's key does not load".to_owned()))?;
-    tell!("relay key      {}", key.fingerprint());
+    for (at, KeyView { key, until, served, .. }) in keys.view()?.into_iter().enumerate() {
+        match until {
+            None if at == 0 => tell!("relay key      {key}"),
+            until => {
+                let until = until.map_or_else(String::new, |until| format!(", until {}", utc(until)));
+                let served = if served { "still served" } else { "served no more: its file is gone" };
+                tell!("  before it    {key}{until}; {served}");
+            }
+        }
+    }
     let now = clock::now();
     match Sqlite::open(data) {
         Err(StoreError::Version { found, known }) if found < known => {

@@ -1,4 +1,4 @@
-//! The relay's folder: `relay.toml`, `relay.key`, `relay.db` and `relay.lock`, readable by their owner alone.
+//! The relay's folder: `relay.toml`, `relay.key` with those before it, `relay.db` and `relay.lock`, readable by their owner alone.
 //!
 //! Invariant: a configuration with a key that this program does not know is refused, not ignored; and whoever holds the lock is
 //! alone.
@@ -9,11 +9,11 @@ use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use privity_protocol::suite::{Digest, SECRET_KEY_LEN, SecretKey};
+use privity_protocol::suite::{Digest, SecretKey};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
 use crate::audit::files;
+use crate::keys::{self, Keys};
 use crate::store::sqlite;
 
 /// The configuration's file name.
@@ -25,8 +25,8 @@ pub const KEY_FILE: &str = "relay.key";
 pub const LOCK_FILE: &str = "relay.lock";
 
 /// The files that make a folder a relay's.
-pub(crate) fn files() -> [&'static str; 4] {
-    [FILE, KEY_FILE, sqlite::FILE, files::FOLDER]
+pub(crate) fn files() -> [&'static str; 5] {
+    [FILE, KEY_FILE, keys::ROTATIONS_FILE, sqlite::FILE, files::FOLDER]
 }
 
 /// What IT may set.
@@ -164,11 +164,11 @@ impl Config {
         write_private(&folder.join(FILE), text.as_bytes())
     }
 
-    /// Reads a folder: configuration and key.
+    /// Reads a folder: configuration and keys.
     ///
     /// # Errors
     /// [`ConfigError`] if there is none, or it is wrong.
-    pub fn load(folder: &Path) -> Result<(Self, SecretKey), ConfigError> {
+    pub fn load(folder: &Path) -> Result<(Self, Keys), ConfigError> {
         let path = folder.join(FILE);
         if !path.exists() {
             return Err(ConfigError::Missing(folder.to_owned()));
@@ -177,16 +177,7 @@ impl Config {
         let wrong = |error: toml::de::Error| ConfigError::Wrong { path: path.clone(), reason: first_lines(&error) };
         let config: Self = toml::from_str(&text).map_err(wrong)?;
         let config = config.checked().map_err(|reason| ConfigError::Wrong { path: path.clone(), reason })?;
-        let path = folder.join(KEY_FILE);
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o600))
-            .map_err(|error| ConfigError::Io { path: path.clone(), error })?;
-        let mut seeds = Zeroizing::new(Vec::with_capacity(SECRET_KEY_LEN + 1));
-        fs::File::open(&path)
-            .and_then(|file| file.take(SECRET_KEY_LEN as u64 + 1).read_to_end(&mut seeds))
-            .map_err(|error| ConfigError::Io { path: path.clone(), error })?;
-        let key = SecretKey::from_slice(&seeds)
-            .map_err(|_| ConfigError::Wrong { path, reason: "it is not a key of 64 bytes".to_owned() })?;
-        Ok((config, key))
+        Ok((config, Keys::load(folder)?))
     }
 }
 

@@ -24,6 +24,7 @@ pub mod audit;
 pub mod clock;
 pub mod config;
 mod hub;
+pub mod keys;
 pub mod policy;
 mod quic;
 pub mod relay;

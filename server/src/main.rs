@@ -2,7 +2,7 @@
 //!
 //! Exit codes: 0 ok, 1 wrong use or configuration, 2 the machine (port taken, disk full) or a fault of the program.
 
-use std::io::IsTerminal as _;
+use std::io::{IsTerminal as _, Write as _};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,6 +16,7 @@ use tracing::info;
 
 mod check;
 mod inspect;
+mod rekey;
 
 /// Privity's relay: carries end-to-end encrypted messages for a law firm, and never sees what they say.
 #[derive(Debug, Parser)]
@@ -116,6 +117,12 @@ put back by other means. Either way devices are told that the relay has gone bac
         #[command(subcommand)]
         audit: inspect::Audit,
     },
+    /// Look at the relay's key, or give it another one
+    #[command(arg_required_else_help = true)]
+    Key {
+        #[command(subcommand)]
+        key: rekey::Key,
+    },
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  privity-relay completions bash > /etc/bash_completion.d/privity-relay")]
     Completions {
@@ -140,8 +147,12 @@ fn main() -> ExitCode {
         Command::Restore { data, from, json } => restore(&data, from.as_deref(), json),
         Command::Check { data } => check::check(&data),
         Command::Audit { audit } => inspect::run(&audit),
+        Command::Key { key } => rekey::run(&key),
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "privity-relay", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "privity-relay", &mut script);
+            // Whoever stops reading, `| head` say, is no failure.
+            let _heard = std::io::stdout().write_all(&script);
             Ok(())
         }
     };

@@ -15,9 +15,9 @@ use privity_protocol::error::Refused;
 use privity_protocol::frame::{AcceptedIdem, AdmittedBody, FromRelay, Hello, HelloBody, Reply, Request, ToRelay};
 use privity_protocol::limits;
 use privity_protocol::link::Claimed;
-use privity_protocol::suite::{PublicKey, SecretKey};
+use privity_protocol::suite::PublicKey;
 use privity_transport::{self as transport, TransportError};
-use quinn::{Connection, Endpoint, EndpointConfig, Incoming, RecvStream, SendStream, TokioRuntime};
+use quinn::{Connection, Endpoint, Incoming, RecvStream, SendStream, TokioRuntime};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
@@ -27,6 +27,7 @@ use crate::audit::{Bell, Signer};
 use crate::clock::now;
 use crate::config::Config;
 use crate::hub::{Hub, Seat};
+use crate::keys::Keys;
 use crate::policy::{Caller, No, refusal};
 use crate::relay::admission::{self, Judged};
 use crate::relay::{self, From, history};
@@ -93,7 +94,7 @@ impl Readers {
 /// Everything a link needs.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    key: SecretKey,
+    keys: Keys,
     firm: String,
     incarnation: [u8; 16],
     writer: Writer,
@@ -109,7 +110,7 @@ impl Shared {
     /// # Errors
     /// [`std::io::Error`] if the system gives no thread.
     pub(crate) fn start(
-        key: SecretKey,
+        keys: Keys,
         config: &Config,
         store: Box<dyn Store>,
         signer: Arc<Signer>,
@@ -121,7 +122,7 @@ impl Shared {
         let (writer, thread) = Writer::start(store, Arc::clone(&hub), bell)?;
         let doors = Arc::new(Doors::new(config.connections_max));
         let firm = config.org.clone();
-        Ok((Self { key, firm, incarnation, writer, readers, hub, doors, signer }, thread))
+        Ok((Self { keys, firm, incarnation, writer, readers, hub, doors, signer }, thread))
     }
 
     /// Answers a request that [`relay::only_reads`], from what has been committed.
@@ -161,8 +162,8 @@ fn checkpoint(store: &dyn Read, from: &From, signer: &Signer) -> Result<Reply, N
 /// # Errors
 /// [`std::io::Error`] if the key does not load or the system refuses.
 pub(crate) fn listen(socket: UdpSocket, shared: &Shared) -> std::io::Result<Endpoint> {
-    let server = transport::server_config(&shared.key).map_err(std::io::Error::other)?;
-    Endpoint::new(EndpointConfig::default(), Some(server), socket, Arc::new(TokioRuntime))
+    let server = transport::server_config_of(&shared.keys.served()).map_err(std::io::Error::other)?;
+    Endpoint::new(transport::endpoint_config(shared.keys.newest()), Some(server), socket, Arc::new(TokioRuntime))
 }
 
 /// Takes connections until `stop` is true. Returns once every link has ended.
@@ -290,7 +291,9 @@ async fn admit(
         Err(privity_protocol::error::Error::Refused(refused)) => return Ok(Err(refused)),
         Err(error) => return Ok(Err(Refused::not_allowed(error.to_string()))),
     };
-    let (Ok(relay_key), judged) = (shared.key.public(), enter(&claimed.body, shared).await) else {
+    // What TLS has shown is what signs the answer.
+    let (key, rotations) = shared.keys.shown(transport::asked_for(connection).as_deref());
+    let (Ok(relay_key), judged) = (key.public(), enter(&claimed.body, shared).await) else {
         return Ok(Err(Refused::Storage));
     };
     let (Judged { idem, key_packages, ready, organisation, admitted, .. }, guest) = match judged {
@@ -311,8 +314,9 @@ async fn admit(
         ready,
         organisation,
         firm: shared.firm.clone(),
+        rotations,
     };
-    let admitted = claimed.admit(&answer, &shared.key);
+    let admitted = claimed.admit(&answer, key);
     Ok(admitted.map(|admitted| (guest, FromRelay::Admitted(admitted))).map_err(|_| Refused::Storage))
 }
 

@@ -76,12 +76,12 @@ fn make(folder: &Path, unfinished: &Path, config: &Config) -> Result<FirstInvite
 /// # Errors
 /// [`RelayError::Founded`] once there is one; others if the folder or its disk is at fault.
 pub fn another_first_invite(folder: &Path) -> Result<FirstInvite, RelayError> {
-    let (config, key) = Config::load(folder)?;
+    let (config, keys) = Config::load(folder)?;
     let mut store = Sqlite::open(folder)?;
     if store.organisation()?.is_some() {
         return Err(RelayError::Founded);
     }
-    file_invite(&mut store, &config, &key)
+    file_invite(&mut store, &config, keys.newest())
 }
 
 fn file_invite(store: &mut Sqlite, config: &Config, key: &SecretKey) -> Result<FirstInvite, RelayError> {

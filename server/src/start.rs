@@ -20,6 +20,7 @@ use tracing::info;
 use crate::audit::{self, Signer};
 use crate::clock;
 use crate::config::{Config, ConfigError, Lock};
+use crate::keys::{self, Keys};
 use crate::quic::{Shared, listen, serve};
 use crate::store::sqlite::{self, Sqlite};
 use crate::store::{Read as _, Store as _, StoreError, Write};
@@ -136,19 +137,20 @@ impl Relay {
     /// # Errors
     /// [`RelayError`] if the folder, its configuration, its database or the port is not to be had.
     pub fn start(folder: &Path) -> Result<Self, RelayError> {
-        let (config, key) = Config::load(folder)?;
+        let (config, _) = Config::load(folder)?;
         let lock = Lock::take(folder)?;
         Sqlite::upgrade(&folder.join(sqlite::FILE))?;
         let mut store = Sqlite::open(folder)?;
-        let signer = Arc::new(Signer::new(key.clone(), &store.incarnation())?);
         // Nothing is added to a database that is not the one it should be.
-        audit::files::size(folder, &signer, &store)?;
+        audit::files::size(folder, &Signer::new(&Keys::load(folder)?, &store.incarnation())?, &store)?;
+        let keys = keys::settle(folder, &mut store)?;
+        let signer = Arc::new(Signer::new(&keys, &store.incarnation())?);
         log_configuration(&mut store, &config)?;
         let listen = config.listen;
         let socket = UdpSocket::bind(listen).map_err(|error| RelayError::Listen { listen, error })?;
         let address = socket.local_addr().map_err(system)?;
         let (bell, publisher) = audit::publish(folder, Arc::clone(&signer), &store.readers())?;
-        let (shared, writer) = Shared::start(key, &config, Box::new(store), signer, bell).map_err(system)?;
+        let (shared, writer) = Shared::start(keys, &config, Box::new(store), signer, bell).map_err(system)?;
         let (stop, stopping) = watch::channel(false);
         let (ending, ended) = oneshot::channel();
         let stop_also = stop.clone();

@@ -407,6 +407,8 @@ pub enum Write {
     },
     /// The configuration and version that the log has named last.
     Configuration(Digest),
+    /// The newest statement of the relay's for a new key that the log has named.
+    Rotation(Digest),
 }
 
 /// What the rules ask.
@@ -469,6 +471,8 @@ pub trait Read {
     fn overdue_invites(&self, now: Timestamp, limit: usize) -> Result<Vec<InviteRow>, StoreError>;
     /// The configuration and version that the log has named last.
     fn configuration(&self) -> Result<Option<Digest>, StoreError>;
+    /// The newest statement of the relay's for a new key that the log has named.
+    fn rotation(&self) -> Result<Option<Digest>, StoreError>;
     /// How many leaves the audit log has.
     fn log_size(&self) -> Result<u64, StoreError>;
     /// The newest leaf about somebody, or about the relay.

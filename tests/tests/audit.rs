@@ -10,9 +10,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use privity_protocol::ids::{InviteId, PersonId, Timestamp};
-use privity_protocol::log::bundle::{self, Piece, pieces};
+use privity_protocol::log::bundle::{self, PastKey, Piece, pieces};
 use privity_protocol::log::tree::{self, Tiles as _};
 use privity_protocol::log::{Act, Checkpoint, Event, Last, Leaf, LogKeys, Opening, TreeHash, note};
+use privity_protocol::rotation::RelayRotation;
 use privity_protocol::suite::SecretKey;
 use privity_tests::{Firm, binaries};
 
@@ -111,6 +112,62 @@ fn what_people_did_is_in_the_exported_log_and_no_name_or_handle_is() {
     }
 }
 
+/// A checkpoint on paper is of the key that the relay had then.
+#[test]
+fn an_export_over_a_rotation_grows_from_a_checkpoint_of_the_key_before() {
+    let mut firm = Firm::found().unwrap();
+    let data = firm.relay.folder().to_str().unwrap().to_owned();
+    let before = firm.folder().join("checkpoint");
+    fs::write(&before, relay(&["audit", "checkpoint", "--data", &data]).stdout).unwrap();
+    let key = |json: &[u8]| -> String {
+        serde_json::from_slice::<serde_json::Value>(json).unwrap()["key"].as_str().unwrap().to_owned()
+    };
+    let first = key(&relay(&["key", "show", "--data", &data, "--json"]).stdout);
+    firm.relay.stop().unwrap();
+    let second = key(&relay(&["key", "rotate", "--data", &data, "--json"]).stdout);
+    // What is on disk is signed anew at once, before anybody starts the relay.
+    let on_disk = fs::read_to_string(firm.relay.folder().join("audit/checkpoint")).unwrap();
+    assert!(on_disk.starts_with(&format!("privity/{}/", second.replace(' ', ""))), "{on_disk}");
+    firm.relay.run().unwrap();
+    firm.bring("bob", "Bob Jones", "client").unwrap();
+
+    let out = firm.folder().join("bundle");
+    let bundle = out.to_str().unwrap();
+    assert!(relay(&["audit", "export", "--data", &data, "--out", bundle]).status.success());
+    let verified = verify(&["--bundle", bundle, "--against", before.to_str().unwrap(), "--json"]);
+    let said: serde_json::Value = serde_json::from_slice(&verified.stdout).unwrap();
+    assert_eq!(said["verified"], true, "{verified:?}");
+    assert_eq!((&said["relay"], &said["relay_before"]), (&second.as_str().into(), &serde_json::json!([first])));
+    let read = String::from_utf8(verify(&["--bundle", bundle]).stdout).unwrap();
+    assert!(read.contains(&first) && read.contains("each has signed for the next"), "{read}");
+    let tail = String::from_utf8(relay(&["audit", "tail", "--data", &data, "--last", "99"]).stdout).unwrap();
+    assert!(tail.lines().any(|line| line.contains("key-rotated") && line.contains(&second)), "{tail}");
+
+    let good = files(&out);
+    let text = String::from_utf8(good["keys"].clone()).unwrap();
+    let statement = text.find("rotation ").unwrap();
+    for at in [statement + 20, statement + 2000, text.len() - 20] {
+        let mut keys = text.clone().into_bytes();
+        keys[at] ^= 1;
+        let (touched, path) = ([good.clone(), [("keys".to_owned(), keys)].into()], firm.folder().join(at.to_string()));
+        write(&path, &touched.into_iter().flatten().collect());
+        let ended = verify(&["--bundle", path.to_str().unwrap(), "--json"]);
+        let said: serde_json::Value = serde_json::from_slice(&ended.stdout).unwrap();
+        assert_eq!((ended.status.code(), &said["file"]), (Some(8), &"keys".into()), "{ended:?}");
+        if python() {
+            assert!(verified_by_python(&[path])[0].starts_with("bad"), "byte {at}");
+        }
+    }
+    if python() {
+        let root = verify(&["--bundle", bundle, "--json"]).stdout;
+        let root: serde_json::Value = serde_json::from_slice(&root).unwrap();
+        assert_eq!(
+            verified_by_python(std::slice::from_ref(&out)),
+            [format!("ok {} {}", root["leaves"], root["root"].as_str().unwrap())]
+        );
+    }
+}
+
 #[test]
 fn a_bundle_that_was_touched_ends_with_exit_code_8_and_the_place() {
     let folder = tempfile::tempdir().unwrap();
@@ -158,7 +215,7 @@ fn a_bundle_that_was_touched_ends_with_exit_code_8_and_the_place() {
 
 /// A bundle of that many leaves of three people and the relay, by a fresh relay key.
 fn log(size: u64) -> BTreeMap<String, Vec<u8>> {
-    let key = SecretKey::generate();
+    let key = [SecretKey::generate()];
     let mut last: BTreeMap<Option<PersonId>, Last> = BTreeMap::new();
     let mut leaf = |number: u64| {
         let person = [None, Some(1), Some(2), Some(3)][usize::try_from(number % 4).unwrap()];
@@ -172,15 +229,22 @@ fn log(size: u64) -> BTreeMap<String, Vec<u8>> {
     made_of(&key, &leaves, &leaves)
 }
 
-/// The files of a log with these leaves, its checkpoint over others.
-fn made_of(key: &SecretKey, leaves: &[Vec<u8>], signed: &[Vec<u8>]) -> BTreeMap<String, Vec<u8>> {
+/// The files of a log with these leaves, its checkpoint over others. The relay has had these keys, and has the last.
+fn made_of(keys: &[SecretKey], leaves: &[Vec<u8>], signed: &[Vec<u8>]) -> BTreeMap<String, Vec<u8>> {
     let hashes = |leaves: &[Vec<u8>]| leaves.iter().map(|leaf| TreeHash::leaf(leaf)).collect::<Vec<_>>();
-    let public = key.public().unwrap();
-    let origin = note::origin(&public.fingerprint(), &[9; 16]);
+    let (key, public) = (keys.last().unwrap(), |key: &SecretKey| key.public().unwrap());
+    let origin = |key| note::origin(&public(key).fingerprint(), &[9; 16]);
+    let log = |key| LogKeys::make(&origin(key), key).unwrap();
+    let past = keys.windows(2).map(|pair| PastKey {
+        relay: public(&pair[0]),
+        keys: log(&pair[0]),
+        rotation: RelayRotation::sign(&pair[0], &public(&pair[1]), Timestamp(1_700_000_000_000)).unwrap(),
+    });
+    let past: Vec<PastKey> = past.collect();
     let size = signed.len() as u64;
-    let checkpoint = Checkpoint { origin: origin.clone(), size, root: tree::root(&hashes(signed)[..], size).unwrap() };
+    let checkpoint = Checkpoint { origin: origin(key), size, root: tree::root(&hashes(signed)[..], size).unwrap() };
     let checkpoint = checkpoint.sign(key, Timestamp(1_800_000_000_000)).unwrap();
-    let keys = bundle::keys_file(&public, &LogKeys::make(&origin, key).unwrap());
+    let keys = bundle::keys_file_after(&past, &public(key), &log(key));
     let mut files = BTreeMap::from([("checkpoint".to_owned(), checkpoint.into()), ("keys".to_owned(), keys.into())]);
     let hashes = hashes(leaves);
     for piece in pieces(0, leaves.len() as u64) {
@@ -215,7 +279,7 @@ impl Numbers {
 /// A bundle as somebody left it who has its disk, and, every now and then, its key.
 fn altered(
     good: &BTreeMap<String, Vec<u8>>,
-    key: &SecretKey,
+    keys: &[SecretKey],
     leaves: &[Vec<u8>],
     numbers: &mut Numbers,
 ) -> BTreeMap<String, Vec<u8>> {
@@ -223,23 +287,35 @@ fn altered(
     let name = bundle.keys().nth(numbers.below(good.len())).unwrap().clone();
     let (one, other) = (numbers.below(leaves.len()), numbers.below(leaves.len()));
     let mut changed = leaves.to_vec();
-    match numbers.below(10) {
+    match numbers.below(12) {
         0 => drop(bundle.remove(&name)),
         1 => drop(bundle.get_mut(&name).unwrap().pop()),
         2 => bundle.get_mut(&name).unwrap().push(b'\n'),
         3 => drop(bundle.insert(format!("{name}x"), b"x".to_vec())),
         4 => {
             changed.swap(one, other);
-            return made_of(key, &changed, if numbers.below(2) == 0 { leaves } else { &changed });
+            return made_of(keys, &changed, if numbers.below(2) == 0 { leaves } else { &changed });
         }
         5 => {
             changed.remove(one);
-            return made_of(key, &changed, if numbers.below(2) == 0 { leaves } else { &changed });
+            return made_of(keys, &changed, if numbers.below(2) == 0 { leaves } else { &changed });
         }
         6 => {
             let byte = numbers.below(changed[one].len());
             changed[one][byte] ^= 1 << numbers.below(8);
-            return made_of(key, &changed, &changed);
+            return made_of(keys, &changed, &changed);
+        }
+        // Lines of the keys, one of them a statement for a new key, gone, or in another order.
+        7 => {
+            let text = String::from_utf8(bundle["keys"].clone()).unwrap();
+            let mut lines: Vec<&str> = text.split_inclusive('\n').collect();
+            let (one, other) = (numbers.below(lines.len()), numbers.below(lines.len()));
+            match numbers.below(3) {
+                0 => drop(lines.remove(one)),
+                1 => lines.swap(one, other),
+                _ => lines.truncate(one),
+            }
+            bundle.insert("keys".to_owned(), lines.concat().into_bytes());
         }
         _ => {
             let bytes = bundle.get_mut(&name).unwrap();
@@ -256,13 +332,14 @@ fn two_verifiers_that_share_no_code_agree_on_hundreds_of_altered_bundles() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let (key, mut numbers) = (SecretKey::generate(), Numbers(0x5eed));
+    let keys = [SecretKey::generate(), SecretKey::generate(), SecretKey::generate()];
+    let mut numbers = Numbers(0x5eed);
     let mut bundles: Vec<BTreeMap<String, Vec<u8>>> = [0, 1, 255, 256, 257, 300].map(log).into();
     let leaves: Vec<Vec<u8>> = split(&bundles[5]["tile/entries/000"]).into_iter().take(40).collect();
-    let good = made_of(&key, &leaves, &leaves);
+    let good = made_of(&keys, &leaves, &leaves);
     bundles.push(good.clone());
     for _ in 0..360 {
-        bundles.push(altered(&good, &key, &leaves, &mut numbers));
+        bundles.push(altered(&good, &keys, &leaves, &mut numbers));
     }
     let paths: Vec<PathBuf> = (0..bundles.len()).map(|number| folder.path().join(number.to_string())).collect();
     for (path, bundle) in paths.iter().zip(&bundles) {

@@ -5,29 +5,36 @@
 //!   (resumption would skip the proof), no 0-RTT.
 //! - A frame is its length (four bytes, big-endian) and CBOR.
 //!
+//! A relay whose key was replaced has several. A device names the one that it pins as the server name, and is shown that one.
+//!
 //! Whose key it is, TLS does not judge: [`privity_protocol::link`] does, over the exporter of [`channel`].
 //!
 //! Invariant: whatever a peer sends, reading a frame allocates no more than the limit it was called with.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use aws_lc_rs::encoding::AsDer;
+use aws_lc_rs::hmac;
 use aws_lc_rs::signature::{KeyPair, ML_DSA_65_SIGNING, PqdsaKeyPair};
 use privity_protocol::error::Malformed;
-use privity_protocol::link::{Channel, EXPORTER_LABEL, EXPORTER_LEN};
-use privity_protocol::suite::SecretKey;
+use privity_protocol::link::{Channel, EXPORTER_LABEL, EXPORTER_LEN, server_name};
+use privity_protocol::suite::{self, SecretKey};
 use privity_protocol::{cbor, frame, limits};
-use quinn::crypto::rustls::{QuicClientConfig, QuicServerConfig};
-use quinn::{Connection, IdleTimeout, RecvStream, SendStream, TransportConfig, VarInt};
+use quinn::crypto::rustls::{HandshakeData, QuicClientConfig, QuicServerConfig};
+use quinn::{
+    Connection, ConnectionId, ConnectionIdGenerator, EndpointConfig, IdleTimeout, RecvStream, SendStream,
+    TransportConfig, VarInt,
+};
 use rustls::client::AlwaysResolvesClientRawPublicKeys;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{
     CryptoProvider, WebPkiSupportedAlgorithms, aws_lc_rs as provider, verify_tls13_signature_with_raw_key,
 };
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
-use rustls::server::AlwaysResolvesServerRawPublicKeys;
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme};
 
@@ -46,6 +53,12 @@ const STREAM_WINDOW: u32 = 256 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Streams a peer may open at once: one for frames, the rest for what comes later.
 const STREAMS: u32 = 4;
+
+/// Bytes of the relay's connection ids.
+const CONNECTION_ID_LEN: usize = 8;
+/// How often the relay says that it does not know a connection, at most: a thousand devices within two seconds, each by less than
+/// what it has sent.
+const RESET_EVERY: Duration = Duration::from_millis(2);
 
 /// Why a link could not be set up or went down.
 #[derive(Debug, thiserror::Error)]
@@ -94,7 +107,6 @@ pub fn client_config(link_key: &SecretKey) -> Result<quinn::ClientConfig, Transp
         .with_client_cert_resolver(Arc::new(AlwaysResolvesClientRawPublicKeys::new(key)));
     tls.alpn_protocols = vec![frame::ALPN.to_vec()];
     tls.resumption = rustls::client::Resumption::disabled();
-    tls.enable_sni = false;
     let quic = QuicClientConfig::with_initial(Arc::new(tls), initial_suite()?).map_err(|_| TransportError::Key)?;
     let mut config = quinn::ClientConfig::new(Arc::new(quic));
     let mut transport = transport_config();
@@ -108,12 +120,20 @@ pub fn client_config(link_key: &SecretKey) -> Result<quinn::ClientConfig, Transp
 /// # Errors
 /// [`TransportError`] if the key or the configuration does not work.
 pub fn server_config(relay_key: &SecretKey) -> Result<quinn::ServerConfig, TransportError> {
+    server_config_of(std::slice::from_ref(relay_key))
+}
+
+/// The relay's side of a connection, with every key that devices may have pinned. The first is shown to whoever names none of them.
+///
+/// # Errors
+/// [`TransportError`] if a key or the configuration does not work, or there is none.
+pub fn server_config_of(relay_keys: &[SecretKey]) -> Result<quinn::ServerConfig, TransportError> {
     let crypto = Arc::new(crypto());
-    let key = certified(relay_key)?;
+    let keys = RelayKeys::new(relay_keys)?;
     let mut tls = rustls::ServerConfig::builder_with_provider(Arc::clone(&crypto))
         .with_protocol_versions(&[&rustls::version::TLS13])?
         .with_client_cert_verifier(Arc::new(RawKeys(crypto.signature_verification_algorithms)))
-        .with_cert_resolver(Arc::new(AlwaysResolvesServerRawPublicKeys::new(key)));
+        .with_cert_resolver(Arc::new(keys));
     tls.alpn_protocols = vec![frame::ALPN.to_vec()];
     tls.send_tls13_tickets = 0;
     tls.max_early_data_size = 0;
@@ -122,6 +142,33 @@ pub fn server_config(relay_key: &SecretKey) -> Result<quinn::ServerConfig, Trans
     config.transport_config(Arc::new(transport_config()));
     config.migration(true);
     Ok(config)
+}
+
+/// The relay's end of its socket. Stateless resets (RFC 9000, section 10.3) are made with a key that outlives the process: a device whose
+/// connection is gone with one that was killed hears so at its next packet, and comes back at once.
+pub fn endpoint_config(relay_key: &SecretKey) -> EndpointConfig {
+    let seed = suite::derive::<64>(relay_key.as_bytes(), b"privity/1 stateless reset");
+    let mut config = EndpointConfig::new(Arc::new(hmac::Key::new(hmac::HMAC_SHA256, &*seed)));
+    config.cid_generator(|| Box::new(RandomIds)).min_reset_interval(RESET_EVERY);
+    config
+}
+
+/// Connection ids that are random and nothing else: those of the process before are no less good for a reset than one's own.
+#[derive(Debug)]
+struct RandomIds;
+
+impl ConnectionIdGenerator for RandomIds {
+    fn generate_cid(&mut self) -> ConnectionId {
+        ConnectionId::new(&suite::random::<CONNECTION_ID_LEN>())
+    }
+
+    fn cid_len(&self) -> usize {
+        CONNECTION_ID_LEN
+    }
+
+    fn cid_lifetime(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// Bounded windows and streams: what a peer that withholds can pin.
@@ -154,6 +201,12 @@ fn certified(key: &SecretKey) -> Result<Arc<CertifiedKey>, TransportError> {
     let private = PrivatePkcs8KeyDer::from(pkcs8.as_ref().to_vec());
     let signing = provider::sign::any_supported_type(&private.into())?;
     Ok(Arc::new(CertifiedKey::new(vec![CertificateDer::from(spki.as_ref().to_vec())], signing)))
+}
+
+/// The server name that a device has asked for.
+pub fn asked_for(connection: &Connection) -> Option<String> {
+    let data = connection.handshake_data()?.downcast::<HandshakeData>().ok()?;
+    data.server_name
 }
 
 /// What a connection proved: its exporter and the other end's raw key.
@@ -198,6 +251,35 @@ pub async fn read<T: for<'b> minicbor::Decode<'b, ()>>(
         stream.read_exact(&mut bytes[from..]).await?;
     }
     Ok(cbor::decode(&bytes, "frame")?)
+}
+
+/// The relay's keys by the names that devices ask for.
+#[derive(Debug)]
+struct RelayKeys {
+    newest: Arc<CertifiedKey>,
+    by_name: BTreeMap<String, Arc<CertifiedKey>>,
+}
+
+impl RelayKeys {
+    fn new(keys: &[SecretKey]) -> Result<Self, TransportError> {
+        let named = |key: &SecretKey| {
+            let public = key.public().map_err(|_| TransportError::Key)?;
+            Ok::<_, TransportError>((server_name(&public.fingerprint()), certified(key)?))
+        };
+        let newest = certified(keys.first().ok_or(TransportError::Key)?)?;
+        Ok(Self { newest, by_name: keys.iter().map(named).collect::<Result<_, _>>()? })
+    }
+}
+
+impl ResolvesServerCert for RelayKeys {
+    fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        let named = hello.server_name().and_then(|name| self.by_name.get(name));
+        Some(Arc::clone(named.unwrap_or(&self.newest)))
+    }
+
+    fn only_raw_public_keys(&self) -> bool {
+        true
+    }
 }
 
 /// Accepts any raw ML-DSA-65 key that signs the handshake: whose it is, the hello tells.

@@ -4,6 +4,7 @@ use std::net::Ipv4Addr;
 
 use privity_protocol::frame::{Request, ToRelay};
 use quinn::Endpoint;
+use rustls::server::AlwaysResolvesServerRawPublicKeys;
 use rustls::sign::SigningKey;
 
 use super::*;
@@ -210,4 +211,72 @@ async fn a_frame_above_its_limit_is_refused_by_its_length_alone() {
     assert!(matches!(cut, TransportError::Read(_)), "{cut}");
     let nonsense = read_of([&1_u32.to_be_bytes()[..], &[0xff]].concat(), LIMIT).await.unwrap_err();
     assert!(matches!(nonsense, TransportError::Malformed(Malformed::Cbor(_))), "{nonsense}");
+}
+
+/// The key that a relay with these shows to a device that asks for that name.
+async fn shown(keys: &[SecretKey], name: &str) -> (Vec<u8>, Option<String>) {
+    let relay = endpoint(Some(server_config_of(keys).unwrap()));
+    let address = relay.local_addr().unwrap();
+    let accepting = tokio::spawn(async move {
+        let connection = relay.accept().await.unwrap().await.unwrap();
+        let asked = asked_for(&connection);
+        connection.closed().await;
+        asked
+    });
+    let device = endpoint(None);
+    let config = client_config(&SecretKey::generate()).unwrap();
+    let connection = device.connect_with(config, address, name).unwrap().await.unwrap();
+    let key = channel(&connection).unwrap().peer_ml_dsa;
+    connection.close(CLOSE_DONE, b"");
+    device.wait_idle().await;
+    (key, accepting.await.unwrap())
+}
+
+#[tokio::test]
+async fn a_relay_shows_the_key_that_a_device_asks_for_and_else_its_newest() {
+    let keys = [SecretKey::generate(), SecretKey::generate(), SecretKey::generate()];
+    let public = keys.each_ref().map(|key| key.public().unwrap());
+    for key in &public {
+        let name = server_name(&key.fingerprint());
+        let (shown, asked) = shown(&keys, &name).await;
+        assert_eq!(shown, key.ml_dsa());
+        assert_eq!(asked, Some(name), "the relay knows which it has shown");
+    }
+    let stranger = server_name(&SecretKey::generate().public().unwrap().fingerprint());
+    for (name, asked) in
+        [(stranger.as_str(), Some(stranger.clone())), ("privity", Some("privity".to_owned())), ("127.0.0.1", None)]
+    {
+        assert_eq!(shown(&keys, name).await, (public[0].ml_dsa().to_vec(), asked), "{name}");
+    }
+    assert!(server_config_of(&[]).is_err());
+}
+
+/// Without one key for both processes the device hears of it a minute later, when the connection has been idle for too long.
+#[tokio::test]
+async fn a_device_hears_at_its_next_packet_that_the_relay_was_killed() {
+    let key = SecretKey::generate();
+    let listen = |key: &SecretKey, socket| {
+        Endpoint::new(endpoint_config(key), Some(server_config(key).unwrap()), socket, Arc::new(quinn::TokioRuntime))
+    };
+    let socket = std::net::UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    let (address, kept) = (socket.local_addr().unwrap(), socket.try_clone().unwrap());
+    // A process that is killed says nothing any more: its runtime goes with everything in it.
+    let killed = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let before = key.clone();
+    let accepting = killed.spawn(async move {
+        let relay = listen(&before, socket).unwrap();
+        let connection = relay.accept().await.unwrap().await.unwrap();
+        (relay, connection)
+    });
+    let device = endpoint(None);
+    let config = client_config(&SecretKey::generate()).unwrap();
+    let connection = device.connect_with(config, address, "privity").unwrap().await.unwrap();
+    let accepted = accepting.await.unwrap();
+    killed.shutdown_background();
+    std::mem::forget(accepted);
+    let _relay = listen(&key, kept).unwrap();
+    let (mut send, _receive) = connection.open_bi().await.unwrap();
+    send.write_all(b"anybody there?").await.unwrap();
+    let ended = tokio::time::timeout(Duration::from_secs(20), connection.closed()).await.unwrap();
+    assert_eq!(ended, quinn::ConnectionError::Reset);
 }

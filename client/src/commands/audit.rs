@@ -84,6 +84,7 @@ fn object(verified: &Verified) -> Value {
         "origin": verified.checkpoint.origin,
         "signed_at": verified.at.0,
         "relay": verified.relay.to_string(),
+        "relay_before": verified.before.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "against": verified.against,
     })
 }
@@ -95,8 +96,16 @@ fn text(verified: &Verified) -> String {
         text += &format!("\nIt has only grown since the checkpoint with {known} leaves.");
     }
     text += &format!("\nRelay  {}", verified.relay);
+    for (at, before) in verified.before.iter().rev().enumerate() {
+        let word = if at == 0 { "before" } else { "      " };
+        text += &format!("\n{word} {before}");
+    }
     text += &format!("\nRoot   {}", verified.checkpoint.root);
-    text + "\nCompare the relay's fingerprint with the one in `privity status`: whose log it is, nothing else tells."
+    text += "\nCompare the relay's fingerprint with the one in `privity status`: whose log it is, nothing else tells.";
+    if !verified.before.is_empty() {
+        text += " One on paper may be of a key before: each has signed for the next.";
+    }
+    text
 }
 
 /// A line on a terminal that says how far it is, where that takes long.

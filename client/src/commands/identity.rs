@@ -4,13 +4,11 @@
 
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp as Moment;
-use jiff::tz::TimeZone;
 use privity_protocol::device::{Device, Notice};
 use privity_protocol::error::{Error as ProtocolError, Refused};
 use privity_protocol::frame::PersonView;
 use privity_protocol::identity::{Endorsement, SafetyNumber, verify_devices};
-use privity_protocol::ids::{MatterId, PersonId, Timestamp};
+use privity_protocol::ids::{MatterId, PersonId};
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 use serde_json::{Value, json};
@@ -212,10 +210,10 @@ fn change_told(device: &Device, person: PersonId) -> Option<String> {
     let changed = known.changed.as_ref()?;
     let who = view::person(device, person);
     let compared = known.verified_at().map_or_else(
-        || format!("{who} has another key than the one this device has known since {}", date(known.since)),
-        |at| format!("WARNING: {who} has another key than the one you verified on {}", date(at)),
+        || format!("{who} has another key than the one this device has known since {}", view::day(known.since)),
+        |at| format!("WARNING: {who} has another key than the one you verified on {}", view::day(at)),
     );
-    Some(format!("{compared}; it was first seen on {}.", date(changed.at)))
+    Some(format!("{compared}; it was first seen on {}.", view::day(changed.at)))
 }
 
 fn accept_with(device: &Device, person: PersonId) -> String {
@@ -308,7 +306,7 @@ fn identity_text(device: &Device, person: PersonId, object: &Value) -> String {
     lines.push(format!("  firm's key     {}", device.profile().organisation.fingerprint()));
     let verified = known.and_then(|known| known.verified_at());
     lines.push(match verified {
-        Some(at) => format!("  verified       yes, on {}", date(at)),
+        Some(at) => format!("  verified       yes, on {}", view::day(at)),
         None => "  verified       no: compare the safety number, then `privity identity verify`".to_owned(),
     });
     match device.safety_number(person) {
@@ -345,7 +343,7 @@ fn standing(device: &Device, person: PersonId) -> Vec<String> {
     devices.retain(|(_, certified)| !device.is_revoked(certified.device));
     let shown = |(_, device): &(_, privity_protocol::identity::DeviceCertificate)| {
         let id: String = device.device.to_string().chars().take(6).collect();
-        format!("{id} since {}", date(device.made_at))
+        format!("{id} since {}", view::day(device.made_at))
     };
     lines.push(format!("  devices        {}", devices.iter().map(shown).collect::<Vec<_>>().join(", ")));
     lines
@@ -353,7 +351,7 @@ fn standing(device: &Device, person: PersonId) -> Vec<String> {
 
 fn lasting(said: &Endorsement) -> String {
     let ended = if said.until <= now() { " (expired)" } else { "" };
-    format!("since {}, until {}{ended}", date(said.from), date(said.until))
+    format!("since {}, until {}{ended}", view::day(said.from), view::day(said.until))
 }
 
 /// A safety number in lines that are easy to read to somebody.
@@ -369,13 +367,4 @@ fn with_code(code: Option<String>, text: String) -> String {
         Some(code) => format!("{}\n{text}", code.render::<Dense1x2>().quiet_zone(true).build()),
         None => text,
     }
-}
-
-/// A day, here.
-fn date(at: Timestamp) -> String {
-    let at = i64::try_from(at.0).ok().and_then(|ms| Moment::from_millisecond(ms).ok());
-    at.map_or_else(
-        || "an unknown day".to_owned(),
-        |at| at.to_zoned(TimeZone::system()).strftime("%Y-%m-%d").to_string(),
-    )
 }

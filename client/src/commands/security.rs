@@ -4,6 +4,7 @@
 
 use std::collections::BTreeSet;
 
+use privity_protocol::device::state::Profile;
 use privity_protocol::device::{Device, LogView};
 use privity_protocol::frame;
 use privity_protocol::ids::PersonId;
@@ -45,7 +46,7 @@ impl Run {
             "versions": { "program": env!("CARGO_PKG_VERSION"), "wire": frame::VERSION,
                           "wire_lowest": frame::VERSION_LOWEST, "rules": RULES, "vault": crate::vault::VERSION },
             "suites": suites.collect::<serde_json::Map<_, _>>(),
-            "relay": { "address": profile.address, "key": profile.relay.fingerprint().to_string() },
+            "relay": relay_json(profile),
             "organisation": profile.organisation.fingerprint().to_string(),
             "log": session.device.log().map(|log| log_json(&session.device, log)),
             "found": claims.iter().map(|claim| found_json(&session.device, claim)).collect::<Vec<_>>(),
@@ -53,6 +54,27 @@ impl Run {
                          "lanes": protection.lanes, "unlocked": keystore::get(self.home.folder()).is_some() },
             "unchecked": unchecked,
         }))
+    }
+}
+
+/// The relay, its key, and those it had before, the newest of them first.
+fn relay_json(profile: &Profile) -> Value {
+    let before: Vec<Value> = profile
+        .relays_before
+        .iter()
+        .rev()
+        .map(|past| json!({ "key": past.key.to_string(), "until": past.until.0 }))
+        .collect();
+    let since = profile.relays_before.last().map(|past| past.until.0);
+    json!({ "address": profile.address, "key": profile.relay.fingerprint().to_string(), "since": since, "before": before })
+}
+
+/// The relay's key; where it took the place of another, since when, and which.
+fn relay_key(profile: &Profile) -> String {
+    let key = format!("  its key  {}", profile.relay.fingerprint());
+    match profile.relays_before.last() {
+        Some(past) => format!("{key}, since {}\n  before   {}", view::day(past.until), past.key),
+        None => key,
     }
 }
 
@@ -139,7 +161,7 @@ fn text(device: &Device, object: &Value, claims: &[Claim]) -> String {
             versions["vault"]
         ),
         format!("relay      {}", view::plain(&profile.address, false)),
-        format!("  its key  {}", profile.relay.fingerprint()),
+        relay_key(profile),
         format!("firm       {}", view::plain(&profile.firm, false)),
         format!("  its key  {}", profile.organisation.fingerprint()),
     ];

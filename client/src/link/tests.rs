@@ -88,6 +88,7 @@ async fn answer(
                 ready: false,
                 organisation: None,
                 firm: "Firm".to_owned(),
+                rotations: Vec::new(),
             };
             transport::write(&mut send, &FromRelay::Admitted(claimed.admit(&body, key).unwrap())).await.unwrap();
             if let Ok(ToRelay { id, .. }) = transport::read(&mut receive, limits::FRAME_MAX).await {

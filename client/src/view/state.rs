@@ -6,7 +6,7 @@ use privity_protocol::device::Notice;
 use privity_protocol::device::state::Stage;
 use privity_protocol::error::{Error, PeerMisbehaved, Refused};
 
-use crate::view::plain;
+use crate::view::{day, plain};
 
 /// What is not as expected where a newcomer's proof fails.
 const NEWCOMER: &str = "the newcomer's identity";
@@ -141,6 +141,10 @@ pub fn notice(notice: &Notice) -> Option<String> {
             Some(format!("warning: an endorsement could not be renewed: {}", plain(&why.to_string(), false)))
         }
         Notice::Log { .. } | Notice::DoneInYourName(_) => log_told(notice),
+        Notice::RelayRotated { key, since, .. } => Some(format!(
+            "the relay has a new key since {}: {key}. The key it had before has signed for it, so there is nothing to do",
+            day(*since)
+        )),
         Notice::Copied => Some(
             "this is a copy of your profile, or one restored from a backup. It asks the others to let it back in, and takes the \
              place of the other copy, which can't be used any more. Nothing to do; if you made no copy, tell your firm's IT at once"

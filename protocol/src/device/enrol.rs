@@ -171,7 +171,7 @@ impl Enrolment {
         let person_public = person_key.public()?;
         let claim = Claim {
             invite: self.invite.secret.id(),
-            relay: relay.fingerprint(),
+            relay: self.invite.relay,
             person,
             device,
             person_key: person_public.digest(),
@@ -237,6 +237,7 @@ impl Enrolment {
             replacing: None,
             recovery: None,
             again: self.replaced.is_some(),
+            relays_before: Vec::new(),
         };
         Ok((profile, registration))
     }
@@ -266,7 +267,7 @@ impl Enrolment {
         let certificate = Signed { body: cbor::encode(&certificate), signature: Vec::new() };
         let claim = Claim {
             invite: self.invite.secret.id(),
-            relay: relay.fingerprint(),
+            relay: self.invite.relay,
             person: *person,
             device,
             person_key: verified.person_key.digest(),
@@ -307,6 +308,7 @@ impl Enrolment {
             replacing: None,
             recovery: None,
             again: false,
+            relays_before: Vec::new(),
         };
         Ok((profile, registration))
     }

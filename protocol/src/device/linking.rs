@@ -85,6 +85,7 @@ impl Device {
             expires,
             links: true,
             replaces: None,
+            relay: None,
         };
         self.batch.put(Table::Invite, None, secret.id().as_bytes(), &own);
         self.invites.insert(secret.id(), own);
@@ -148,7 +149,7 @@ impl Device {
         let certificate: DeviceCertificate = registration.certificate.unverified("device certificate")?;
         let claim = Claim {
             invite: registration.invite,
-            relay: self.profile.relay.fingerprint(),
+            relay: self.relay_of(invite),
             person: self.profile.person,
             device: certificate.device,
             person_key: self.own_person_key()?,

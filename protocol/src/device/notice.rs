@@ -5,7 +5,7 @@
 use crate::device::state::Record;
 use crate::error::{Error, Refused};
 use crate::frame::PersonView;
-use crate::ids::{DeviceId, InviteId, MatterId, MessageId, PersonId};
+use crate::ids::{DeviceId, InviteId, MatterId, MessageId, PersonId, Timestamp};
 use crate::invite::InviteState;
 use crate::log::Act;
 use crate::suite::Fingerprint;
@@ -197,6 +197,15 @@ pub enum Notice {
     },
     /// The audit log says that this was done with this person's identity, and this device knows nothing of it.
     DoneInYourName(Act),
+    /// The relay has a new key, for which the one that this device had pinned has signed; it is pinned from now on.
+    RelayRotated {
+        /// The new one.
+        key: Fingerprint,
+        /// The one that was pinned.
+        before: Fingerprint,
+        /// Since when, by the relay's clock.
+        since: Timestamp,
+    },
     /// Something the relay or a member did wrong, worth knowing.
     Problem(Error),
 }

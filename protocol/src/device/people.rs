@@ -83,6 +83,7 @@ impl Device {
             expires,
             links: false,
             replaces: wanted.replaces,
+            relay: None,
         };
         self.batch.put(Table::Invite, None, secret.id().as_bytes(), &own);
         self.invites.insert(secret.id(), own);
@@ -325,7 +326,7 @@ impl Device {
             newcomer.certificate.verify(Label::DeviceCertificate, &newcomer.person_key, "device certificate")?;
         let claim = Claim {
             invite: newcomer.invite,
-            relay: self.profile.relay.fingerprint(),
+            relay: self.relay_of(invite),
             person: newcomer.person,
             device: certificate.device,
             person_key: newcomer.person_key.digest(),

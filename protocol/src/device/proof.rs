@@ -53,7 +53,7 @@ impl Device {
             (DEVICE.to_owned(), device_file(&self.profile.organisation, chain)),
         ]);
         if let Some(view) = self.log() {
-            let relay = &self.profile.relay;
+            let relay = view.relay.as_ref().unwrap_or(&self.profile.relay);
             put_notes(&mut files, 0, (relay, &view.keys), &view.note, None);
             for (number, fault) in (1..).zip(&view.faults) {
                 let keys = (fault.relay.as_ref().unwrap_or(relay), fault.keys.as_ref().unwrap_or(&view.keys));

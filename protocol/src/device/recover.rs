@@ -144,6 +144,7 @@ impl Recovering {
             replacing: None,
             recovery: None,
             again: true,
+            relays_before: Vec::new(),
         };
         Ok((profile, known, recovery))
     }

@@ -22,7 +22,7 @@ const AHEAD_MS: u64 = 24 * 3600 * 1000;
 impl Device {
     /// Tells the other devices of an invite that the relay has.
     pub(super) fn share_invite(&mut self, invite: InviteId) {
-        let shared = self.invites.get(&invite).filter(|own| !own.links).map(shared);
+        let shared = self.invites.get(&invite).filter(|own| !own.links).map(|own| self.shared(own));
         if let Some(shared) = shared {
             self.note_to_others(&Body::Invites(vec![shared]));
         }
@@ -38,13 +38,13 @@ impl Device {
 
     pub(super) fn take_invites(&mut self, now: Timestamp, invites: Vec<SharedInvite>) {
         let mut news = false;
-        for SharedInvite { secret, role, statement, name, expires, replaces } in invites {
+        for SharedInvite { secret, role, statement, name, expires, replaces, relay } in invites {
             let id = secret.id();
             let good = expires.plus_ms(limits::INVITE_KEPT_MS) > now && expires <= now.plus_ms(limits::WAIT_MAX_MS * 4);
             if !good || self.invites.contains_key(&id) || self.invites.len() >= limits::INVITES_KEPT {
                 continue;
             }
-            let own = OwnInvite { secret, role, statement, name, expires, links: false, replaces };
+            let own = OwnInvite { secret, role, statement, name, expires, links: false, replaces, relay };
             self.batch.put(Table::Invite, None, id.as_bytes(), &own);
             self.invites.insert(id, own);
             news = true;
@@ -76,7 +76,8 @@ impl Device {
                 continue;
             }
             self.put_device(device, OwnDevice { greeted: true, ..known });
-            let invites: Vec<SharedInvite> = self.invites.values().filter(|own| !own.links).map(shared).collect();
+            let invites: Vec<SharedInvite> =
+                self.invites.values().filter(|own| !own.links).map(|own| self.shared(own)).collect();
             let mut some = Vec::new();
             let mut bytes = 0_usize;
             for invite in invites {
@@ -96,6 +97,12 @@ impl Device {
                 self.note_to(device, &Body::Names(names));
             }
         }
+    }
+
+    fn shared(&self, own: &OwnInvite) -> SharedInvite {
+        let relay = Some(self.relay_of(own));
+        let OwnInvite { secret, role, statement, name, expires, replaces, .. } = own.clone();
+        SharedInvite { secret, role, statement, name, expires, replaces, relay }
     }
 
     fn put_device(&mut self, device: DeviceId, known: OwnDevice) {
@@ -157,9 +164,4 @@ fn good_name(name: &str) -> Result<String, Malformed> {
         return Err(Malformed::TooLarge { what: "name of a device", limit: limits::DEVICE_NAME_MAX });
     }
     Ok(name.to_owned())
-}
-
-fn shared(own: &OwnInvite) -> SharedInvite {
-    let OwnInvite { secret, role, statement, name, expires, replaces, .. } = own.clone();
-    SharedInvite { secret, role, statement, name, expires, replaces }
 }

@@ -17,8 +17,9 @@ use crate::ids::{DeviceId, MailboxId, MatterId, MessageId, PersonId, Position, T
 use crate::invite::InviteSecret;
 use crate::matter::MatterContext;
 use crate::rescue::{Fate, RepairRequest, Successor};
+use crate::rotation::PastRelay;
 use crate::secret::Secret;
-use crate::suite::{Digest, PublicKey, SecretKey};
+use crate::suite::{Digest, Fingerprint, PublicKey, SecretKey};
 
 mod between;
 mod devices;
@@ -220,6 +221,9 @@ pub struct Profile {
     #[n(42)]
     #[cbor(default)]
     pub again: bool,
+    /// Keys that were the relay's before [`Self::relay`], oldest first, the newest of them.
+    #[cbor(n(60), default, skip_if = "Vec::is_empty")]
+    pub relays_before: Vec<PastRelay>,
 }
 
 /// How far a matter has come.
@@ -726,6 +730,9 @@ pub struct OwnInvite {
     /// Whom it enrols anew, if it makes no new person.
     #[n(40)]
     pub replaces: Option<PersonId>,
+    /// The key of the relay that its URL pins; none where that is the one that the profile has.
+    #[n(60)]
+    pub relay: Option<Fingerprint>,
 }
 
 /// One of the last entries of a mailbox.

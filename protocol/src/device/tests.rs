@@ -22,6 +22,7 @@ mod notes;
 mod proofs;
 mod renewals;
 mod rescue;
+mod rotations;
 mod statements;
 mod successors;
 mod transparency;

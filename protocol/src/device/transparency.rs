@@ -47,6 +47,9 @@ pub struct LogView {
     #[n(40)]
     #[cbor(default)]
     pub begun: bool,
+    /// The relay's key, which signed those keys; none where that is the one that the profile pins.
+    #[n(60)]
+    pub relay: Option<PublicKey>,
 }
 
 /// A contradiction in what the relay says of its log.
@@ -151,7 +154,7 @@ impl Device {
         }
         let (checkpoint, _) = verifier.open_exactly(note)?;
         let head = LogHead { incarnation: incarnation.into(), size: checkpoint.size, root: checkpoint.root };
-        Ok(LogView { head, note: note.to_owned(), keys, read: None, faults: Vec::new(), begun: false })
+        Ok(LogView { head, note: note.to_owned(), keys, read: None, faults: Vec::new(), begun: false, relay: None })
     }
 
     fn next_head(&mut self, next: LogView) {
@@ -218,7 +221,8 @@ impl Device {
         let (read, begun) = (same.and_then(|before| before.read), same.is_some_and(|before| before.begun));
         let faults = before.clone().map(|before| before.faults);
         let head = next.head;
-        let news = before.is_none_or(|before| before.head != head);
+        // The same head is news under another key of the relay's: what is kept is to verify under the pinned one.
+        let news = before.is_none_or(|before| before.head != head || before.keys != next.keys);
         self.watch.view = Some(LogView { read, begun, faults: faults.unwrap_or_default(), ..next });
         if news {
             self.save_log();
@@ -236,6 +240,17 @@ impl Device {
         }
         self.read_history();
         self.read_own_history();
+    }
+
+    /// The relay's key is another one from now on: what is kept so far was signed under the one before.
+    pub(super) fn log_was_signed_by(&mut self, before: &PublicKey) {
+        let Some(view) = self.watch.view.as_mut() else { return };
+        view.relay.get_or_insert_with(|| before.clone());
+        for fault in view.faults.iter_mut().filter(|fault| fault.relay.is_none()) {
+            fault.relay = view.relay.clone();
+            fault.keys.get_or_insert_with(|| view.keys.clone());
+        }
+        self.save_log();
     }
 
     fn save_log(&mut self) {
@@ -283,7 +298,7 @@ impl Device {
     /// Something contradicts what this device knows of the log: told once, and kept.
     fn log_fault(&mut self, what: &str, shown: Option<String>, told: Option<(PersonId, LogHead)>) {
         let by = told.map(|(person, _)| person);
-        let (at, relay) = (self.now, Some(self.profile.relay.clone()));
+        let (at, pinned) = (self.now, &self.profile.relay);
         let fresh = match self.watch.view.as_mut() {
             Some(view) => {
                 let same = |fault: &LogFault| fault.what == what && fault.told.map(|(person, _)| person) == by;
@@ -291,6 +306,7 @@ impl Device {
                 if fresh && view.faults.len() < limits::LOG_FAULTS_MAX {
                     let known = view.note.clone();
                     let (what, keys) = (what.to_owned(), Some(view.keys.clone()));
+                    let relay = Some(view.relay.as_ref().unwrap_or(pinned).clone());
                     view.faults.push(LogFault { at, what, known, shown, told, keys, relay });
                 }
                 fresh

@@ -5,6 +5,7 @@
 use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 
+use crate::identity::Signed;
 use crate::ids::{DeviceId, Timestamp};
 use crate::suite::{self, Digest, PublicKey};
 
@@ -108,6 +109,10 @@ pub struct AdmittedBody {
     /// The firm's name, as its IT configured it.
     #[n(8)]
     pub firm: String,
+    /// The relay's key has been replaced: [`crate::rotation::RelayRotation`]s from this one on, at most
+    /// [`limits::ROTATIONS_MAX`](crate::limits::ROTATIONS_MAX).
+    #[cbor(n(60), default, skip_if = "Vec::is_empty")]
+    pub rotations: Vec<Signed>,
 }
 
 /// An idem that came, as the relay keeps it, unread.

@@ -20,6 +20,7 @@ fn answer(relay: &SecretKey, version: u16) -> AdmittedBody {
         ready: false,
         organisation: None,
         firm: "Firm".to_owned(),
+        rotations: Vec::new(),
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! checkpoint                    the signed note
-//! keys                          the verifier keys, the relay's key, and its signature over them
+//! keys                          the verifier keys, the relay's key, its signature over them, and the keys before (`keys.rs`)
 //! tile/<level>/<number>         256 hashes of the tree; .p/<width> behind the number of a tile that is not full
 //! tile/entries/<number>         256 leaves, each behind its length in two bytes
 //! ```
@@ -12,15 +12,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
-use data_encoding::BASE64;
-
+use super::keys::Ring;
+pub use super::keys::{PastKey, keys_file, keys_file_after, read_keys};
 use super::tree::{self, TILE_WIDTH, Tiles};
-use super::{Checkpoint, Last, Leaf, LogKeys, TreeHash, Verifier};
-use crate::error::{Error, Malformed};
+use super::{Checkpoint, Last, Leaf, TreeHash};
+use crate::error::Malformed;
 use crate::ids::{PersonId, Timestamp};
 use crate::limits;
+use crate::suite::Fingerprint;
 use crate::suite::note::SHA256_LEN;
-use crate::suite::{Fingerprint, PublicKey};
 
 /// The file of the checkpoint.
 pub const CHECKPOINT: &str = "checkpoint";
@@ -104,30 +104,6 @@ pub fn pack_hashes(hashes: &[TreeHash]) -> Vec<u8> {
     hashes.iter().flat_map(|hash| hash.as_bytes()).copied().collect()
 }
 
-/// The file of the keys.
-pub fn keys_file(relay: &PublicKey, keys: &LogKeys) -> String {
-    let (relay, signature) = (BASE64.encode(relay.as_bytes()), BASE64.encode(&keys.signature));
-    format!("{}relay {relay}\nsignature {signature}\n", keys.vkeys)
-}
-
-/// The relay's key in a file of keys, and what it says verifies checkpoints.
-///
-/// # Errors
-/// [`Malformed`] if it is no such file; `PeerMisbehaved` if the relay has not signed it.
-pub fn read_keys(text: &str) -> Result<(PublicKey, Verifier), Error> {
-    let wrong = || Malformed::Text("keys of the log");
-    let mut lines = text.lines();
-    let vkeys: String = lines.by_ref().take(2).flat_map(|line| [line, "\n"]).collect();
-    let mut bytes = |name| {
-        let text = lines.next().and_then(|line| line.strip_prefix(name)).ok_or_else(wrong)?;
-        BASE64.decode(text.as_bytes()).map_err(|_| wrong())
-    };
-    let relay = PublicKey::from_slice(&bytes("relay ")?)?;
-    let keys = LogKeys { vkeys, signature: bytes("signature ")? };
-    let verifier = keys.verifier(&relay)?;
-    if keys_file(&relay, &keys) == text { Ok((relay, verifier)) } else { Err(wrong().into()) }
-}
-
 /// What a bundle that verifies says.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Verified {
@@ -137,6 +113,8 @@ pub struct Verified {
     pub at: Timestamp,
     /// Whose log it is: the fingerprint that invites pin.
     pub relay: Fingerprint,
+    /// The fingerprints that it had before, oldest first: each key has signed for the next.
+    pub before: Vec<Fingerprint>,
     /// The size of the checkpoint that it was held against.
     pub against: Option<u64>,
 }
@@ -187,7 +165,7 @@ fn fault_at(file: String, leaf: u64, what: &str) -> Fault {
 pub struct Whole {
     /// What it says.
     pub verified: Verified,
-    verifier: Verifier,
+    ring: Ring,
     hashes: Vec<TreeHash>,
 }
 
@@ -198,9 +176,14 @@ impl Whole {
         (!is_longer).then(|| tree::root(&self.hashes[..], checkpoint.size).ok() == Some(checkpoint.root))
     }
 
+    /// Whether a log of that name, by the relay's key with that fingerprint, is this one: under its newest key, or one before.
+    pub fn is_of(&self, relay: &Fingerprint, origin: &str) -> bool {
+        self.ring.has(relay, origin)
+    }
+
     /// Holds it against a checkpoint that was kept before.
     fn compare(&self, note: &str) -> Result<u64, Fault> {
-        let (known, _) = self.verifier.open(note).map_err(|error| fault(AGAINST, error))?;
+        let (known, _) = self.ring.verifier_of(note).open(note).map_err(|error| fault(AGAINST, error))?;
         match self.holds(&known) {
             Some(true) => Ok(known.size),
             Some(false) => Err(fault(AGAINST, "the bundle has another history than the one that it says")),
@@ -230,9 +213,9 @@ pub fn verify(
 /// # Errors
 /// [`Fault`], naming the place.
 pub fn read(files: &BTreeMap<String, Vec<u8>>, progress: &mut dyn FnMut(u64, u64)) -> Result<Whole, Fault> {
-    let (relay, verifier) = read_keys(text(files, KEYS)?).map_err(|error| fault(KEYS, error))?;
+    let ring = Ring::read(text(files, KEYS)?).map_err(|error| fault(KEYS, error))?;
     let note = text(files, CHECKPOINT)?;
-    let (checkpoint, at) = verifier.open_exactly(note).map_err(|error| fault(CHECKPOINT, error))?;
+    let (checkpoint, at) = ring.verifier().open_exactly(note).map_err(|error| fault(CHECKPOINT, error))?;
     only_these(files, checkpoint.size)?;
     let mut leaves = Leaves::default();
     for piece in pieces(0, checkpoint.size).filter(|piece| piece.level.is_none()) {
@@ -250,8 +233,8 @@ pub fn read(files: &BTreeMap<String, Vec<u8>>, progress: &mut dyn FnMut(u64, u64
             return Err(fault_at(piece.path(), piece.leaf(index), "the hash is not that of what is below it"));
         }
     }
-    let verified = Verified { checkpoint, at, relay: relay.fingerprint(), against: None };
-    Ok(Whole { verified, verifier, hashes: leaves.hashes })
+    let verified = Verified { checkpoint, at, relay: ring.relay(), before: ring.before(), against: None };
+    Ok(Whole { verified, ring, hashes: leaves.hashes })
 }
 
 fn text<'a>(files: &'a BTreeMap<String, Vec<u8>>, path: &str) -> Result<&'a str, Fault> {

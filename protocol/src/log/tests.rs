@@ -7,6 +7,7 @@ use proptest::prelude::*;
 use super::bundle::{self, Fault, pieces};
 use super::tree::{self, Tiles, verify_consistency, verify_inclusion};
 use super::*;
+use crate::rotation::RelayRotation;
 use crate::suite::SecretKey;
 
 /// The definition of RFC 9162, section 2.1.1, word for word.
@@ -465,4 +466,93 @@ fn a_claimed_size_takes_no_memory() {
     let huge = Checkpoint { origin: origin(), size: u64::MAX, root: TreeHash::empty() };
     files.insert("checkpoint".to_owned(), huge.sign(&relay(), Timestamp(0)).unwrap().into_bytes());
     assert_eq!(verify(&files).unwrap_err().file, "tile/entries/000");
+}
+
+/// A log that a relay signs whose key was replaced twice: its files, and its keys, the first first.
+fn rotated(leaves: &[Vec<u8>]) -> (BTreeMap<String, Vec<u8>>, [SecretKey; 3]) {
+    let keys = [SecretKey::generate(), SecretKey::generate(), SecretKey::generate()];
+    let newest = &keys[2];
+    let past: Vec<bundle::PastKey> = keys
+        .windows(2)
+        .map(|pair| bundle::PastKey {
+            relay: pair[0].public().unwrap(),
+            keys: LogKeys::make(&origin_of(&pair[0]), &pair[0]).unwrap(),
+            rotation: RelayRotation::sign(&pair[0], &pair[1].public().unwrap(), Timestamp(1)).unwrap(),
+        })
+        .collect();
+    let mut files = files(leaves);
+    let public = newest.public().unwrap();
+    let text = bundle::keys_file_after(&past, &public, &LogKeys::make(&origin_of(newest), newest).unwrap());
+    files.insert(bundle::KEYS.to_owned(), text.into_bytes());
+    files.insert(bundle::CHECKPOINT.to_owned(), checkpoint_by(leaves, newest).into_bytes());
+    (files, keys)
+}
+
+fn origin_of(key: &SecretKey) -> String {
+    note::origin(&key.public().unwrap().fingerprint(), &[9; 16])
+}
+
+fn checkpoint_by(leaves: &[Vec<u8>], key: &SecretKey) -> String {
+    let hashes: Vec<TreeHash> = leaves.iter().map(|leaf| TreeHash::leaf(leaf)).collect();
+    let size = hashes.len() as u64;
+    let root = tree::root(&hashes[..], size).unwrap();
+    Checkpoint { origin: origin_of(key), size, root }.sign(key, Timestamp(1_800_000_000_000)).unwrap()
+}
+
+#[test]
+fn a_log_goes_on_under_the_keys_that_follow_each_other() {
+    let leaves = log(20);
+    let (files, keys) = rotated(&leaves);
+    let [first, second, third] = keys.each_ref().map(|key| key.public().unwrap().fingerprint());
+    let verified = verify(&files).unwrap();
+    assert_eq!((verified.relay, verified.before), (third, vec![first, second]));
+    let against = |note: &str| bundle::verify(&files, Some(note), &mut |_, _| {});
+    for key in &keys {
+        assert_eq!(against(&checkpoint_by(&leaves[..7], key)).unwrap().against, Some(7), "whichever key signed it");
+        assert_eq!(against(&checkpoint_by(&log(7), key)).unwrap_err().file, bundle::AGAINST, "another history");
+    }
+    assert_eq!(against(&checkpoint_by(&leaves[..7], &SecretKey::generate())).unwrap_err().file, bundle::AGAINST);
+    // Of another incarnation it is another log, whichever key signed it.
+    let origin = note::origin(&first, &[8; 16]);
+    let other = Checkpoint { origin, size: 0, root: TreeHash::empty() }.sign(&keys[0], Timestamp(1)).unwrap();
+    assert_eq!(against(&other).unwrap_err().file, bundle::AGAINST);
+    // The bundle itself is signed by the newest.
+    let mut old = files.clone();
+    old.insert(bundle::CHECKPOINT.to_owned(), checkpoint_by(&leaves, &keys[1]).into_bytes());
+    assert_eq!(verify(&old).unwrap_err().file, bundle::CHECKPOINT);
+}
+
+#[test]
+fn no_byte_of_the_statements_between_keys_can_be_changed() {
+    let (files, keys) = rotated(&log(3));
+    let good = files[bundle::KEYS].clone();
+    let fails = |keys: Vec<u8>, what: &str| {
+        let mut files = files.clone();
+        files.insert(bundle::KEYS.to_owned(), keys);
+        assert_eq!(verify(&files).map_err(|fault| fault.file), Err(bundle::KEYS.to_owned()), "{what}");
+    };
+    // Each line is tried in a few places, its end among them, where base64 has bits that mean nothing.
+    let mut start = 0;
+    for (number, line) in good.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        for at in
+            [0, 5, 12, line.len() / 2, line.len() - 5, line.len() - 4, line.len() - 3, line.len() - 2, line.len() - 1]
+        {
+            let mut changed = good.clone();
+            changed[start + at] ^= 1;
+            fails(changed, &format!("line {number}, byte {at}"));
+        }
+        let mut without = good.clone();
+        without.drain(start..start + line.len());
+        fails(without, &format!("without line {number}"));
+        start += line.len();
+    }
+    fails([good.clone(), b"\n".to_vec()].concat(), "a line more");
+    // Without the last block it is the file of a relay with one key fewer: that one vouches for nothing that is gone.
+    let lines: Vec<&[u8]> = good.split_inclusive(|byte| *byte == b'\n').collect();
+    let mut fewer = files.clone();
+    fewer.insert(bundle::KEYS.to_owned(), lines[..9].concat());
+    assert_eq!(verify(&fewer).unwrap().before, [keys[1].public().unwrap().fingerprint()]);
+    // A statement by a key that is not the one before.
+    let swapped = [lines[..8].concat(), lines[13].to_vec(), lines[9..].concat()].concat();
+    fails(swapped, "another statement");
 }

@@ -219,7 +219,7 @@ impl Notes {
 
     /// The notes of whose log the whole has another history.
     fn not_in(&self, export: &Whole) -> Result<Vec<Contradiction>, Fault> {
-        let same = |note: &Note| note.checkpoint.origin == export.verified.checkpoint.origin;
+        let same = |note: &Note| export.is_of(&note.relay, &note.checkpoint.origin);
         if !self.signed.iter().any(|(note, _)| same(note)) {
             return Err(Fault::of(EXPORT, "it is the log of another relay, or of the time before it was restored"));
         }
@@ -238,7 +238,7 @@ impl Notes {
 fn contradict(one: &Note, other: &Note) -> Option<How> {
     let (first, second) = if one.at <= other.at { (one, other) } else { (other, one) };
     let (before, after) = (&first.checkpoint, &second.checkpoint);
-    if before.origin != after.origin {
+    if before.origin != after.origin || one.relay != other.relay {
         None
     } else if before.size == after.size {
         (before.root != after.root).then_some(How::OtherRoot { size: before.size })

@@ -22,7 +22,7 @@ use privity_protocol::invite::{InviteSecret, InviteState, Standing};
 use privity_protocol::log::{LogHead, LogKeys, Opening, TreeHash};
 use privity_protocol::matter::{Companion, Continues, LeafCredential, MatterContext, Participant, RULES, Seen};
 use privity_protocol::rescue::Fate;
-use privity_protocol::suite::{Digest, PUBLIC_KEY_LEN, PublicKey, SecretKey};
+use privity_protocol::suite::{Digest, Fingerprint, PUBLIC_KEY_LEN, PublicKey, SecretKey};
 
 /// The kinds of each, by number.
 const REQUESTS: [(u8, &str); 31] = [
@@ -319,6 +319,7 @@ impl<'a> Source<'a> {
             ready: full,
             organisation: full.then(|| self.key()),
             firm: "Smith & Partners".to_owned(),
+            rotations: Vec::new(),
         }
     }
 
@@ -359,6 +360,7 @@ impl<'a> Source<'a> {
                 name: source.maybe(Self::name),
                 expires: source.time(),
                 replaces: source.maybe(|source| PersonId::new(source.array())),
+                relay: source.maybe(|source| Fingerprint::new(source.array())),
             })),
             2 => NoteBody::InviteGone(InviteId::new(self.array())),
             3 => NoteBody::Endorsed(Box::new(EndorsedNewcomer {

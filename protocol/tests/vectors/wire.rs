@@ -280,6 +280,7 @@ fn link(device: Option<(DeviceId, Instance)>) -> Link {
         ready: device.is_some(),
         organisation: Some(secret(10).public().unwrap()),
         firm: "Smith & Partners".to_owned(),
+        rotations: Vec::new(),
     };
     let admitted = claimed.admit(&body, &relay_key).unwrap();
     assert_eq!(opening.admitted(&admitted).unwrap(), body);

@@ -47,11 +47,11 @@ impl View {
     /// # Errors
     /// [`RelayError`] if there is none, or it can't be read.
     pub fn of(data: &Path) -> Result<Self, RelayError> {
-        let (_, key) = Config::load(data)?;
+        let (_, keys) = Config::load(data)?;
         let store = Sqlite::open(data)?;
         let mut reader = (store.readers())()?;
         reader.hold()?;
-        Ok(Self { signer: Signer::new(key, &store.incarnation())?, reader })
+        Ok(Self { signer: Signer::new(&keys, &store.incarnation())?, reader })
     }
 
     /// Its checkpoint, signed now, and the keys that verify it.

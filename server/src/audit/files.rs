@@ -32,6 +32,8 @@ pub(crate) struct Folder {
     path: PathBuf,
     /// The size of the checkpoint that is there.
     size: Option<u64>,
+    /// Whether a key signed it that is no more the relay's.
+    outdated: bool,
 }
 
 impl Folder {
@@ -39,23 +41,24 @@ impl Folder {
     pub(crate) fn open(data: &Path, signer: &Signer, store: &dyn Read) -> Result<Self, RelayError> {
         let path = data.join(FOLDER);
         let note = match checkpoint(data)? {
-            Some(note) if !is_of(&note, signer) => {
+            Some(note) if !signer.names(&note) => {
                 set_aside(&path)?;
                 None
             }
             note => note,
         };
         private_folder(&path).map_err(|error| failed(&path, error))?;
+        let outdated = note.as_ref().is_some_and(|note| signer.signed_before(note).is_some());
         let size = note.map(|note| compare(data, &note, signer, store)).transpose()?;
         write(&path.join(bundle::KEYS), signer.keys_file()?.as_bytes())?;
-        Ok(Self { path, size })
+        Ok(Self { path, size, outdated })
     }
 
     /// Writes what the log has more than the checkpoint that is there, and then its checkpoint.
     pub(crate) fn update(&mut self, signer: &Signer, store: &dyn Read, now: Timestamp) -> Result<(), RelayError> {
         let tiles = LogTiles::of(store)?;
         let size = tiles.size();
-        if self.size == Some(size) {
+        if self.size == Some(size) && !self.outdated {
             return Ok(());
         }
         let mut folders = BTreeSet::new();
@@ -78,7 +81,7 @@ impl Folder {
         if signed == size {
             write(&self.path.join(bundle::CHECKPOINT), note.as_bytes())?;
             sync(&self.path)?;
-            self.size = Some(size);
+            (self.size, self.outdated) = (Some(size), false);
         }
         Ok(())
     }
@@ -98,7 +101,7 @@ pub(crate) fn contents(store: &dyn Read, piece: &Piece) -> Result<Vec<u8>, Store
 /// # Errors
 /// [`RelayError::RolledBack`] if it is not the database's log.
 pub(crate) fn size(data: &Path, signer: &Signer, store: &dyn Read) -> Result<Option<u64>, RelayError> {
-    let note = checkpoint(data)?.filter(|note| is_of(note, signer));
+    let note = checkpoint(data)?.filter(|note| signer.names(note));
     note.map(|note| compare(data, &note, signer, store)).transpose()
 }
 
@@ -110,11 +113,6 @@ fn checkpoint(data: &Path) -> Result<Option<String>, RelayError> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(error) => Err(failed(&file, error)),
     }
-}
-
-/// Whether a checkpoint is of this incarnation's log.
-fn is_of(note: &str, signer: &Signer) -> bool {
-    note.lines().next() == Some(signer.origin())
 }
 
 /// The size of the checkpoint on disk, if the database has that log.
@@ -166,7 +164,7 @@ fn sync(folder: &Path) -> Result<(), RelayError> {
     fs::File::open(folder).and_then(|folder| folder.sync_all()).map_err(|error| failed(folder, error))
 }
 
-pub(super) fn failed(path: &Path, error: std::io::Error) -> RelayError {
+pub(crate) fn failed(path: &Path, error: std::io::Error) -> RelayError {
     if error.kind() == ErrorKind::StorageFull {
         return RelayError::DiskFull;
     }

@@ -681,10 +681,13 @@ fn an_invite_is_overdue_once_it_has_expired_unused_and_until_that_is_logged() {
         assert_eq!(store.overdue_invites(Timestamp(9), 1).unwrap().len(), 1);
         write(store, &[Write::Invite(Box::new(InviteRow { expired: true, ..row(1, 5) }))]);
         assert_eq!(store.overdue_invites(Timestamp(9), 9).unwrap(), [row(2, 9)]);
-        assert_eq!(store.configuration().unwrap(), None);
+        assert_eq!((store.configuration().unwrap(), store.rotation().unwrap()), (None, None));
         for digest in [Digest::of(&[b"one"]), Digest::of(&[b"two"])] {
             write(store, &[Write::Configuration(digest)]);
             assert_eq!(store.configuration().unwrap(), Some(digest));
+            let rotation = Digest::of(&[digest.as_bytes()]);
+            write(store, &[Write::Rotation(rotation)]);
+            assert_eq!(store.rotation().unwrap(), Some(rotation));
         }
     });
 }

@@ -36,6 +36,7 @@ struct Data {
     key_packages: BTreeMap<(DeviceId, bool, u64), Vec<u8>>,
     numbers: u64,
     configuration: Option<Digest>,
+    rotation: Option<Digest>,
     log: Vec<LogRow>,
     log_last: BTreeMap<Option<PersonId>, Last>,
     log_tiles: BTreeMap<(u8, u64), TreeHash>,
@@ -174,6 +175,7 @@ impl Data {
             }
             Write::DropKeyPackages { device } => self.key_packages.retain(|(of, _, _), _| of != device),
             Write::Configuration(digest) => self.configuration = Some(*digest),
+            Write::Rotation(digest) => self.rotation = Some(*digest),
             Write::Log { person, event } => self.log(*person, event)?,
             Write::Mailbox { mailbox, inbox_of } => {
                 let start = Position::start(*mailbox);
@@ -414,6 +416,10 @@ impl Read for Data {
         Ok(self.configuration)
     }
 
+    fn rotation(&self) -> Result<Option<Digest>, StoreError> {
+        Ok(self.rotation)
+    }
+
     fn log_size(&self) -> Result<u64, StoreError> {
         Ok(self.log.len() as u64)
     }
@@ -481,6 +487,7 @@ answer_from_data! {
     key_packages_left(device: DeviceId) -> u32;
     overdue_invites(now: Timestamp, limit: usize) -> Vec<InviteRow>;
     configuration() -> Option<Digest>;
+    rotation() -> Option<Digest>;
     log_size() -> u64;
     log_last(person: Option<PersonId>) -> Option<Last>;
     log_rows(from: u64, until: u64) -> Vec<LogRow>;

@@ -285,6 +285,16 @@ impl Sqlite {
         Ok(())
     }
 
+    fn meta(&self, name: &str) -> Result<Option<Digest>, StoreError> {
+        let mut statement = self.connection.prepare_cached("SELECT value FROM meta WHERE name = ?1")?;
+        Ok(statement.query_row([name], |row| digest(row, 0)).optional()?)
+    }
+
+    fn put_meta(&self, name: &str, value: &Digest) -> Result<(), StoreError> {
+        self.run("INSERT OR REPLACE INTO meta VALUES (?1, ?2)", params![name, value.as_bytes()])?;
+        Ok(())
+    }
+
     fn apply_one(&self, write: &Write) -> Result<(), StoreError> {
         match write {
             Write::Organisation(key) => {
@@ -345,9 +355,8 @@ impl Sqlite {
                 self.run("DELETE FROM key_packages WHERE device = ?1", [device.as_bytes()])?;
             }
             Write::Log { person, event } => self.log(*person, event)?,
-            Write::Configuration(digest) => {
-                self.run("INSERT OR REPLACE INTO meta VALUES ('configuration', ?1)", [digest.as_bytes().as_slice()])?;
-            }
+            Write::Configuration(digest) => self.put_meta("configuration", digest)?,
+            Write::Rotation(digest) => self.put_meta("rotation", digest)?,
             mailbox => self.apply_to_mailbox(mailbox)?,
         }
         Ok(())
@@ -640,8 +649,11 @@ impl Read for Sqlite {
     }
 
     fn configuration(&self) -> Result<Option<Digest>, StoreError> {
-        let mut statement = self.connection.prepare_cached("SELECT value FROM meta WHERE name = 'configuration'")?;
-        Ok(statement.query_row([], |row| digest(row, 0)).optional()?)
+        self.meta("configuration")
+    }
+
+    fn rotation(&self) -> Result<Option<Digest>, StoreError> {
+        self.meta("rotation")
     }
 
     fn log_size(&self) -> Result<u64, StoreError> {

@@ -139,6 +139,7 @@ fn an_invite_for_a_device_makes_no_person_and_one_for_a_person_no_device() {
         expires: world.now.plus_ms(1000),
         links: false,
         replaces: None,
+        relay: None,
     };
     world.nodes[ADA].device.invites.insert(secret.id(), own);
     let profile = world.nodes[ADA].device.profile().clone();

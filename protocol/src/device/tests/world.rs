@@ -32,7 +32,7 @@ use devices::LinkedRow;
 pub(super) struct Vault(pub(super) BTreeMap<RowKey, Zeroizing<Vec<u8>>>);
 
 impl Vault {
-    fn apply(&mut self, batch: Batch) {
+    pub(super) fn apply(&mut self, batch: Batch) {
         for (key, value) in batch.into_rows() {
             match value {
                 Some(value) => self.0.insert(key, value),
@@ -158,7 +158,11 @@ impl Relay {
         self.devices.get(&device).map(|(person, _)| *person)
     }
 
-    fn admitted(&self, device: DeviceId, now: Timestamp) -> AdmittedBody {
+    pub(super) fn key(&self) -> &'static SecretKey {
+        relay_key()
+    }
+
+    pub(super) fn admitted(&self, device: DeviceId, now: Timestamp) -> AdmittedBody {
         let (person, _) = self.devices[&device];
         AdmittedBody {
             version: VERSION,
@@ -170,6 +174,7 @@ impl Relay {
             ready: self.people[&person].endorsement.is_some() && !self.waits(device),
             organisation: self.organisation.clone(),
             firm: "Firm".to_owned(),
+            rotations: Vec::new(),
         }
     }
 

@@ -8,22 +8,23 @@ use privity_protocol::log::{Act, Event};
 use privity_protocol::suite::SecretKey;
 
 use super::*;
+use crate::keys::Keys;
 use crate::store::memory::Memory;
 use crate::store::{Store as _, Write};
 
 struct Relay {
     data: tempfile::TempDir,
-    key: SecretKey,
+    keys: Keys,
     store: Memory,
 }
 
 impl Relay {
     fn new() -> Self {
-        Self { data: tempfile::tempdir().unwrap(), key: SecretKey::generate(), store: Memory::new() }
+        Self { data: tempfile::tempdir().unwrap(), keys: SecretKey::generate().into(), store: Memory::new() }
     }
 
     fn signer(&self) -> Signer {
-        Signer::new(self.key.clone(), &self.store.incarnation()).unwrap()
+        Signer::new(&self.keys, &self.store.incarnation()).unwrap()
     }
 
     fn log(&mut self, count: u64) {
