@@ -17,6 +17,7 @@ mod evil {
     mod proofs;
     mod removals;
     mod replies;
+    mod rotating;
     mod welcomes;
 }
 

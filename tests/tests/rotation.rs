@@ -58,7 +58,7 @@ fn everybody_follows_the_relay_to_its_new_key_is_told_once_and_goes_on() {
     // Each is told in the first thing they do, and never again.
     let sent = ada.run(&["send", "Lease", "after"]).unwrap();
     assert_eq!(sent.code, Some(0), "{sent:?}");
-    assert!(sent.stderr.contains(&format!("new key since")) && sent.stderr.contains(&second), "{sent:?}");
+    assert!(sent.stderr.contains("new key since") && sent.stderr.contains(&second), "{sent:?}");
     let received = bob.run(&["recv"]).unwrap();
     assert!(received.stdout.contains("after"), "{received:?}");
     assert!(received.stderr.contains(&second) && received.stderr.contains("nothing to do"), "{received:?}");

@@ -140,11 +140,7 @@ pub fn notice(notice: &Notice) -> Option<String> {
         Notice::EndorsedAnew { outcome: Err(why), .. } => {
             Some(format!("warning: an endorsement could not be renewed: {}", plain(&why.to_string(), false)))
         }
-        Notice::Log { .. } | Notice::DoneInYourName(_) => log_told(notice),
-        Notice::RelayRotated { key, since, .. } => Some(format!(
-            "the relay has a new key since {}: {key}. The key it had before has signed for it, so there is nothing to do",
-            day(*since)
-        )),
+        Notice::Log { .. } | Notice::DoneInYourName(_) | Notice::RelayRotated { .. } => log_told(notice),
         Notice::Copied => Some(
             "this is a copy of your profile, or one restored from a backup. It asks the others to let it back in, and takes the \
              place of the other copy, which can't be used any more. Nothing to do; if you made no copy, tell your firm's IT at once"
@@ -157,7 +153,7 @@ pub fn notice(notice: &Notice) -> Option<String> {
     }
 }
 
-/// What the relay's audit log gives away, in a sentence.
+/// What the relay's audit log gives away, or the relay has shown to be its new key, in a sentence.
 fn log_told(notice: &Notice) -> Option<String> {
     match notice {
         Notice::Log { what, by: None } => Some(format!(
@@ -171,6 +167,10 @@ fn log_told(notice: &Notice) -> Option<String> {
         Notice::DoneInYourName(act) => Some(format!(
             "WARNING: the relay's audit log says of you: {}. If you know nothing of it, tell your firm's IT and a registrar",
             act.name()
+        )),
+        Notice::RelayRotated { key, since, .. } => Some(format!(
+            "the relay has a new key since {}: {key}. The key it had before has signed for it, so there is nothing to do",
+            day(*since)
         )),
         _ => None,
     }

@@ -60,7 +60,7 @@ pub struct Inside {
 
 impl Inside {
     pub(super) fn new(key: SecretKey, store: Memory) -> anyhow::Result<Self> {
-        let signer = Signer::new(key.clone(), &store.incarnation())?;
+        let signer = Signer::new(&key.clone().into(), &store.incarnation())?;
         let (rules, misdeeds) = (Rules::default(), Misdeeds::default());
         Ok(Self { store, key, forks: BTreeMap::new(), signer, misdeeds, rules, links: BTreeMap::new(), linked: 0 })
     }
@@ -118,6 +118,7 @@ impl Inside {
             ready: judged.ready,
             organisation: judged.organisation.clone(),
             firm: "Byron & Partners".to_owned(),
+            rotations: Vec::new(),
         })
     }
 
