@@ -31,6 +31,8 @@ pub struct Room {
     pub stage: &'static str,
     /// Who says to have read something else there, until the user says to go on.
     pub disputed: Option<String>,
+    /// For whom there nobody vouches any more and why, and what to do, until the user says to go on.
+    pub lapsed: Option<String>,
     /// Messages of others that were not shown.
     pub unread: usize,
     /// Messages that the relay does not have yet.
@@ -277,7 +279,7 @@ impl App {
             Verb::Who => self.in_matter(|matter| vec![Effect::Who(matter)]),
             Verb::Anyway => match self.current.filter(|matter| self.asks(*matter)) {
                 Some(matter) => self.go_on(matter),
-                None => self.in_matter(|_| show("There is nothing to go on with: nobody reads something else here.")),
+                None => self.in_matter(|_| show("There is nothing to go on with: nothing here waits for your word.")),
             },
             Verb::Pending => vec![Effect::Pending],
             Verb::History => match argument.parse() {
@@ -292,7 +294,7 @@ impl App {
 
     /// Whether sending there waits for the user to say to go on.
     fn asks(&self, matter: MatterId) -> bool {
-        self.room(matter).is_some_and(|room| room.disputed.is_some())
+        self.room(matter).is_some_and(|room| room.disputed.is_some() || room.lapsed.is_some())
     }
 
     /// A text typed where sending waits: the answer, or one more that waits for it.
@@ -320,17 +322,24 @@ impl App {
             }
             None => Vec::new(),
         };
-        let who = self.room(matter).and_then(|room| room.disputed.clone()).unwrap_or_default();
+        let why = self.room(matter).map(|room| match (&room.disputed, &room.lapsed) {
+            (Some(who), _) => {
+                format!(
+                    "{who} says to have read something else here than you. Compare by telephone what both of you see"
+                )
+            }
+            (None, lapsed) => lapsed.clone().unwrap_or_default(),
+        });
         effects.extend(show(&format!(
-            "— not sent yet: {who} says to have read something else here than you. Compare by telephone what both of you see. \
-             Send anyway? yes (or /anyway) sends, no drops it"
+            "— not sent yet: {}. Send anyway? yes (or /anyway) sends, no drops it",
+            why.unwrap_or_default()
         )));
         effects
     }
 
     fn go_on(&mut self, matter: MatterId) -> Vec<Effect> {
         if let Some(room) = self.rooms.iter_mut().find(|room| room.id == matter) {
-            room.disputed = None;
+            (room.disputed, room.lapsed) = (None, None);
         }
         let texts = self.held.take_if(|(held, _)| *held == matter).map(|(_, texts)| texts).unwrap_or_default();
         let sends = texts.into_iter().map(|text| Effect::Send(matter, text));
@@ -388,6 +397,9 @@ impl App {
             }
             if room.disputed.is_some() {
                 notes.push("disputed".to_owned());
+            }
+            if room.lapsed.is_some() {
+                notes.push("asks before sending".to_owned());
             }
             if room.unread > 0 {
                 notes.push(format!("{} new", room.unread));
@@ -482,7 +494,8 @@ mod tests {
     fn room(id: [u8; 16], title: &str) -> Room {
         let (stage, waiting, disputed) = ("open", Vec::new(), None);
         let people = vec!["bob".to_owned()];
-        Room { id: MatterId::new(id), title: title.to_owned(), people, stage, disputed, unread: 0, unsent: 0, waiting }
+        let (id, title, lapsed) = (MatterId::new(id), title.to_owned(), None);
+        Room { id, title, people, stage, disputed, lapsed, unread: 0, unsent: 0, waiting }
     }
 
     fn app() -> App {
@@ -626,6 +639,18 @@ mod tests {
         );
         app.rooms[1].disputed = Some("Eve (eve)".to_owned());
         assert_eq!(line(&mut app, "held here").len(), 2, "what was held elsewhere is told");
+    }
+
+    #[test]
+    fn where_nobody_vouches_for_somebody_it_asks_with_the_reason() {
+        let mut app = app();
+        app.begin(Some(MatterId::new(SMITH))).unwrap();
+        app.rooms[0].lapsed = Some("Eve (eve) has no endorsement any more".to_owned());
+        let asked = line(&mut app, "hello");
+        assert!(matches!(asked.as_slice(), [Effect::Show(told)] if told.contains("no endorsement")), "{asked:?}");
+        let (smith, hello) = (MatterId::new(SMITH), "hello".to_owned());
+        assert_eq!(line(&mut app, "y"), [Effect::GoOn(smith), Effect::Send(smith, hello.clone())]);
+        assert_eq!(line(&mut app, "hello"), [Effect::Send(smith, hello)]);
     }
 
     #[test]

@@ -81,6 +81,8 @@ pub struct MatterView {
     pub people: Vec<PersonId>,
     /// Who says to have read something else there: sending waits for [`Bot::go_on`].
     pub disputed: Option<PersonId>,
+    /// For whom there nobody vouches any more: likewise.
+    pub lapsed: Vec<PersonId>,
 }
 
 /// Something that happened.
@@ -206,6 +208,7 @@ impl Bot {
             stage: row.stage,
             people: row.people.clone(),
             disputed: row.disputed,
+            lapsed: self.session.device.lapses_in(id).iter().map(|lapse| lapse.person).collect(),
         });
         matters.collect()
     }
@@ -294,7 +297,8 @@ impl Bot {
         }
     }
 
-    /// Says that sending in a disputed matter goes on; see [`MatterView::disputed`]. That is for people to decide.
+    /// Says that sending goes on in a matter that is disputed, or has people for whom nobody vouches; see [`MatterView::disputed`]. That is
+    /// for people to decide.
     ///
     /// # Errors
     /// [`Error::Usage`] if there is no such matter.

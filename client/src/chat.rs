@@ -464,6 +464,7 @@ impl Chat {
                 people: view::handles(&self.session.device, row),
                 stage: self.session.state(id),
                 disputed: row.disputed.map(|person| view::person(&self.session.device, person)),
+                lapsed: self.lapsed(id),
                 unread: marks::unread(&self.session, id)?,
                 unsent: if keeps(row.stage) {
                     pending.iter().filter(|item| item.seq.is_none() && item.failed.is_none()).count()
@@ -478,6 +479,13 @@ impl Chat {
         self.app.words.handles = self.people.iter().map(|person| view::plain(&person.handle, false)).collect();
         self.terminal.set(self.app.prompt(), self.app.words.clone());
         Ok(())
+    }
+
+    /// Why sending waits in a matter, with what to do.
+    fn lapsed(&self, matter: MatterId) -> Option<String> {
+        let device = &self.session.device;
+        let (told, first) = (view::lapses_told(device, matter)?, device.lapses_in(matter).first().copied()?);
+        Some(format!("{told}; {}", view::way_out(device, matter, first.person)))
     }
 
     /// Lets what waits go out, for a while.
@@ -532,7 +540,7 @@ impl Chat {
         if held > 0 {
             let held = view::counted(held, "message", "messages");
             return Err(Error::Refused(format!(
-                "{held} not sent: somebody says to have read something else in this matter. Compare by telephone, then type /anyway"
+                "{held} not sent: this matter waits for your word. `privity matter show` says why; then type /anyway"
             )));
         }
         settled

@@ -35,7 +35,8 @@ Examples:
   privity identity verify bob                          asks whether all digits match
   privity identity confirm bob                         his name is right: you have seen who he is
   privity identity adopt zoe                           she waits, and whoever invited her is away
-  privity identity trust bob                           shows what has changed, and asks";
+  privity identity trust bob                           shows what has changed, and asks
+  privity identity revoke bob                          he has left: nobody at the firm vouches for him any more";
 
 const MATTER_HELP: &str = "\
 Examples:
@@ -319,6 +320,23 @@ pub enum IdentityCommand {
     Confirm {
         /// Their handle
         handle: String,
+    },
+    /// Withdraw the firm's endorsement of somebody who leaves: they are served no more, and whoever shares a matter with them is asked
+    /// before sending
+    Revoke {
+        /// Their handle
+        handle: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Vouch again for somebody whose endorsement was withdrawn
+    Endorse {
+        /// Their handle
+        handle: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
     /// Accept that somebody has another key than before
     Trust {

@@ -96,6 +96,8 @@ impl Run {
                 self.identity_adopt(&handle, number.as_deref(), name.as_deref()).await
             }
             Command::Identity(IdentityCommand::Confirm { handle }) => self.identity_confirm(&handle).await,
+            Command::Identity(IdentityCommand::Revoke { handle, yes }) => self.identity_revoke(&handle, yes).await,
+            Command::Identity(IdentityCommand::Endorse { handle, yes }) => self.identity_endorse(&handle, yes).await,
             Command::Identity(IdentityCommand::Trust { handle, yes }) => self.identity_trust(&handle, yes).await,
             Command::Matter(MatterCommand::New { title }) => self.matter_new(&title).await,
             Command::Matter(MatterCommand::Add { matter, handles }) => self.change(&matter, &handles, true).await,

@@ -154,6 +154,11 @@ impl From<Misuse> for Error {
                  send it with --anyway"
                     .to_owned(),
             ),
+            Misuse::Lapsed => Self::Refused(
+                "nobody at the firm vouches any more for somebody in this matter; nothing was sent. `privity matter show` says for whom; \
+                 have them removed, or send it with --anyway"
+                    .to_owned(),
+            ),
             Misuse::IdentityChanged => Self::Untrusted(
                 "somebody here has another key than the one you verified; nothing was done. `privity identity show HANDLE` shows what has \
                  changed, `privity identity trust HANDLE` accepts it"

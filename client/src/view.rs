@@ -14,12 +14,14 @@ use serde_json::{Value, json};
 use crate::error::Error;
 
 mod claim;
+mod lapse;
 mod notes;
 mod record;
 mod state;
 mod void;
 
 pub use claim::{claim, claim_json, claim_outside, contradiction, contradiction_json, note_json, utc};
+pub use lapse::{lapses_json, lapses_told, removal, way_out};
 pub use notes::{Notes, lines};
 pub use record::{json, line};
 pub use state::{notice, stage, stage_told, state_shown, state_told};
@@ -166,10 +168,23 @@ pub fn person_view(device: &Device, view: &PersonView) -> String {
     let known = device.person(view.person).and_then(|known| known.name.as_ref());
     let name = known.map(|name| plain(&name.name, false)).unwrap_or_default();
     let stated = device.person(view.person).is_some_and(|known| known.self_stated);
-    let waits = if view.ready { "" } else { "  — waits for whoever invited them to be online" };
+    let waits = match standing(device, view) {
+        "withdrawn" => "  — the firm has withdrawn their endorsement",
+        "waiting" => "  — waits for whoever invited them to be online",
+        _ => "",
+    };
     let stated = if stated { " (self-stated)" } else { "" };
     let line = format!("{:<20} {:<9} {name}{stated}{waits}", plain(&view.handle, false), view.role.word());
     line.trim_end().to_owned()
+}
+
+/// How somebody in the directory stands: by the relay's word, but where a statement tells this device more.
+fn standing(device: &Device, view: &PersonView) -> &'static str {
+    match view.ready {
+        _ if device.is_withdrawn(view.person) => "withdrawn",
+        true => "ready",
+        false => "waiting",
+    }
 }
 
 /// Somebody in the directory, as an object.
@@ -178,7 +193,7 @@ pub fn person_view_json(device: &Device, view: &PersonView) -> Value {
     json!({
         "v": SCHEMA, "person": view.person.to_string(), "handle": view.handle,
         "name": known.and_then(|known| known.name.as_ref()).map(|name| name.name.clone()),
-        "role": view.role.word(), "state": if view.ready { "ready" } else { "waiting" },
+        "role": view.role.word(), "state": standing(device, view),
         "self_stated": known.is_some_and(|known| known.self_stated),
     })
 }

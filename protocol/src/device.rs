@@ -7,6 +7,7 @@
 //!
 //! Devices of one person are linked in `linking.rs`, revoked in `revoking.rs`, and let into matters or put out of them in `tidy.rs`; they write to
 //! each other in `notes.rs`, and say what stands in `sharing.rs`.
+//! Endorsements are renewed in `renewals.rs` and withdrawn in `withdrawing.rs`; `lapses.rs` asks before more is sent where one has lapsed.
 //!
 //! Reading is in `apply.rs`, `commit.rs` and `inbox.rs`, writing in `post.rs`, what the relay answers in `reply.rs`, people and key packages in `people.rs`, what is kept in `state.rs`. What goes wrong has
 //! rooms of its own: `rescue.rs` for a device out of step or copied, `restore.rs` for a relay that shows another past, `successor.rs`
@@ -25,7 +26,7 @@ use crate::error::{Error, Misuse, PeerMisbehaved};
 use crate::frame::{
     AdmittedBody, Blob, DeviceRegistration, Event, Instance, Post, Registration, Reply, Request, ToRelay,
 };
-use crate::identity::{DeviceRevocation, Identity, Signed};
+use crate::identity::{DeviceRevocation, EndorsementRevocation, Identity, Signed};
 use crate::ids::{DeviceId, InviteId, MailboxId, MatterId, PersonId, Position, Timestamp};
 use crate::limits;
 use crate::log::LogHead;
@@ -40,6 +41,7 @@ mod heal;
 mod identities;
 mod inbox;
 mod keys;
+mod lapses;
 mod linking;
 mod notes;
 mod notice;
@@ -62,7 +64,9 @@ mod successor;
 #[cfg(test)]
 mod tests;
 mod tidy;
+mod told;
 mod transparency;
+mod withdrawing;
 
 pub use enrol::Enrolment;
 pub use keys::Replacing;
@@ -73,7 +77,7 @@ pub use recover::{Recovering, with_step};
 use room::{Room, keyed, numbered};
 use state::{
     Batch, Counters, Intent, KnownPerson, MatterRow, OutItem, OwnInvite, PendingPost, Profile, RevocationsTold,
-    Revoked, Rows, Snapshot, Stage, Table, load,
+    Revoked, Rows, Snapshot, Stage, Table, Withdrawn, load,
 };
 use transparency::Watch;
 pub use transparency::{LogFault, LogView};
@@ -125,6 +129,7 @@ enum Asked {
     Certified,
     Linked,
     Revoke(DeviceRevocation, Signed),
+    Withdraw(EndorsementRevocation, Signed),
     Revocations,
     TakeOwn(DeviceId),
     Checkpoint,
@@ -169,7 +174,11 @@ pub struct Device {
     notes: Box<notes::Notes>,
     /// Devices that are nobody's any more.
     revoked: BTreeMap<DeviceId, Revoked>,
-    /// Up to which revocation the relay has told this device.
+    /// People for whom nobody vouches any more, by the newest statement; a later endorsement may have made it good.
+    withdrawn: BTreeMap<PersonId, Withdrawn>,
+    /// When to look next for people in matters for whom nobody vouches any more.
+    lapses_at: Timestamp,
+    /// Up to which statement about people the relay has told this device.
     told: Option<RevocationsTold>,
     inbox: Position,
     instance: Instance,
@@ -219,8 +228,6 @@ struct Link {
     resting: BTreeSet<MailboxId>,
     /// When it was last asked whose endorsements may be renewed.
     renewals_asked: Option<Timestamp>,
-    /// Matters in which it was told whose endorsement has ended.
-    expired_told: BTreeSet<MatterId>,
     /// A Welcome that came before the statement it belongs to, and whether it was asked for again.
     held_welcome: Option<(u64, bool)>,
 }
@@ -265,7 +272,9 @@ impl Device {
             own_packages: BTreeMap::new(),
             notes: Box::new(notes::Notes::open(vault)?),
             revoked: keyed(load(vault, Table::Revoked, None, "revoked device")?, DeviceId::from_slice)?,
-            told: revoking::told(counters.get(Counters::REVOCATIONS)),
+            withdrawn: keyed(load(vault, Table::Withdrawn, None, "withdrawn endorsement")?, PersonId::from_slice)?,
+            lapses_at: Timestamp(0),
+            told: told::told(counters.get(Counters::REVOCATIONS)),
             inbox,
             instance: match counters.get(Counters::INSTANCE) {
                 Some(value) => cbor::decode(value, "instance").map_err(|_| Misuse::State("instance"))?,
@@ -282,10 +291,7 @@ impl Device {
                 Some(value) => cbor::decode(value, "last resorts").map_err(|_| Misuse::State("last resorts"))?,
                 None => Vec::new(),
             },
-            incarnation: counters
-                .get(Counters::INCARNATION)
-                .and_then(|value| cbor::decode::<ByteArray<16>>(value, "incarnation").ok())
-                .map(|bytes| *bytes),
+            incarnation: met(counters.get(Counters::INCARNATION)),
             used_welcomes: count(Counters::USED_WELCOMES),
             restored_inbox: count(Counters::RESTORED_INBOX),
             watch: Box::new(Watch::of(counters.get(Counters::LOG).and_then(|value| cbor::decode(value, "log").ok()))),
@@ -359,7 +365,8 @@ impl Device {
                 if intent.add { !waits(intent.person) } else { !room.is_yet_to_come(intent.person) }
             };
             room.intents.values().any(possible)
-                || room.outbox.values().any(|item| item.digest.is_none() && item.failed.is_none())
+                || !room.row.waits_for_a_word()
+                    && room.outbox.values().any(|item| item.digest.is_none() && item.failed.is_none())
         });
         !asked && self.posts.is_empty() && !possible && !self.has_notes_to_send()
     }
@@ -489,6 +496,7 @@ impl Device {
             Asked::Certified => self.certified_came(reply),
             Asked::Linked => {}
             Asked::Revoke(said, statement) => self.revoke_answered(said, statement, reply),
+            Asked::Withdraw(said, statement) => self.withdraw_answered(said, statement, reply),
             Asked::Revocations => self.revocations_came(reply),
             Asked::TakeOwn(device) => self.own_package_came(now, device, reply),
             Asked::Checkpoint => self.checkpoint_came(reply),
@@ -508,7 +516,10 @@ impl Device {
             Event::Ended { mailbox } => self.ended(mailbox),
             Event::Newcomer => self.ask_newcomers(),
             Event::Devices => self.devices_changed(),
-            Event::Revoked => self.ask_revocations(),
+            Event::Revoked => {
+                self.ask_revocations();
+                self.look_who_is_whole_again();
+            }
             Event::Endorsed => {
                 self.become_ready();
                 self.ask_own_chain();
@@ -587,6 +598,7 @@ impl Device {
         self.rotate_last_resort(now);
         self.renew_in_time(now);
         self.notice_silence(now);
+        self.find_lapses(now);
         self.pump(now);
         self.ask_what_waits();
         self.flush();
@@ -722,6 +734,12 @@ impl Device {
             self.ask(Asked::Post(idem), Request::Post(post));
         }
     }
+}
+
+/// The incarnation of the relay that a vault has met.
+fn met(bytes: Option<&Zeroizing<Vec<u8>>>) -> Option<[u8; 16]> {
+    let bytes: Option<ByteArray<16>> = bytes.and_then(|value| cbor::decode(value, "incarnation").ok());
+    bytes.map(|bytes| *bytes)
 }
 
 /// A vault with nothing in it but a new profile, as rows: what [`Enrolment`] leaves behind.

@@ -212,6 +212,9 @@ pub enum Misuse {
     /// A member says to have read something else in this matter: sending waits until the user has said to go on.
     #[error("somebody says to have read something else in this matter")]
     Disputed,
+    /// Nobody vouches any more for somebody in this matter: sending waits until the user has said to go on, or they are out.
+    #[error("nobody at the firm vouches any more for somebody in this matter")]
+    Lapsed,
     /// Somebody whose safety number was compared has another key: sending waits until the user has accepted it.
     #[error("the identity of somebody in this matter has changed")]
     IdentityChanged,

@@ -233,7 +233,7 @@ pub enum Request {
         #[n(0)]
         revocation: Signed,
     },
-    /// Revoked devices of whom this device may see, beyond those told before.
+    /// Statements about people whom this device may see, beyond those told before: devices revoked, endorsements withdrawn.
     #[n(36)]
     Revocations {
         /// The number up to which they were told.
@@ -259,6 +259,23 @@ pub enum Request {
     /// A person replaces their key themselves.
     #[n(43)]
     ReplaceKey(#[n(0)] Box<NewKey>),
+    /// Take somebody's endorsement back.
+    #[n(70)]
+    WithdrawEndorsement {
+        /// An [`crate::identity::EndorsementRevocation`].
+        #[n(0)]
+        revocation: Signed,
+    },
+    /// Such statements about one person alone: whoever has not been allowed to see them for long may have missed some.
+    #[n(71)]
+    StatementsAbout {
+        /// Who.
+        #[n(0)]
+        person: PersonId,
+        /// The number behind which to begin; 0 for all.
+        #[n(1)]
+        after: u64,
+    },
 }
 
 /// Opaque bytes.
@@ -537,13 +554,13 @@ pub enum Reply {
         #[n(1)]
         pack: Blob,
     },
-    /// Revocations, oldest first.
+    /// Statements about people, oldest first.
     #[n(32)]
     Revocations {
-        /// The statements.
+        /// Devices revoked.
         #[n(0)]
         revocations: Vec<Signed>,
-        /// Their authors and the chains above, in any order.
+        /// Their authors and the chains above, in any order; of withdrawn endorsements those whom they were of, too.
         #[n(1)]
         identities: Vec<Identity>,
         /// The number up to which they are told now.
@@ -552,6 +569,10 @@ pub enum Reply {
         /// Whether there are more.
         #[n(3)]
         more: bool,
+        /// Endorsements withdrawn.
+        #[n(4)]
+        #[cbor(default)]
+        withdrawn: Vec<Signed>,
         /// People whose key was replaced; their chains are among the identities.
         #[cbor(n(5), default, skip_if = "Vec::is_empty")]
         replaced: Vec<PersonId>,
@@ -667,7 +688,7 @@ pub enum Event {
     /// Something about this person's devices has changed: one waits, or was certified.
     #[n(30)]
     Devices,
-    /// A device of somebody whom this device may see was revoked.
+    /// There is a new statement about somebody whom this device may see: a device of theirs was revoked, or their endorsement withdrawn.
     #[n(31)]
     Revoked,
 }

@@ -17,10 +17,12 @@ use crate::suite::{self, Digest, Label, PublicKey, SecretKey};
 mod alike;
 mod line;
 mod safety;
+mod withdrawal;
 
 pub use alike::{NameLook, look_of};
 pub use line::{KeyStep, RecoveryKey, Replacement, Step, stays_since, verify_line};
 pub use safety::SafetyNumber;
+pub use withdrawal::{EndorsementRevocation, is_lifted};
 
 /// What a person is at this firm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Encode, Decode)]
@@ -187,6 +189,9 @@ pub struct Endorsement {
     /// Whether the endorser took them in in the place of whoever had invited them, after comparing the number of newcomer and firm.
     #[cbor(n(50), skip_if = "is_not")]
     pub adopted: bool,
+    /// The hash of the newest [`EndorsementRevocation`] about the person, if there was one: this endorsement was given in its knowledge.
+    #[n(70)]
+    pub after: Option<Digest>,
 }
 
 /// A device is nobody's any more. Signed under [`Label::DeviceRevocation`]: by the person key, or, where it names an issuer, by the MLS

@@ -55,6 +55,7 @@
 //!         until: Timestamp(u64::MAX),
 //!         confirmed: false,
 //!         adopted: false,
+//!         after: None,
 //!     };
 //!     let credential = LeafCredential { person, device, certificate: certificate.digest() };
 //!     let identity = Identity {

@@ -87,6 +87,8 @@ pub enum Label {
     RecoveryKey,
     /// One person key takes the place of another.
     Replacement,
+    /// Whoever may endorse somebody takes their endorsement back.
+    EndorsementRevocation,
     /// A relay says which keys sign its log's checkpoints.
     LogKeys,
     /// A device tells another of the same person something.
@@ -112,6 +114,7 @@ impl Label {
             Self::DeviceRevocation => b"privity/1 device revocation",
             Self::RecoveryKey => b"privity/1 recovery key",
             Self::Replacement => b"privity/1 replacement",
+            Self::EndorsementRevocation => b"privity/1 endorsement revocation",
             Self::LogKeys => b"privity/1 log keys",
             Self::DeviceNote => b"privity/1 device note",
             Self::Proof => b"privity/1 proof",

@@ -15,7 +15,8 @@ use privity_protocol::frame::{
     self, Admitted, AdmittedBody, Entry, FromRelay, Hello, HelloBody, Part, Request, ToRelay,
 };
 use privity_protocol::identity::{
-    DeviceCertificate, DeviceRevocation, Endorsement, Issuer, Name, RecoveryKey, Replacement, Role, Signed,
+    DeviceCertificate, DeviceRevocation, Endorsement, EndorsementRevocation, Issuer, Name, RecoveryKey, Replacement,
+    Role, Signed,
 };
 use privity_protocol::ids::{DeviceId, InviteId, PersonId, Timestamp};
 use privity_protocol::invite::{InviteStatement, LinkPack};
@@ -156,6 +157,7 @@ fn the_schema_accepts_signed_statements() {
         until: Timestamp(u64::MAX),
         confirmed: false,
         adopted: false,
+        after: None,
     };
     let mut invite = InviteStatement {
         invite: InviteId::random(),
@@ -182,6 +184,13 @@ fn the_schema_accepts_signed_statements() {
     invite.replaces = Some(person);
     valid("invite-statement", &cbor::encode(&invite));
     invite.replaces = None;
+    for issuer in [Some(issuer), None] {
+        let (person, endorsement, at) = (endorsement.person, signed.digest(), Timestamp(7));
+        let withdrawal = EndorsementRevocation { person, endorsement, issuer, at };
+        valid("endorsement-revocation", &cbor::encode(&withdrawal));
+    }
+    endorsement.after = Some(signed.digest());
+    valid("endorsement", &cbor::encode(&endorsement));
     valid("link-pack", &cbor::encode(&LinkPack { name: Name::new("Ada").unwrap(), self_stated: true }));
     endorsement.adopted = true;
     valid("endorsement", &cbor::encode(&endorsement));

@@ -51,6 +51,8 @@ pub(crate) enum Closing {
     Replaced,
     /// The device was revoked.
     Revoked,
+    /// Its person's endorsement was withdrawn.
+    Withdrawn,
 }
 
 /// What waits for one link.
@@ -251,6 +253,10 @@ impl Hub {
                 Wake::Revoked { device } => {
                     let own = links.by_device.get(&device).into_iter().flatten();
                     own.for_each(|outbox| outbox.close(Closing::Revoked));
+                }
+                Wake::Withdrawn { device } => {
+                    let own = links.by_device.get(&device).into_iter().flatten();
+                    own.for_each(|outbox| outbox.close(Closing::Withdrawn));
                 }
                 Wake::Person { person, event } => tell(links.by_person.get(&person), &event),
                 Wake::Device { device, event } => tell(links.by_device.get(&device), &event),

@@ -50,6 +50,9 @@ pub fn refusal<T>(decided: Result<T, No>) -> Result<Result<T, Refused>, StoreErr
 /// [`Refused::NotAllowed`] while nobody vouches for the caller.
 pub fn endorsed(store: &dyn Read, caller: Caller) -> Result<PersonRow, No> {
     let person = store.person(caller.person)?.ok_or_else(|| Refused::not_found("your registration"))?;
+    if person.is_withdrawn() {
+        return Err(Refused::not_allowed("the firm has withdrawn your endorsement").into());
+    }
     if person.endorsement.is_none() {
         return Err(Refused::not_allowed("nobody has endorsed you yet").into());
     }
@@ -97,7 +100,7 @@ pub fn still_invites(store: &dyn Read, invite: &InviteRow) -> Result<bool, Store
     if store.device(said.issuer.device)?.is_some_and(|row| row.revoked.is_some()) {
         return Ok(false);
     }
-    let inviter = store.person(inviter)?.filter(|inviter| inviter.endorsement.is_some());
+    let inviter = store.person(inviter)?.filter(PersonRow::is_endorsed);
     Ok(inviter.is_some_and(|inviter| said.links.is_some() || may_endorse(inviter.role, inviter.registrar, role)))
 }
 

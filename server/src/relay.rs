@@ -28,6 +28,7 @@ mod people;
 mod post;
 mod rates;
 pub mod reading;
+mod statements;
 #[cfg(test)]
 mod world;
 
@@ -94,6 +95,11 @@ pub enum Wake {
         /// Which.
         device: DeviceId,
     },
+    /// Nobody vouches for a device's person any more: its links close.
+    Withdrawn {
+        /// Which.
+        device: DeviceId,
+    },
     /// All devices of a person.
     Person {
         /// Who.
@@ -116,7 +122,8 @@ pub fn only_reads(request: &Request) -> bool {
     use Request::{Certified, Chain, Newcomers, OpenInvite, People, Revocations, Roster, WaitingDevices};
     matches!(request, People | Chain { .. } | Newcomers | OpenInvite { .. } | Roster { .. })
         || matches!(request, Checkpoint | Consistency { .. } | History { .. } | Invites | Renewals)
-        || matches!(request, Adoptable | WaitingDevices | Certified | Revocations { .. })
+        || matches!(request, Adoptable | WaitingDevices | Certified)
+        || matches!(request, Revocations { .. } | Request::StatementsAbout { .. })
 }
 
 /// Whether the refusal of a request that [`only_reads`] is to be logged: it is then to be asked once more, of [`Rules::handle`].
@@ -166,7 +173,8 @@ pub fn answer(store: &dyn Read, from: &From, request: &Request, now: Timestamp) 
         Request::History { person, after, size } => history::history(store, caller, *person, *after, *size),
         Request::WaitingDevices => devices::waiting(store, caller),
         Request::Certified => devices::certified(store, caller),
-        Request::Revocations { after } => devices::revocations(store, caller, *after),
+        Request::Revocations { after } => statements::statements(store, caller, None, *after),
+        Request::StatementsAbout { person, after } => statements::statements(store, caller, Some(*person), *after),
         _ => Err(Refused::malformed("this relay does not know that request").into()),
     }
 }
@@ -214,6 +222,7 @@ impl Rules {
             Request::CertifyDevice { certificate, pack } => devices::certify(store, caller, certificate, pack, now),
             Request::Linked => devices::linked(store, caller),
             Request::RevokeDevice { revocation } => devices::revoke(store, caller, revocation, now),
+            Request::WithdrawEndorsement { revocation } => statements::withdraw(store, caller, revocation, now),
             Request::Invite(invite) => joining::file_invite(store, caller, invite, now),
             Request::CancelInvite { invite } => joining::cancel_invite(store, caller, *invite, now),
             Request::Endorse { person, endorsement } => people::endorse(store, caller, *person, endorsement, now),
@@ -239,6 +248,9 @@ impl Rules {
         let taker = policy::endorsed(store, caller)?;
         policy::may_reach(store, &taker, person)?;
         let owner = store.person(person)?.ok_or_else(|| Refused::not_found("that person"))?;
+        if owner.is_withdrawn() {
+            return Err(Refused::not_found("key packages: that person's endorsement was withdrawn").into());
+        }
         if owner.endorsement.is_none() {
             return Err(Refused::not_found("key packages: nobody has endorsed that person yet").into());
         }

@@ -88,6 +88,62 @@ pub struct PersonRow {
     /// When they registered.
     #[n(5)]
     pub registered: Timestamp,
+    /// The newest statement that took an endorsement of theirs back.
+    #[n(70)]
+    pub withdrawn: Option<WithdrawnRow>,
+}
+
+impl PersonRow {
+    /// Whether somebody vouches for them: they were endorsed, and that was not withdrawn since.
+    pub fn is_endorsed(&self) -> bool {
+        self.endorsement.is_some() && !self.is_withdrawn()
+    }
+
+    /// Whether nobody vouches for them any more.
+    pub fn is_withdrawn(&self) -> bool {
+        self.withdrawn.as_ref().is_some_and(|withdrawn| !withdrawn.lifted)
+    }
+}
+
+/// The withdrawal of a person's endorsement.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[cbor(map)]
+pub struct WithdrawnRow {
+    /// The statement.
+    #[n(0)]
+    pub statement: Signed,
+    /// Whether they were endorsed again since.
+    #[n(1)]
+    pub lifted: bool,
+    /// The instances of their devices that were admitted, to be admitted again then.
+    #[n(2)]
+    pub instances: Vec<(DeviceId, Instance)>,
+}
+
+/// A statement about a person, which everybody who may see them is told. All kinds have one counter.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+#[cbor(map)]
+pub struct ToldRow {
+    /// Which one of this relay's it is, from 1.
+    #[n(0)]
+    pub number: u64,
+    /// About whom.
+    #[n(1)]
+    pub person: PersonId,
+    /// What is told.
+    #[n(2)]
+    pub what: Told,
+}
+
+/// What is told of a person.
+#[derive(Debug, Clone, PartialEq, Encode, Decode)]
+pub enum Told {
+    /// A device of theirs was revoked: the statement.
+    #[n(0)]
+    Revoked(#[n(0)] Signed),
+    /// Their endorsement was withdrawn: the statement.
+    #[n(1)]
+    Withdrawn(#[n(0)] Signed),
 }
 
 /// A device of a person.
@@ -290,6 +346,8 @@ pub enum Write {
     Person(Box<PersonRow>),
     /// A new or changed device.
     Device(Box<DeviceRow>),
+    /// A statement about a person is told from now on.
+    Told(Box<ToldRow>),
     /// The instance of a device that is admitted from now on.
     Instance {
         /// Which device.
@@ -427,10 +485,10 @@ pub trait Read {
     fn instance(&self, device: DeviceId) -> Result<Option<Instance>, StoreError>;
     /// A person's devices.
     fn devices_of(&self, person: PersonId) -> Result<Vec<DeviceRow>, StoreError>;
-    /// Devices revoked behind a number, by number.
-    fn revoked(&self, after: u64, limit: usize) -> Result<Vec<DeviceRow>, StoreError>;
-    /// The number of the newest revocation; 0 before the first.
-    fn newest_revocation(&self) -> Result<u64, StoreError>;
+    /// What is told of people behind a number, by number; of one person alone, or of all.
+    fn told(&self, of: Option<PersonId>, after: u64, limit: usize) -> Result<Vec<ToldRow>, StoreError>;
+    /// The newest number of what is told of people; 0 before the first.
+    fn newest_told(&self) -> Result<u64, StoreError>;
     /// An invite.
     fn invite(&self, invite: InviteId) -> Result<Option<InviteRow>, StoreError>;
     /// Somebody's invites, those that end last first; at most `limit`.

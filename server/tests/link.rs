@@ -154,6 +154,7 @@ fn founding(
         until: Timestamp(u64::MAX),
         confirmed: false,
         adopted: false,
+        after: None,
     };
     let endorsement = Signed::make(Label::Endorsement, organisation, &said)?;
     let organisation = Some(Founding { key: organisation.public()?, endorsement });
@@ -253,6 +254,7 @@ fn endorse(
         until: Timestamp(u64::MAX),
         confirmed: false,
         adopted: false,
+        after: None,
     };
     let endorsement = Signed::make(Label::Endorsement, &founder.mls_key, &said)?;
     Ok(Request::Endorse { person: newcomer.person, endorsement })

@@ -1,9 +1,10 @@
-//! `identity show`, `verify`, `trust`, `confirm`: who somebody is, who vouches for them, and what the user has compared.
+//! `identity show`, `verify`, `trust`, `confirm`, `revoke`, `endorse`: who somebody is, who vouches for them, and what the user has compared.
 //!
 //! Invariant: what is compared and accepted here is what the relay shows at this moment, held against what this device knows.
 
 use std::time::{Duration, Instant};
 
+use privity_protocol::device::state::Stage;
 use privity_protocol::device::{Device, Notice};
 use privity_protocol::error::{Error as ProtocolError, Refused};
 use privity_protocol::frame::PersonView;
@@ -145,6 +146,75 @@ impl Run {
         self.done(session).await
     }
 
+    pub(super) async fn identity_revoke(&self, handle: &str, yes: bool) -> Result<(), Error> {
+        let (_held, mut session) = self.caught_up().await?;
+        let person = self.whom(&mut session, plain_handle(handle)).await?;
+        let who = view::person(&session.device, person);
+        if session.device.is_withdrawn(person) {
+            let object = withdrawn_json(&session.device, person);
+            self.print(&object, || format!("{who}: withdrawn already.{}", what_next(&session.device, person)))?;
+            return self.done(session).await;
+        }
+        out::note(&format!(
+            "Withdrawing the firm's endorsement of {who}: the relay admits none of their devices any more and serves none, their open \
+             invites are void, nobody adds them to a matter, and whoever shares one with them is asked before anything more is sent there. \
+             Whom they have vouched for stays as they are, and what was written stays readable. `privity identity endorse` undoes it."
+        ));
+        if !yes {
+            if self.json || !ask::is_possible() {
+                return Err(Error::Usage("--yes is missing; nothing was withdrawn".to_owned()));
+            }
+            if !ask::yes(&format!("Withdraw the endorsement of {who}? [y/N] "))? {
+                return Err(Error::Refused("nothing was withdrawn".to_owned()));
+            }
+        }
+        session.device.withdraw_endorsement(now(), person)?;
+        let kept = self.until(&mut session, |notice| match notice {
+            Notice::Withdrawn { person: of } if *of == person => Some(Ok(())),
+            Notice::NotWithdrawn { person: of, why } if *of == person => Some(Err(Error::from(why.clone()))),
+            _ => None,
+        });
+        kept.await?;
+        session.drain()?;
+        let object = withdrawn_json(&session.device, person);
+        self.print(&object, || {
+            format!("Withdrawn: nobody vouches for {who} any more.{}", what_next(&session.device, person))
+        })?;
+        self.done(session).await
+    }
+
+    pub(super) async fn identity_endorse(&self, handle: &str, yes: bool) -> Result<(), Error> {
+        let (_held, mut session) = self.caught_up().await?;
+        let person = self.whom(&mut session, plain_handle(handle)).await?;
+        let who = view::person(&session.device, person);
+        if !session.device.is_withdrawn(person) {
+            self.print(&identity_json(&session.device, person), || {
+                format!("{who}: nothing was withdrawn, and they are vouched for.")
+            })?;
+            return self.done(session).await;
+        }
+        if !yes {
+            if self.json || !ask::is_possible() {
+                return Err(Error::Usage("--yes is missing; nobody was endorsed".to_owned()));
+            }
+            out::note("Make sure by telephone or side by side that it is them.");
+            if !ask::yes(&format!("Vouch for {who} again? [y/N] "))? {
+                return Err(Error::Refused("nobody was endorsed".to_owned()));
+            }
+        }
+        session.device.endorse_again(now(), person)?;
+        let kept = self.until(&mut session, |notice| match notice {
+            Notice::EndorsedAnew { person: of, outcome } if *of == person => Some(outcome.clone().map_err(Error::from)),
+            _ => None,
+        });
+        kept.await?;
+        session.drain()?;
+        self.print(&identity_json(&session.device, person), || {
+            format!("Endorsed: {who} is vouched for again, and their devices are admitted as before.")
+        })?;
+        self.done(session).await
+    }
+
     /// The person with a handle, as the relay shows them now, and as their endorsement says.
     async fn whom(&self, session: &mut Session, handle: &str) -> Result<PersonId, Error> {
         let directory: Vec<PersonView> = self.directory(session).await?;
@@ -173,6 +243,35 @@ impl Run {
             "the relay says another handle of somebody than whoever vouches for them; ask your firm's IT".to_owned(),
         ))
     }
+}
+
+/// The matters that this device shares with somebody.
+fn shared(device: &Device, person: PersonId) -> Vec<MatterId> {
+    let open = device.matters().filter(|(_, row)| row.stage != Stage::Removed && row.people.contains(&person));
+    open.map(|(matter, _)| matter).collect()
+}
+
+fn withdrawn_json(device: &Device, person: PersonId) -> Value {
+    let matters: Vec<Value> = shared(device, person)
+        .into_iter()
+        .filter_map(|matter| Some((matter, device.matter(matter)?)))
+        .map(|(matter, row)| json!({ "matter": matter.to_string(), "title": row.title }))
+        .collect();
+    json!({
+        "v": view::SCHEMA, "person": person.to_string(), "handle": device.person(person).map(|known| known.handle.clone()),
+        "state": "withdrawn", "matters": matters,
+    })
+}
+
+/// What is left to do once somebody's endorsement is withdrawn.
+fn what_next(device: &Device, person: PersonId) -> String {
+    let matters = shared(device, person);
+    if matters.is_empty() {
+        return " They are in no matter of yours; others are told where they share one with them.".to_owned();
+    }
+    let mut lines = vec![" Remove them from these matters:".to_owned()];
+    lines.extend(matters.into_iter().map(|matter| format!("  {}", view::removal(device, matter, person))));
+    lines.join("\n")
 }
 
 /// Why nothing is sent in a matter, where somebody in it is not whom the user has verified.
@@ -265,6 +364,9 @@ pub(super) fn identity_json(device: &Device, person: PersonId) -> Value {
         "since": said.map(|said| said.from.0), "until": said.map(|said| said.until.0),
         "vouched_by": vouching, "organisation": device.profile().organisation.fingerprint().to_string(),
         "key": known.and_then(|known| known.chain.first()).map(|first| first.person_key.fingerprint().to_string()),
+        "withdrawn": device.withdrawal(person).map(|said| {
+            json!({ "at": said.at.0, "by": said.issuer.map(|issuer| view::person_json(device, issuer.person)) })
+        }),
         "devices": devices, "safety_number": number(device.safety_number(person)),
         "looks_like": looks_like(device, person),
         "verified": known.and_then(|known| known.verified_at()).map(|at| at.0),
@@ -301,6 +403,10 @@ fn identity_text(device: &Device, person: PersonId, object: &Value) -> String {
     if !like.is_empty() {
         let like = view::plain(&like.join(", "), false);
         lines.push(format!("  looks like     {like}: tell them apart by their handles"));
+    }
+    if let Some(said) = device.withdrawal(person) {
+        let by = said.issuer.map_or_else(|| "the firm's key".to_owned(), |issuer| view::person(device, issuer.person));
+        lines.push(format!("  WITHDRAWN      on {} by {by}: nobody vouches for them any more", view::day(said.at)));
     }
     lines.extend(standing(device, person));
     lines.push(format!("  firm's key     {}", device.profile().organisation.fingerprint()));

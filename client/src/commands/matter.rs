@@ -146,14 +146,18 @@ impl Run {
             let title = view::plain(&row.title, false);
             let object = json!({
                 "v": view::SCHEMA, "matter": id.to_string(), "title": row.title, "state": session.state(id),
-                "people": row.people.len(), "requested": row.requested.len(), "unread": unread, "disputed": row.disputed.is_some(), "epoch": row.epoch,
+                "people": row.people.len(), "requested": row.requested.len(), "unread": unread, "disputed": row.disputed.is_some(), "lapsed": row.lapses.len(), "epoch": row.epoch,
                 "seq": row.position.seq,
             });
             self.print(&object, || {
                 let new = if unread > 0 { format!("  {unread} new") } else { String::new() };
                 let state = session.state(id);
                 let state = if state == "open" { String::new() } else { view::state_shown(state) };
-                let disputed = if row.disputed.is_some() { "  disputed" } else { "" };
+                let disputed = match (row.disputed, row.waits_for_a_word()) {
+                    (Some(_), _) => "  disputed",
+                    (None, true) => "  asks before sending: `privity matter show` says why",
+                    (None, false) => "",
+                };
                 let people = view::counted(row.people.len(), "person", "people");
                 let leaving = match row.requested.len() {
                     0 => String::new(),
@@ -175,6 +179,7 @@ impl Run {
             "v": view::SCHEMA, "matter": id.to_string(), "title": row.title, "state": session.state(id),
             "people": people, "waiting": waiting, "requested": ids(&row.requested),
             "disputed": row.disputed.map(|person| view::person_json(&session.device, person)),
+            "lapsed": view::lapses_json(&session.device, id),
             "epoch": row.epoch, "seq": row.position.seq,
         });
         self.print(&object, || {
@@ -189,6 +194,9 @@ impl Run {
                     "{} says to have read something else here than you: compare by telephone what both of you see.",
                     view::person(&session.device, person)
                 ));
+            }
+            if let Some(told) = view::lapses_told(&session.device, id) {
+                lines.push(format!("{told}. Sending here asks first."));
             }
             if row.stage == Stage::Removed {
                 lines.push("In it, when this device last saw it:".to_owned());
@@ -227,7 +235,16 @@ pub(crate) fn who(session: &Session, matter: MatterId) -> Vec<String> {
         .people
         .iter()
         .filter(|person| !gone(person))
-        .map(|person| format!("  {}", view::person(&session.device, *person)))
+        .map(|person| {
+            let who = view::person(&session.device, *person);
+            match row.lapses.iter().any(|lapse| lapse.person == *person) {
+                true => {
+                    let way_out = view::way_out(&session.device, matter, *person);
+                    format!("  {who}  — nobody vouches for them any more: {way_out}")
+                }
+                false => format!("  {who}"),
+            }
+        })
         .collect();
     lines.extend(row.requested.iter().map(|person| {
         let who = view::person(&session.device, *person);

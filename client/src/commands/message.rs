@@ -5,8 +5,8 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use privity_protocol::content::{Body, Content};
-use privity_protocol::device::Notice;
 use privity_protocol::device::state::{OutItem, Record, RecordBody, Stage};
+use privity_protocol::device::{Device, Notice};
 use privity_protocol::error::{Error as ProtocolError, PeerMisbehaved, Refused};
 use privity_protocol::ids::{MatterId, MessageId};
 use privity_protocol::limits;
@@ -68,18 +68,17 @@ impl Run {
         }
     }
 
-    /// Where somebody disputes what was read, sending takes a word of the user's: `--anyway`, or a yes at a terminal.
+    /// Where somebody disputes what was read, or has nobody who vouches for them, sending takes a word of the user's: `--anyway`, or a
+    /// yes at a terminal.
     fn agree(&self, session: &mut Session, matter: MatterId, anyway: bool, ask: bool) -> Result<(), Error> {
         // Where nothing is sent any more, that is what is to be told.
-        let open = session.device.matter(matter).filter(|row| keeps(row.stage));
-        let Some(person) = open.and_then(|row| row.disputed) else { return Ok(()) };
+        if !session.device.matter(matter).is_some_and(|row| keeps(row.stage)) {
+            return Ok(());
+        }
+        let Some(told) = asked_first(&session.device, matter) else { return Ok(()) };
         if anyway {
             return session.go_on(matter);
         }
-        let told = format!(
-            "{} says to have read something else in this matter than you; nothing was sent. Compare by telephone what both of you see",
-            view::person(&session.device, person)
-        );
         if ask && !self.json && ask::is_possible() {
             out::note(&told);
             if ask::yes("Send anyway? [y/N] ")? {
@@ -87,7 +86,7 @@ impl Run {
             }
             return Err(Error::Refused("nothing was sent".to_owned()));
         }
-        Err(Error::Refused(format!("{told}; then send it with --anyway")))
+        Err(Error::Refused(format!("{told}; or send it with --anyway")))
     }
 
     /// A message that has not gone out: it is in the outbox, on disk.
@@ -278,6 +277,19 @@ impl Run {
         }
         Ok(())
     }
+}
+
+/// What the user is to know before anything more is sent in a matter.
+fn asked_first(device: &Device, matter: MatterId) -> Option<String> {
+    if let Some(person) = device.matter(matter).and_then(|row| row.disputed) {
+        return Some(format!(
+            "{} says to have read something else in this matter than you; nothing was sent. Compare by telephone what both of you see",
+            view::person(device, person)
+        ));
+    }
+    let (told, first) = (view::lapses_told(device, matter)?, device.lapses_in(matter).first().copied()?);
+    let way_out = view::way_out(device, matter, first.person);
+    Some(format!("{told}; nothing was sent. To go on without them, {way_out}"))
 }
 
 /// How far `recv` has come.

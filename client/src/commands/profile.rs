@@ -66,7 +66,7 @@ impl Run {
             let pending = session.device.pending(id);
             matters.push(json!({
                 "matter": id.to_string(), "title": row.title, "state": session.state(id), "unread": unread,
-                "disputed": row.disputed.is_some(),
+                "disputed": row.disputed.is_some(), "lapsed": row.lapses.len(),
                 "pending": pending.iter().filter(|item| item.seq.is_none()).count(), "epoch": row.epoch,
                 "seq": row.position.seq, "chain": row.position.chain.to_string(),
             }));
@@ -172,6 +172,8 @@ fn status_text(session: &Session, object: &Value, why: Option<&Error>) -> String
         }
         if row.disputed.is_some() {
             line.push_str(", disputed: see `privity matter show`");
+        } else if row.waits_for_a_word() {
+            line.push_str(", asks before sending: see `privity matter show`");
         }
         lines.push(line);
         lines.extend(session.state_told(id).map(|told| format!("          {told}")));

@@ -7,13 +7,19 @@ use privity_protocol::device::state::{Record, RecordBody};
 use privity_protocol::ids::{PersonId, Position, Timestamp};
 use serde_json::{Value, json};
 
-use crate::view::{SCHEMA, clock, counted, person, plain, void};
+use crate::view::{SCHEMA, clock, counted, person, plain, void, way_out};
 
 /// A record as lines for a terminal.
 pub fn line(device: &Device, record: &Record, now: Timestamp) -> String {
     let at = clock(record.at, now);
     let named = |id: PersonId| person(device, id);
-    format!("{at}  {}", indent(&sentence(record, &named)))
+    let told = match record.what {
+        RecordBody::Withdrawn { person } | RecordBody::Expired { person } => {
+            format!("{}; {}", sentence(record, &named), way_out(device, record.matter, person))
+        }
+        _ => sentence(record, &named),
+    };
+    format!("{at}  {}", indent(&told))
 }
 
 /// What a record says, without its time.
@@ -54,6 +60,16 @@ fn sentence(record: &Record, named: &dyn Fn(PersonId) -> String) -> String {
         RecordBody::IdentityChanged { person, verified: true } => format!(
             "— WARNING: {} has another key than the one you verified. Nothing is sent here until you accept it: ask them by telephone, \
              then `privity identity trust`",
+            named(*person)
+        ),
+        RecordBody::Withdrawn { person } => format!(
+            "— WARNING: the firm has withdrawn the endorsement of {}: nobody vouches for them any more. Nothing is sent here until they are \
+             out, or you say /anyway (`privity send --anyway`)",
+            named(*person)
+        ),
+        RecordBody::Expired { person } => format!(
+            "— WARNING: the endorsement of {} has ended, and nobody has renewed it. Nothing is sent here until a registrar renews it, they \
+             are out, or you say /anyway (`privity send --anyway`)",
             named(*person)
         ),
         RecordBody::DeviceAdded { person, .. } => format!("— a device of {} came in", whose(*person)),
@@ -164,6 +180,8 @@ fn body(what: &RecordBody) -> (&'static str, Value) {
         RecordBody::IdentityChanged { person, verified } => {
             ("identity_changed", json!({ "person": person.to_string(), "verified": verified }))
         }
+        RecordBody::Withdrawn { person } => ("endorsement_withdrawn", json!({ "person": person.to_string() })),
+        RecordBody::Expired { person } => ("endorsement_expired", json!({ "person": person.to_string() })),
         RecordBody::OutOfStep => ("out_of_step", json!({})),
         RecordBody::Repaired { from, upto } => ("repaired", json!({ "from": from, "upto": upto })),
         RecordBody::DeviceAdded { person, device } => {
@@ -222,6 +240,8 @@ mod tests {
             RecordBody::Gap,
             RecordBody::Dispute { read: None, said: None },
             RecordBody::IdentityChanged { person: PersonId::new(EVE), verified: true },
+            RecordBody::Withdrawn { person: PersonId::new(EVE) },
+            RecordBody::Expired { person: PersonId::new(EVE) },
             RecordBody::OutOfStep,
             RecordBody::Repaired { from: 12, upto: 17 },
             RecordBody::LetBackIn { person: PersonId::new(EVE), device: DeviceId::new([5; 16]) },

@@ -132,11 +132,6 @@ pub fn notice(notice: &Notice) -> Option<String> {
             plain(label, false),
             plain(&like.join(", "), false)
         )),
-        Notice::Expired { labels, .. } => Some(format!(
-            "warning: nobody at the firm vouches any more for {}, who is in this matter: their endorsement has ended. It is sent \
-             nevertheless; ask a registrar whether they still belong here",
-            plain(&labels.join(", "), false)
-        )),
         Notice::EndorsedAnew { outcome: Err(why), .. } => {
             Some(format!("warning: an endorsement could not be renewed: {}", plain(&why.to_string(), false)))
         }
@@ -178,7 +173,7 @@ fn log_told(notice: &Notice) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use privity_protocol::ids::{MatterId, PersonId};
+    use privity_protocol::ids::PersonId;
 
     use super::*;
 
@@ -214,15 +209,11 @@ mod tests {
     }
 
     #[test]
-    fn names_that_look_alike_and_endorsements_that_ended_are_told_plainly() {
-        let (person, matter) = (PersonId::new([1; 16]), MatterId::new([2; 16]));
+    fn names_that_look_alike_are_told_plainly() {
         let label = "Bob\x1b[2J (b-jones)".to_owned();
-        let alike = Notice::LooksAlike { person, label: label.clone(), like: vec!["Bob (bob)".to_owned()] };
-        let expired = Notice::Expired { matter, people: vec![person], labels: vec![label] };
-        for (told, part) in [(notice(&alike), "handles"), (notice(&expired), "ask a registrar")] {
-            let told = told.unwrap_or_default();
-            assert!(told.contains(part) && told.contains("(b-jones)") && !told.contains('\x1b'), "{told}");
-        }
+        let alike = Notice::LooksAlike { person: PersonId::new([1; 16]), label, like: vec!["Bob (bob)".to_owned()] };
+        let told = notice(&alike).unwrap_or_default();
+        assert!(told.contains("handles") && told.contains("(b-jones)") && !told.contains('\x1b'), "{told}");
     }
 
     #[test]

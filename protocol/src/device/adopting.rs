@@ -99,6 +99,7 @@ impl Device {
             until: now.plus_ms(limits::ENDORSEMENT_LIFETIME_MS),
             confirmed: true,
             adopted: true,
+            after: None,
         };
         let endorsement = Signed::make(Label::Endorsement, &self.profile.mls_key, &statement)?;
         let mut chain = vec![identity_of(&newcomer, endorsement.clone())];

@@ -531,6 +531,7 @@ impl Device {
         }
         self.batch.put(Table::Person, None, person.as_bytes(), &known);
         self.people.insert(person, known);
+        self.look_for_lapses();
     }
 
     pub(super) fn record(

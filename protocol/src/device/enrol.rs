@@ -194,6 +194,7 @@ impl Enrolment {
                     until: now.plus_ms(limits::ENDORSEMENT_LIFETIME_MS),
                     confirmed: true,
                     adopted: false,
+                    after: None,
                 };
                 let (key, founding) = found(&endorsement)?;
                 (founding.key.clone(), Some(key), Some(founding))

@@ -190,6 +190,7 @@ impl Device {
 
     /// Holds the people that a matter lists against those known.
     pub(super) fn watch_people(&mut self, context: &MatterContext) {
+        self.look_for_lapses();
         for participant in &context.people {
             let Some(known) = self.people.get(&participant.person) else { continue };
             let listed = participant.person_key;

@@ -2,7 +2,7 @@
 //!
 //! Invariant: a notice is delivered only once what it tells is durable.
 
-use crate::device::state::Record;
+use crate::device::state::{Cause, Record};
 use crate::error::{Error, Refused};
 use crate::frame::PersonView;
 use crate::ids::{DeviceId, InviteId, MatterId, MessageId, PersonId, Timestamp};
@@ -163,14 +163,28 @@ pub enum Notice {
         /// Whether the relay keeps it now.
         outcome: Result<(), Error>,
     },
-    /// Something was written in a matter with people whose endorsement has ended: nobody at the firm vouches for them any more.
-    Expired {
+    /// Nobody vouches any more for somebody in a matter: texts wait there until [`super::Device::go_on`], or until they are out. Recorded, too.
+    Lapsed {
         /// Which matter.
         matter: MatterId,
         /// Who.
-        people: Vec<PersonId>,
+        person: PersonId,
+        /// Why.
+        cause: Cause,
         /// What to call them.
-        labels: Vec<String>,
+        label: String,
+    },
+    /// Somebody's endorsement is withdrawn.
+    Withdrawn {
+        /// Whose.
+        person: PersonId,
+    },
+    /// The relay refused to have an endorsement withdrawn.
+    NotWithdrawn {
+        /// Whose.
+        person: PersonId,
+        /// Why.
+        why: Refused,
     },
     /// Somebody has joined under a name that looks like that of others whom this device knows.
     LooksAlike {

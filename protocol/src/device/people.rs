@@ -9,6 +9,7 @@
 use crate::between::Body;
 use crate::device::enrol::identity_of;
 use crate::device::state::{Counters, OwnInvite, Table};
+use crate::device::withdrawing::withdrawn_told;
 use crate::device::{Asked, Device, Notice};
 use crate::error::{Error, PeerMisbehaved, Refused};
 use crate::frame::{Blob, NewInvite, Registration, Reply, Request};
@@ -262,10 +263,13 @@ impl Device {
 
     /// Somebody who can't be added now: not endorsed yet, and then it waits; or never, and then it is told.
     pub(super) fn material_failed(&mut self, person: PersonId, error: Error) {
-        let waits = matches!(
-            error,
-            Error::Refused(Refused::NotFound { .. } | Refused::NotAllowed { .. } | Refused::Slow { .. })
-        );
+        let withdrawn = self.is_withdrawn(person);
+        let error = if withdrawn { withdrawn_told() } else { error };
+        let waits = !withdrawn
+            && matches!(
+                error,
+                Error::Refused(Refused::NotFound { .. } | Refused::NotAllowed { .. } | Refused::Slow { .. })
+            );
         let Some(material) = self.materials.get_mut(&person) else { return };
         let told = std::mem::replace(&mut material.waits, true);
         if told {
@@ -353,6 +357,7 @@ impl Device {
             until: now.plus_ms(limits::ENDORSEMENT_LIFETIME_MS),
             confirmed: invite.name.as_ref() == Some(&name),
             adopted: false,
+            after: None,
         };
         let signed = Signed::make(Label::Endorsement, &self.profile.mls_key, &endorsement)?;
         let mut chain = vec![identity_of(newcomer, signed.clone())];

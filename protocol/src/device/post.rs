@@ -12,6 +12,7 @@ use crate::content::{Body, Bundle, Content, NamedPerson};
 use crate::device::state::{
     Intent, KnownPerson, MatterRow, OutItem, OwnCommit, PendingPost, Purpose, Revoked, Stage, Table,
 };
+use crate::device::withdrawing::withdrawn_told;
 use crate::device::{Device, Material, Notice, Room};
 use crate::envelope::{self, Class};
 use crate::error::{Error, Malformed, Misuse, PeerMisbehaved, Refused};
@@ -74,6 +75,7 @@ impl Device {
     /// [`Malformed::TooLarge`] with the limit; [`Misuse`] if the matter is not open here or the outbox is full.
     pub fn send_text(&mut self, now: Timestamp, matter: MatterId, id: MessageId, text: &str) -> Result<(), Error> {
         let content = Content::text(id, now, text)?.encode();
+        self.find_lapses(now);
         let room = self.rooms.get_mut(&matter).ok_or(Misuse::NoMatter)?;
         if room.row.stage == Stage::Removed {
             return Err(Refused::not_allowed("you are no longer in this matter").into());
@@ -83,6 +85,11 @@ impl Device {
         }
         if room.row.disputed.is_some() {
             return Err(Misuse::Disputed.into());
+        }
+        if room.row.waits_for_a_word() {
+            // What was found a moment ago is kept, and told.
+            self.settle(now);
+            return Err(Misuse::Lapsed.into());
         }
         if room.row.people.iter().any(|person| self.people.get(person).is_some_and(KnownPerson::is_in_doubt)) {
             return Err(Misuse::IdentityChanged.into());
@@ -96,17 +103,19 @@ impl Device {
         let item = OutItem { id, content, digest: None, seq: None, failed: None, again: false, told: false };
         let number = self.next_number();
         self.save_item(matter, number, item);
-        self.warn_of_expired(now, matter);
         self.settle(now);
         Ok(())
     }
 
-    /// The user has seen who says to have read something else, and goes on: texts are sent again, until the next time.
+    /// The user has seen who says to have read something else, or for whom nobody vouches any more, and goes on: texts are sent again, until
+    /// the next time.
     ///
     /// # Errors
     /// [`Misuse::NoMatter`] if there is no such matter here.
     pub fn go_on(&mut self, now: Timestamp, matter: MatterId) -> Result<(), Error> {
-        self.rooms.get_mut(&matter).ok_or(Misuse::NoMatter)?.row.disputed = None;
+        let row = &mut self.rooms.get_mut(&matter).ok_or(Misuse::NoMatter)?.row;
+        row.disputed = None;
+        row.lapses.iter_mut().for_each(|lapse| lapse.accepted = true);
         self.save_room(matter);
         self.settle(now);
         Ok(())
@@ -303,11 +312,12 @@ impl Device {
 
     /// The oldest text that was not sealed yet. False if there is none, or it has to wait.
     fn post_text(&mut self, matter: MatterId) -> Result<bool, Error> {
-        // While somebody says to have read something else, or is somebody else than was verified, the user is asked first.
+        // While somebody says to have read something else, is somebody else than was verified, or has nobody who vouches for them, the user
+        // is asked first.
         if !self.in_doubt(matter).is_empty() {
             return Ok(false);
         }
-        let Some(room) = self.rooms.get(&matter).filter(|room| room.row.disputed.is_none() && !room.is_worn()) else {
+        let Some(room) = self.rooms.get(&matter).filter(|room| !room.row.waits_for_a_word() && !room.is_worn()) else {
             return Ok(false);
         };
         let next = room.outbox.iter().find(|(_, item)| item.digest.is_none() && item.failed.is_none());
@@ -389,6 +399,8 @@ impl Device {
                 if intent.add && wanted.participants.len().saturating_add(row.people.len()) >= limits::PEOPLE_MAX {
                     let limit = limits::PEOPLE_MAX;
                     Some(Malformed::TooLarge { what: "matter's list of people", limit }.into())
+                } else if intent.add && self.is_withdrawn(intent.person) {
+                    Some(withdrawn_told())
                 } else if intent.add {
                     let Some(material) = self.materials.get(&intent.person).filter(|material| !material.waits) else {
                         continue;

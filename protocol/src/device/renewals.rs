@@ -15,7 +15,7 @@ use crate::frame::{Reply, Request};
 use crate::identity::{Endorsement, Identity, Signed, may_endorse, verify_chain};
 use crate::ids::{MatterId, PersonId, Timestamp};
 use crate::limits;
-use crate::suite::Label;
+use crate::suite::{Digest, Label};
 
 impl Endorsement {
     /// Whether less than a third of its life is left.
@@ -40,7 +40,7 @@ impl Device {
             return Err(Refused::not_found("their name on this device; whoever has invited them knows it").into());
         }
         let chain = known.chain.clone();
-        self.endorse_anew(now, &chain, true)?;
+        self.endorse_anew(now, &chain, true, None)?;
         self.settle(now);
         Ok(())
     }
@@ -57,9 +57,18 @@ impl Device {
         Err(Refused::not_allowed("only whoever invited them, or a registrar, vouches for them"))
     }
 
-    /// Signs what the first of a valid chain is endorsed with once more, and files it.
-    fn endorse_anew(&mut self, now: Timestamp, chain: &[Identity], confirm: bool) -> Result<(), Error> {
+    /// Signs what the first of a valid chain is endorsed with once more, and files it; `again` names the withdrawal that it comes after.
+    pub(super) fn endorse_anew(
+        &mut self,
+        now: Timestamp,
+        chain: &[Identity],
+        confirm: bool,
+        again: Option<Digest>,
+    ) -> Result<(), Error> {
         let said = verify_chain(chain, &self.profile.organisation)?;
+        if again.is_none() && self.is_withdrawn(said.person) {
+            return Err(Refused::not_allowed("that person's endorsement was withdrawn").into());
+        }
         let first = chain.first().ok_or(PeerMisbehaved::NotEndorsed)?;
         let before = said.endorsement;
         let by_organisation = before.registrar;
@@ -70,6 +79,7 @@ impl Device {
             from,
             until: from.plus_ms(limits::ENDORSEMENT_LIFETIME_MS),
             confirmed: before.confirmed || confirm,
+            after: again.or(before.after),
             ..before
         };
         let key = self.profile.organisation_key.as_ref().filter(|_| by_organisation).unwrap_or(&self.profile.mls_key);
@@ -107,6 +117,7 @@ impl Device {
         for person in self.ending(now) {
             self.ask(Asked::Chain(person), Request::Chain { person });
         }
+        self.look_who_is_whole_again();
     }
 
     /// People of this device's matters, and this person, whose endorsements as known here are due.
@@ -118,7 +129,7 @@ impl Device {
         people.filter(ends).take(limits::RENEWALS_AT_ONCE).collect()
     }
 
-    fn said_of(&self, person: PersonId) -> Option<Endorsement> {
+    pub(super) fn said_of(&self, person: PersonId) -> Option<Endorsement> {
         self.people.get(&person)?.chain.first()?.endorsement.unverified("endorsement").ok()
     }
 
@@ -140,7 +151,11 @@ impl Device {
         let name = self.people.get(&said.person).and_then(|known| known.name.clone());
         self.meet(&said, chain, name)?;
         let changed = self.people.get(&said.person).is_some_and(|known| known.changed.is_some());
-        if changed { Err(crate::error::Misuse::IdentityChanged.into()) } else { self.endorse_anew(now, chain, false) }
+        if changed {
+            Err(crate::error::Misuse::IdentityChanged.into())
+        } else {
+            self.endorse_anew(now, chain, false, None)
+        }
     }
 
     /// Whose endorsement has ended among the others in a matter, as far as this device knows.
@@ -149,22 +164,6 @@ impl Device {
         let people = room.map(|room| room.row.people.as_slice()).unwrap_or_default();
         let expired = |person: &&PersonId| self.said_of(**person).is_some_and(|said| said.until <= now);
         people.iter().filter(expired).copied().collect()
-    }
-
-    /// Tells once on each link, when something is written in a matter, whose endorsement there has ended.
-    pub(super) fn warn_of_expired(&mut self, now: Timestamp, matter: MatterId) {
-        let people = self.expired_in(matter, now);
-        let told = self.link.as_ref().is_none_or(|link| link.expired_told.contains(&matter));
-        if people.is_empty() || told {
-            return;
-        }
-        if let Some(link) = self.link.as_mut() {
-            link.expired_told.insert(matter);
-        }
-        let label =
-            |person: PersonId| self.people.get(&person).map(super::state::KnownPerson::label).unwrap_or_default();
-        let labels = people.iter().map(|person| label(*person)).collect();
-        self.deliver(Notice::Expired { matter, people, labels });
     }
 }
 

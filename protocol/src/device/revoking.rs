@@ -1,23 +1,18 @@
 //! Revoked devices: nobody's any more, as their person or a registrar has signed.
 //!
 //! 1. Who may signs a statement; the relay keeps it, and never serves that device again.
-//! 2. Everybody who may see the person is told, verifies the statement, and keeps it.
+//! 2. Everybody who may see the person is told (`told.rs`), verifies the statement, and keeps it.
 //! 3. A relay that was restored, and may have forgotten it, gets it again.
 //! 4. Whoever builds a Commit takes no key package of such a device, and removes its leaf where they may (`tidy.rs`).
 //!
 //! Invariant: a relay that only claims a revocation moves nobody, and no Commit is judged by one.
 
-use minicbor::bytes::ByteArray;
-
-use crate::cbor;
-use crate::device::inbox::assemble;
-use crate::device::state::{Counters, RevocationsTold, Revoked, Table};
+use crate::device::state::{Revoked, Table};
 use crate::device::{Asked, Device, Notice};
 use crate::error::{Error, PeerMisbehaved, Refused};
 use crate::frame::{Reply, Request};
-use crate::identity::{DeviceRevocation, Identity, Signed, verify_chain};
+use crate::identity::{DeviceRevocation, Identity, Signed};
 use crate::ids::{DeviceId, PersonId, Timestamp};
-use crate::limits;
 use crate::suite::Label;
 
 impl Device {
@@ -61,7 +56,7 @@ impl Device {
         self.revoked.contains_key(&device)
     }
 
-    fn keep_revocation(&mut self, said: DeviceRevocation, statement: Signed) {
+    pub(super) fn keep_revocation(&mut self, said: DeviceRevocation, statement: Signed) {
         self.waiting.remove(&said.device);
         if self.revoked.contains_key(&said.device) {
             return;
@@ -73,90 +68,15 @@ impl Device {
         self.look_at_devices();
     }
 
-    /// Asks for revocations beyond those that this incarnation of the relay has told.
-    pub(super) fn ask_revocations(&mut self) {
-        let under_way = |link: &super::Link| link.asked.values().any(|asked| *asked == Asked::Revocations);
-        if self.ready && !self.link.as_ref().is_some_and(under_way) {
-            self.file_again();
-            let after = self.revocations_told();
-            self.ask(Asked::Revocations, Request::Revocations { after });
-        }
-    }
-
-    /// A relay that was restored may have forgotten revocations: whoever may file one does it again, once for each incarnation.
-    fn file_again(&mut self) {
-        let known = self.told.is_some_and(|told| Some(*told.incarnation) != self.incarnation);
-        let Some(incarnation) = self.incarnation.filter(|_| known) else { return };
-        let (person, device) = (self.profile.person, self.profile.device);
-        let may = |said: &DeviceRevocation| match said.issuer {
-            None => said.person == person,
-            Some(issuer) => issuer.device == device,
-        };
-        let own: Vec<Revoked> = self.revoked.values().filter(|revoked| may(&revoked.said)).cloned().collect();
-        for Revoked { said, statement } in own {
-            let revocation = statement.clone();
-            self.ask(Asked::Revoke(said, statement), Request::RevokeDevice { revocation });
-        }
-        self.keep_told(RevocationsTold { incarnation: ByteArray::from(incarnation), upto: 0 });
-    }
-
-    fn keep_told(&mut self, told: RevocationsTold) {
-        self.batch.put(Table::Counter, None, Counters::REVOCATIONS, &told);
-        self.told = Some(told);
-    }
-
-    fn revocations_told(&self) -> u64 {
-        self.told.filter(|told| Some(*told.incarnation) == self.incarnation).map_or(0, |told| told.upto)
-    }
-
-    pub(super) fn revocations_came(&mut self, reply: Reply) {
-        let Reply::Revocations { revocations, identities, upto, more, replaced } = reply else { return };
-        // New keys first: what they have signed is verified by them.
-        for person in replaced.into_iter().take(limits::REVOCATIONS_MAX) {
-            self.was_replaced(person, &identities);
-        }
-        for statement in revocations.into_iter().take(limits::REVOCATIONS_MAX) {
-            match self.verify_revocation(&statement, &identities) {
-                Ok(said) => self.keep_revocation(said, statement),
-                Err(why) => self.deliver(Notice::Problem(why)),
-            }
-        }
-        let before = self.revocations_told();
-        if upto > before
-            && let Some(incarnation) = self.incarnation
-        {
-            self.keep_told(RevocationsTold { incarnation: ByteArray::from(incarnation), upto });
-            if more {
-                self.ask_revocations();
-            }
-        }
-    }
-
-    /// Somebody has another key, as the relay shows: taken for what their chain says.
-    fn was_replaced(&mut self, person: PersonId, identities: &[Identity]) {
-        let chain = assemble(identities, person);
-        let met = verify_chain(&chain, &self.profile.organisation).and_then(|said| match said.person == person {
-            true => self.meet(&said, &chain, None),
-            false => Err(PeerMisbehaved::Mismatch("a chain of endorsements").into()),
-        });
-        match met {
-            // What this device knows may be newer.
-            Ok(()) | Err(Error::PeerMisbehaved(PeerMisbehaved::Mismatch(_))) => {}
-            Err(error) => self.deliver(Notice::Problem(error)),
-        }
-    }
-
-    fn verify_revocation(&self, signed: &Signed, identities: &[Identity]) -> Result<DeviceRevocation, Error> {
+    pub(super) fn verify_revocation(
+        &self,
+        signed: &Signed,
+        identities: &[Identity],
+    ) -> Result<DeviceRevocation, Error> {
         const WHAT: &str = "a revocation";
         let said: DeviceRevocation = signed.unverified(WHAT)?;
         let author = said.issuer.map_or(said.person, |issuer| issuer.person);
-        let verified = verify_chain(&assemble(identities, author), &self.profile.organisation)?;
-        // A key that nobody has accepted here yet is good enough to shut a device out.
-        let known = self.people.get(&author).filter(|known| !known.chain.is_empty());
-        let other = known.is_some_and(|known| !known.shows(verified.person_key.digest()));
-        if verified.person != author || other {
-            return Err(PeerMisbehaved::WrongKey("the author of a revocation").into());
-        }
+        let verified = self.author(author, identities)?;
         let key = match said.issuer {
             None => &verified.person_key,
             Some(_) if !verified.endorsement.registrar => return Err(PeerMisbehaved::Role("revoking").into()),
@@ -164,9 +84,4 @@ impl Device {
         };
         signed.verify(Label::DeviceRevocation, key, WHAT)
     }
-}
-
-/// What the vault says about how far revocations were told.
-pub(super) fn told(bytes: Option<&zeroize::Zeroizing<Vec<u8>>>) -> Option<RevocationsTold> {
-    bytes.and_then(|bytes| cbor::decode(bytes, "revocations").ok())
 }

@@ -23,6 +23,7 @@ use crate::suite::{Digest, Fingerprint, PublicKey, SecretKey};
 
 mod between;
 mod devices;
+mod lapse;
 mod past;
 mod person;
 mod record;
@@ -30,6 +31,7 @@ mod record;
 pub use between::{HeldNote, OutNote, OwnDevice};
 pub(super) use devices::RevocationsTold;
 pub use devices::Revoked;
+pub use lapse::{Cause, Lapse, Withdrawn};
 pub use past::{Old, Removal, Withheld};
 pub use person::{Changed, KnownPerson, Verification};
 pub use record::{Record, RecordBody};
@@ -75,6 +77,8 @@ pub enum Table {
     HeldNote = 51,
     /// An [`OwnDevice`] by its id.
     OwnDevice = 52,
+    /// A [`Withdrawn`] endorsement by the person's id.
+    Withdrawn = 70,
 }
 
 /// How many of the last entries of a mailbox a device remembers, to hold against what others say they read.
@@ -384,9 +388,18 @@ pub struct MatterRow {
     /// Whether it is for a restored relay that texts are sent again.
     #[n(37)]
     pub restored: bool,
+    /// People here for whom nobody vouches any more, as the user was told.
+    #[n(70)]
+    #[cbor(default)]
+    pub lapses: Vec<Lapse>,
 }
 
 impl MatterRow {
+    /// Whether texts wait until the user has said to go on.
+    pub fn waits_for_a_word(&self) -> bool {
+        self.disputed.is_some() || self.lapses.iter().any(|lapse| !lapse.accepted)
+    }
+
     /// From where this device reads: its position; before what is withheld, where something is; from its start, where what the relay
     /// has is compared with what was read before.
     pub(super) fn reads_from(&self) -> Option<Position> {
@@ -440,6 +453,7 @@ impl MatterRow {
             gone: false,
             reads_on: false,
             restored: false,
+            lapses: Vec::new(),
             stated: None,
             came: context.people.iter().map(|participant| participant.person).collect(),
         }

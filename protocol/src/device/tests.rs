@@ -26,6 +26,7 @@ mod rotations;
 mod statements;
 mod successors;
 mod transparency;
+mod withdrawals;
 mod world;
 
 use world::{ADA, BOB, CYN, DAN, EVE, World};

@@ -40,6 +40,7 @@ impl Someone {
             until: Timestamp(1),
             confirmed: false,
             adopted: false,
+            after: None,
         }
     }
 

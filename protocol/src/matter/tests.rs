@@ -39,6 +39,7 @@ fn person(role: Role) -> Person {
         until: Timestamp(1),
         confirmed: false,
         adopted: false,
+        after: None,
     };
     let credential = LeafCredential { person, device, certificate: signed.digest() };
     Person {

@@ -25,7 +25,7 @@ use privity_protocol::rescue::Fate;
 use privity_protocol::suite::{Digest, Fingerprint, PUBLIC_KEY_LEN, PublicKey, SecretKey};
 
 /// The kinds of each, by number.
-const REQUESTS: [(u8, &str); 31] = [
+const REQUESTS: [(u8, &str); 33] = [
     (0, "open invite"),
     (1, "register"),
     (2, "post"),
@@ -57,6 +57,8 @@ const REQUESTS: [(u8, &str); 31] = [
     (42, "recover"),
     (43, "replace key"),
     (50, "adoptable"),
+    (70, "withdraw an endorsement"),
+    (71, "statements about somebody"),
 ];
 const REPLIES: [(u8, &str); 20] = [
     (0, "refused"),
@@ -104,6 +106,8 @@ const EVENTS: [(u8, &str); 7] = [
     (30, "devices"),
     (31, "revoked"),
 ];
+/// Kinds from here on take what is left of the bytes: known answers of the others stay as they were.
+const LATER: u8 = 70;
 const PARTS: [&str; 4] = ["create", "append", "grant", "revoke"];
 const NOTES: [(u32, &str); 4] = [(1, "invites"), (2, "invite-gone"), (3, "endorsed"), (4, "names")];
 const CONTENTS: [&str; 3] = ["text", "bundle", "of an unknown kind"];
@@ -138,10 +142,13 @@ fn samples_of(full: bool) -> Vec<(String, Vec<u8>)> {
         ("admitted/admitted".to_owned(), cbor::encode(&Admitted { body: source.some(9), signature: source.some(64) })),
         ("admitted-body/admitted's body".to_owned(), cbor::encode(&source.admitted())),
     ];
-    for (kind, name) in REQUESTS {
-        let frame = ToRelay { id: u64::from(kind), request: source.request(kind) };
-        samples.push((format!("to-relay/request {kind} {name}"), cbor::encode(&frame)));
-    }
+    let requests = |source: &mut Source<'_>, samples: &mut Vec<(String, Vec<u8>)>, later: bool| {
+        for (kind, name) in REQUESTS.into_iter().filter(|(kind, _)| (*kind >= LATER) == later) {
+            let frame = ToRelay { id: u64::from(kind), request: source.request(kind) };
+            samples.push((format!("to-relay/request {kind} {name}"), cbor::encode(&frame)));
+        }
+    };
+    requests(&mut source, &mut samples, false);
     for (kind, name) in (0..).zip(PARTS) {
         let post = Post { idem: 1, mac: source.digest(), parts: vec![source.part(kind)] };
         let frame = ToRelay { id: 300, request: Request::Post(post) };
@@ -176,6 +183,7 @@ fn samples_of(full: bool) -> Vec<(String, Vec<u8>)> {
         samples.push((format!("note/{name}"), note.sign(&SecretKey::generate()).unwrap().body));
         samples.push((format!("note-{name}/{name}"), note.body.encode().1));
     }
+    requests(&mut source, &mut samples, true);
     samples
 }
 
@@ -460,12 +468,14 @@ impl<'a> Source<'a> {
                 inbox: MailboxId::new(self.array()),
             })),
             50 => Request::Adoptable,
-            _ => Request::ReplaceKey(Box::new(NewKey {
+            43 => Request::ReplaceKey(Box::new(NewKey {
                 person_key: self.key(),
                 statement: self.signed(),
                 certificates: self.list(Self::signed),
                 recovery: self.maybe(Self::signed),
             })),
+            70 => Request::WithdrawEndorsement { revocation: self.signed() },
+            _ => Request::StatementsAbout { person: PersonId::new(self.array()), after: self.number() },
         }
     }
 
@@ -614,13 +624,13 @@ impl<'a> Source<'a> {
             50 => Reply::Adoptable { newcomers: self.list(Self::registration) },
             30 => Reply::WaitingDevices { devices: self.list(Self::device_registration) },
             31 => Reply::Certified { certificate: self.signed(), pack: self.blob() },
-            32 => Reply::Revocations {
-                revocations: self.list(Self::signed),
-                identities: self.list(Self::identity),
-                upto: self.number(),
-                more: self.flag(),
-                replaced: self.list(|source| PersonId::new(source.array())),
-            },
+            32 => {
+                let revocations = self.list(Self::signed);
+                let withdrawn = revocations.iter().rev().cloned().collect();
+                let (identities, upto, more) = (self.list(Self::identity), self.number(), self.flag());
+                let replaced = self.list(|source| PersonId::new(source.array()));
+                Reply::Revocations { revocations, identities, upto, more, withdrawn, replaced }
+            }
             _ => Reply::Recovery(Box::new(RecoveryView {
                 chain: self.list(Self::identity),
                 statement: self.signed(),

@@ -4,8 +4,8 @@ use minicbor::Encode;
 use privity_protocol::cbor;
 use privity_protocol::frame::Blob;
 use privity_protocol::identity::{
-    DeviceCertificate, DeviceRevocation, Endorsement, Identity, Issuer, Name, Role, SafetyNumber, Signed, check_handle,
-    handle_skeleton, verify_chain,
+    DeviceCertificate, DeviceRevocation, Endorsement, EndorsementRevocation, Identity, Issuer, Name, Role,
+    SafetyNumber, Signed, check_handle, handle_skeleton, verify_chain,
 };
 use privity_protocol::ids::{DeviceId, InviteId, MailboxId, MatterId, PersonId, Position, Timestamp};
 use privity_protocol::invite::{Claim, Invite, InviteSecret, InviteStatement};
@@ -158,6 +158,7 @@ fn endorsement(of: Someone, person_key: &str, role: Role, handle: &str, issuer: 
         until: Timestamp(1_863_072_000_000),
         confirmed: issuer.is_none(),
         adopted: false,
+        after: None,
     }
 }
 
@@ -182,6 +183,22 @@ fn device_invite() -> InviteStatement {
 fn revocation(issuer: Option<Issuer>) -> DeviceRevocation {
     let Issuer { person, device } = CLEO.issuer();
     DeviceRevocation { person, device, issuer, at: Timestamp(1_800_000_000_000) }
+}
+
+/// Of the endorsement that Ada's device gave Cleo, or of Ada's own.
+fn withdrawal(issuer: Option<Issuer>) -> EndorsementRevocation {
+    let of = |who, key, role, handle| Digest::of(&[&cbor::encode(&endorsement(who, key, role, handle, issuer))]);
+    let (person, endorsement) = match issuer {
+        Some(_) => (CLEO.issuer().person, of(CLEO, "Cleo's person key", Role::Client, "cleo")),
+        None => (ADA.issuer().person, of(ADA, "Ada's person key", Role::Attorney, "ada")),
+    };
+    EndorsementRevocation { person, endorsement, issuer, at: Timestamp(1_800_000_000_000) }
+}
+
+fn endorsement_after() -> Endorsement {
+    let after = Some(Digest::of(&[&cbor::encode(&withdrawal(Some(ADA.issuer())))]));
+    let from = Timestamp(1_800_000_000_001);
+    Endorsement { after, from, ..endorsement(CLEO, "Cleo's person key", Role::Client, "cleo", Some(ADA.issuer())) }
 }
 
 fn position(seq: u64) -> Position {
@@ -224,7 +241,7 @@ fn bodies() -> Vec<(&'static str, &'static str, Label, &'static str, Vec<u8>)> {
         endorsement(CLEO, "Cleo's person key", Role::Client, "cleo", Some(ADA.issuer())),
     );
     let (organisation, adas_person, adas) = ("organisation", "Ada's person key", "Ada's MLS key");
-    let revocation_rule = "device-revocation";
+    let (revocation_rule, withdrawal_rule) = ("device-revocation", "endorsement-revocation");
     let (cleos_person, cleos) = ("Cleo's person key", "Cleo's MLS key");
     vec![
         ("Ada's device", certificate_rule, Label::DeviceCertificate, adas_person, encode(&certificate(ADA, adas))),
@@ -250,6 +267,21 @@ fn bodies() -> Vec<(&'static str, &'static str, Label, &'static str, Vec<u8>)> {
             adas,
             encode(&revocation(Some(ADA.issuer()))),
         ),
+        (
+            "a withdrawal by a registrar's device",
+            withdrawal_rule,
+            Label::EndorsementRevocation,
+            adas,
+            encode(&withdrawal(Some(ADA.issuer()))),
+        ),
+        (
+            "a withdrawal by the organisation",
+            withdrawal_rule,
+            Label::EndorsementRevocation,
+            organisation,
+            encode(&withdrawal(None)),
+        ),
+        ("an endorsement after a withdrawal", endorsement_rule, Label::Endorsement, adas, encode(&endorsement_after())),
     ]
 }
 
@@ -321,6 +353,7 @@ fn every_recorded_statement_is_what_is_encoded_today_and_verifies() {
             "successor",
             "claim",
             "device-revocation",
+            "endorsement-revocation",
         ] {
             // A mailbox's id could be a key package, for the schema: it is labels that tell these two apart.
             let alike = (rule, other) == ("successor", "repair-request");

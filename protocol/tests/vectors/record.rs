@@ -148,6 +148,7 @@ impl Actor {
             until: Timestamp(1_863_072_000_000),
             confirmed: false,
             adopted: false,
+            after: None,
         };
         let credential = LeafCredential { person, device, certificate: certificate.digest() };
         Self {

@@ -8,7 +8,7 @@ use crate::by_hand::{aead_open, hpke_open, hpke_schedule, x_wing_decapsulate, x_
 use crate::json::{self, Hex, hex};
 use crate::{recorded, secret};
 
-const LABELS: [Label; 9] = [
+const LABELS: [Label; 10] = [
     Label::Mls,
     Label::DeviceCertificate,
     Label::Endorsement,
@@ -18,6 +18,7 @@ const LABELS: [Label; 9] = [
     Label::Repair,
     Label::Successor,
     Label::DeviceRevocation,
+    Label::EndorsementRevocation,
 ];
 
 /// Seeds of key and encapsulation, published in draft-connolly-cfrg-xwing-kem's appendix, which has the answers too.

@@ -163,6 +163,7 @@ impl Sender {
                 Some(Closing::Crowded) => return Err(End::Crowded),
                 Some(Closing::Replaced) => return self.farewell(Refused::Replaced).await,
                 Some(Closing::Revoked) => return self.farewell(admission::revoked()).await,
+                Some(Closing::Withdrawn) => return self.farewell(admission::withdrawn()).await,
                 None => {}
             }
             self.push().await?;

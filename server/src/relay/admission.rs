@@ -4,7 +4,7 @@
 //! 2. A device's first, or one with a higher number, takes over: from the moment that this is durable, no other is served.
 //! 3. What was asked on a link of an older one is refused, whenever it is decided.
 //!
-//! 4. A revoked device is let in no more, in whatever instance.
+//! 4. A revoked device is let in no more, in whatever instance; one whose person's endorsement was withdrawn not until that is given anew.
 //!
 //! Invariant: of two copies of a profile at most one is served, and nobody is handed a key package whose private half the other copy
 //! may have.
@@ -16,7 +16,7 @@ use privity_protocol::suite::PublicKey;
 
 use super::{From, Outcome, Wake, post};
 use crate::policy::{Caller, No};
-use crate::store::{Read, ReceivedRow, Write};
+use crate::store::{PersonRow, Read, ReceivedRow, Write};
 
 /// Who said hello, and what the relay tells them about themselves.
 #[derive(Debug, PartialEq)]
@@ -51,6 +51,10 @@ pub fn judge(store: &dyn Read, hello: &HelloBody) -> Result<Judged, No> {
     if row.revoked.is_some() {
         return Err(revoked().into());
     }
+    let person = store.person(row.person)?;
+    if person.as_ref().is_some_and(PersonRow::is_withdrawn) {
+        return Err(withdrawn().into());
+    }
     let Some(instance) = hello.instance else {
         return Err(Refused::malformed("a device says which instance it is").into());
     };
@@ -58,7 +62,7 @@ pub fn judge(store: &dyn Read, hello: &HelloBody) -> Result<Judged, No> {
         from: From::Device(Caller { device, person: row.person, instance }),
         idem: post::newest_received(store, device)?,
         key_packages: store.key_packages_left(device)?,
-        ready: row.waiting.is_none() && store.person(row.person)?.is_some_and(|person| person.endorsement.is_some()),
+        ready: row.waiting.is_none() && person.is_some_and(|person| person.is_endorsed()),
         organisation,
         admitted: is_admitted(store, device, instance)?,
     })
@@ -79,6 +83,11 @@ fn is_admitted(store: &dyn Read, device: DeviceId, instance: Instance) -> Result
 
 /// An instance becomes the one admitted.
 pub(super) fn take_over(store: &dyn Read, device: DeviceId, instance: Instance) -> Result<Outcome, No> {
+    if let Some(row) = store.device(device)?
+        && store.person(row.person)?.is_some_and(|person| person.is_withdrawn())
+    {
+        return Err(withdrawn().into());
+    }
     let mut outcome = Outcome::reply(Reply::Done);
     if is_admitted(store, device, instance)? {
         return Ok(outcome);
@@ -96,6 +105,11 @@ pub fn revoked() -> Refused {
     Refused::not_allowed("it was revoked by its person or a registrar")
 }
 
+/// What a device is told whose person nobody vouches for any more.
+pub fn withdrawn() -> Refused {
+    Refused::not_allowed("the firm has withdrawn your endorsement; ask a registrar")
+}
+
 /// The caller, if its instance is still the one admitted.
 ///
 /// # Errors
@@ -104,8 +118,11 @@ pub fn still(store: &dyn Read, caller: Caller) -> Result<Caller, No> {
     if store.instance(caller.device)? == Some(caller.instance) {
         return Ok(caller);
     }
-    let gone = store.device(caller.device)?.is_some_and(|row| row.revoked.is_some());
-    Err(if gone { revoked() } else { Refused::Replaced }.into())
+    if store.device(caller.device)?.is_some_and(|row| row.revoked.is_some()) {
+        return Err(revoked().into());
+    }
+    let gone = store.person(caller.person)?.is_some_and(|person| person.is_withdrawn());
+    Err(if gone { withdrawn() } else { Refused::Replaced }.into())
 }
 
 #[cfg(test)]

@@ -8,24 +8,20 @@
 //! Invariant: a device is served like its person's others only with a certificate that their key signed, and never again once it is
 //! revoked.
 
-use minicbor::bytes::ByteArray;
-use privity_protocol::cbor;
 use privity_protocol::error::Refused;
-use privity_protocol::frame::{Blob, DeviceRegistration, Event, Instance, Reply, Request};
-use privity_protocol::identity::{DeviceCertificate, DeviceRevocation, Identity, Signed};
+use privity_protocol::frame::{Blob, DeviceRegistration, Event, Reply, Request};
+use privity_protocol::identity::{DeviceCertificate, DeviceRevocation, Signed};
 use privity_protocol::ids::Timestamp;
 use privity_protocol::limits;
 use privity_protocol::log::Act;
 use privity_protocol::suite::{Label, PublicKey};
 
 use super::joining::{links, proved_invite, refused_use, standing, unusable, used};
-use super::people::{chain, verified_by_device};
+use super::people::verified_by_device;
+use super::statements::{last_instance, tell_those_who_see};
 use super::{Outcome, Wake, logged};
 use crate::policy::{self, Caller, No};
-use crate::store::{DeviceRow, InviteRow, Read, RevokedRow, Write};
-
-/// Bytes of identities in one answer; one more chain than fits is at most 5 identities of 8 devices.
-const IDENTITIES_BYTES: usize = 1024 * 1024;
+use crate::store::{DeviceRow, InviteRow, Read, RevokedRow, Told, ToldRow, Write};
 
 /// What a device that waits to be certified is served.
 pub(super) fn may_ask(store: &dyn Read, caller: Caller, request: &Request) -> Result<(), No> {
@@ -192,57 +188,21 @@ pub(super) fn revoke(store: &dyn Read, caller: Caller, statement: &Signed, now: 
     let (person, device) = (row.person, row.device);
     let by = said.issuer.map(|issuer| issuer.person);
     let gone = Act::DeviceRevoked { device, certificate: row.certificate.digest(), by };
-    let number = store.newest_revocation()?.saturating_add(1);
+    let number = store.newest_told()?.saturating_add(1);
     let revoked = Some(RevokedRow { number, statement: statement.clone() });
     // One that waited is none of its person's: its certificate was never signed, and stays out of their chain.
     let row = DeviceRow { pack: None, revoked, ..row };
-    let last = Instance { number: u64::MAX, nonce: ByteArray::from([0; 16]) };
     let writes = vec![
         Write::Device(Box::new(row)),
+        Write::Told(Box::new(ToldRow { number, person, what: Told::Revoked(statement.clone()) })),
         Write::DropKeyPackages { device },
-        // No instance comes after it: what any link of it still asks is refused.
-        Write::Instance { device, instance: last },
+        Write::Instance { device, instance: last_instance() },
         logged(Some(person), now, gone),
     ];
-    let mut wakes = vec![Wake::Revoked { device }, Wake::Person { person, event: Event::Revoked }];
+    let mut wakes = vec![Wake::Revoked { device }];
     let target = store.person(person)?.ok_or_else(not_found)?;
-    for other in store.people()? {
-        let who = other.registration.person;
-        if who != person && policy::may_see(store, &other, &target)? {
-            wakes.push(Wake::Person { person: who, event: Event::Revoked });
-        }
-    }
+    wakes.extend(tell_those_who_see(store, &target)?);
     Ok(Outcome { writes, reply: Some(Reply::Done), wakes })
-}
-
-/// Revocations behind a number, of people whom the caller may see, with what they are verified by.
-pub(super) fn revocations(store: &dyn Read, caller: Caller, after: u64) -> Result<Reply, No> {
-    let own = policy::endorsed(store, caller)?;
-    let rows = store.revoked(after, limits::REVOCATIONS_MAX)?;
-    let mut more = rows.len() == limits::REVOCATIONS_MAX;
-    let (mut revocations, mut identities, mut bytes) = (Vec::new(), Vec::<Identity>::new(), 0);
-    let mut upto = after;
-    for row in rows {
-        let Some(RevokedRow { number, statement }) = row.revoked else { continue };
-        let Some(person) = store.person(row.person)? else { continue };
-        if policy::may_see(store, &own, &person)? {
-            if bytes > IDENTITIES_BYTES {
-                more = true;
-                break;
-            }
-            let said: Result<DeviceRevocation, _> = statement.unverified("revocation");
-            let author = said.ok().and_then(|said| said.issuer).map_or(row.person, |issuer| issuer.person);
-            for identity in policy::refusal(chain(store, author))?.unwrap_or_default() {
-                if !identities.iter().any(|known| known.person == identity.person) {
-                    bytes += cbor::encode(&identity).len();
-                    identities.push(identity);
-                }
-            }
-            revocations.push(statement);
-        }
-        upto = number;
-    }
-    Ok(Reply::Revocations { revocations, identities, upto, more, replaced: Vec::new() })
 }
 
 #[cfg(test)]

@@ -250,6 +250,7 @@ fn enter(
         endorsement: founding.map(|(_, endorsement)| endorsement),
         inviter: invite.inviter,
         registered: now,
+        withdrawn: None,
     };
     let ready = row.endorsement.is_some();
     writes.push(Write::Person(Box::new(row)));

@@ -10,6 +10,7 @@ use privity_protocol::limits;
 use privity_protocol::log::Act;
 use privity_protocol::suite::Label;
 
+use super::statements::lift;
 use super::{Outcome, Wake, logged};
 use crate::policy::{self, Caller, No};
 use crate::store::{GrantRow, PersonRow, Read, StoreError, Write};
@@ -19,11 +20,12 @@ pub(super) fn people(store: &dyn Read, caller: Caller) -> Result<Reply, No> {
     let mut people = Vec::new();
     for person in store.people()? {
         if policy::may_see(store, &own, &person)? {
+            let ready = person.is_endorsed();
             people.push(PersonView {
                 person: person.registration.person,
                 handle: person.registration.handle,
                 role: person.role,
-                ready: person.endorsement.is_some(),
+                ready,
                 inviter: person.inviter,
             });
         }
@@ -133,14 +135,14 @@ pub(super) fn endorse(
     now: Timestamp,
 ) -> Result<Outcome, No> {
     let own = policy::endorsed(store, caller)?;
-    let mut row = store.person(person)?.ok_or_else(|| Refused::not_found("that person"))?;
+    let row = store.person(person)?.ok_or_else(|| Refused::not_found("that person"))?;
     let claimed: Endorsement =
         endorsement.unverified("endorsement").map_err(|error| Refused::malformed(error.to_string()))?;
     if is_newer(&row, &claimed)? {
         return Err(Refused::malformed("a newer endorsement of that person is kept").into());
     }
     if claimed.issuer.is_none() {
-        return endorse_registrar(store, caller, row, endorsement, now);
+        return endorse_registrar(store, caller, &own, row, endorsement, now);
     }
     let said: Endorsement = verified_by_device(store, caller, endorsement, Label::Endorsement)?;
     may_endorse(&own, &row, &said)?;
@@ -157,13 +159,26 @@ pub(super) fn endorse(
     if !fits {
         return Err(Refused::malformed("the endorsement is for somebody else").into());
     }
+    given(&own, row, endorsement, &said, now)
+}
+
+/// Somebody's new endorsement is kept.
+fn given(
+    own: &PersonRow,
+    mut row: PersonRow,
+    endorsement: &Signed,
+    said: &Endorsement,
+    now: Timestamp,
+) -> Result<Outcome, No> {
+    let person = row.registration.person;
     let adopts = said.adopted && row.endorsement.is_none();
+    let mut writes = lift(own, &mut row, said)?;
     row.endorsement = Some(endorsement.clone());
-    let act = match (adopts, endorsement.digest()) {
-        (true, endorsement) => Act::Adopted { endorsement, by: caller.person },
-        (false, endorsement) => Act::Endorsed { endorsement, by: Some(caller.person) },
+    let act = match (said.issuer.map(|issuer| issuer.person), endorsement.digest()) {
+        (Some(by), endorsement) if adopts => Act::Adopted { endorsement, by },
+        (by, endorsement) => Act::Endorsed { endorsement, by },
     };
-    let writes = vec![Write::Person(Box::new(row)), logged(Some(person), now, act)];
+    writes.extend([Write::Person(Box::new(row)), logged(Some(person), now, act)]);
     let wakes = vec![Wake::Person { person, event: Event::Endorsed }];
     Ok(Outcome { writes, reply: Some(Reply::Done), wakes })
 }
@@ -173,7 +188,7 @@ fn is_newer(row: &PersonRow, than: &Endorsement) -> Result<bool, StoreError> {
     Ok(said_of(row)?.is_some_and(|kept| kept.from > than.from))
 }
 
-fn said_of(row: &PersonRow) -> Result<Option<Endorsement>, StoreError> {
+pub(super) fn said_of(row: &PersonRow) -> Result<Option<Endorsement>, StoreError> {
     let said = row.endorsement.as_ref().map(|endorsement| endorsement.unverified("endorsement"));
     said.transpose().map_err(|_| StoreError::Damaged("endorsement"))
 }
@@ -182,7 +197,8 @@ fn said_of(row: &PersonRow) -> Result<Option<Endorsement>, StoreError> {
 fn endorse_registrar(
     store: &dyn Read,
     caller: Caller,
-    mut row: PersonRow,
+    own: &PersonRow,
+    row: PersonRow,
     endorsement: &Signed,
     now: Timestamp,
 ) -> Result<Outcome, No> {
@@ -195,14 +211,11 @@ fn endorse_registrar(
         && said.person_key == row.registration.person_key.digest()
         && said.handle == row.registration.handle
         && (said.role, said.registrar, row.registrar) == (row.role, true, true);
-    if !fits || caller.person != person {
+    // Of itself in time; of another once it has withdrawn theirs.
+    if !fits || (caller.person != person && !(own.registrar && row.withdrawn.is_some())) {
         return Err(Refused::malformed("the endorsement is for somebody else").into());
     }
-    row.endorsement = Some(endorsement.clone());
-    let act = Act::Endorsed { endorsement: endorsement.digest(), by: None };
-    let writes = vec![Write::Person(Box::new(row)), logged(Some(person), now, act)];
-    let wakes = vec![Wake::Person { person, event: Event::Endorsed }];
-    Ok(Outcome { writes, reply: Some(Reply::Done), wakes })
+    given(own, row, endorsement, &said, now)
 }
 
 /// Chains of those whose endorsement the caller may renew, and that are due: a registrar everybody's, others those that they gave.
@@ -211,7 +224,8 @@ pub(super) fn renewals(store: &dyn Read, caller: Caller, now: Timestamp) -> Resu
     let mut chains = Vec::new();
     for row in store.people()? {
         let person = row.registration.person;
-        let Some(said) = said_of(&row)?.filter(|said| said.is_due(now)) else { continue };
+        // What was withdrawn is not renewed by itself.
+        let Some(said) = said_of(&row)?.filter(|said| said.is_due(now) && !row.is_withdrawn()) else { continue };
         let may = match said.issuer {
             Some(issuer) => own.registrar || issuer.person == caller.person,
             None => person == caller.person,

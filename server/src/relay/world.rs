@@ -86,6 +86,7 @@ impl Human {
             until: Timestamp(u64::MAX),
             confirmed: false,
             adopted: false,
+            after: None,
         }
     }
 
@@ -108,6 +109,7 @@ impl World {
             endorsement: endorsement.map(|said| Signed { body: cbor::encode(said), signature: Vec::new() }),
             inviter: None,
             registered: self.now,
+            withdrawn: None,
         };
         self.put_person(row);
         self.put_device(human, human.caller, human.inbox);

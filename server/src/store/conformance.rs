@@ -102,6 +102,7 @@ fn person(handle: &str) -> (PersonRow, DeviceRow) {
         endorsement: None,
         inviter: None,
         registered: Timestamp(5),
+        withdrawn: None,
     };
     let inbox = row.registration.inbox;
     let device = DeviceRow {
@@ -132,6 +133,7 @@ pub(super) fn two_people() -> [(PersonRow, DeviceRow); 2] {
         until: Timestamp(9),
         confirmed: false,
         adopted: false,
+        after: None,
     };
     ada.endorsement = Some(Signed { body: privity_protocol::cbor::encode(&said), signature: Vec::new() });
     [(ada, adas), person("bob")]
@@ -735,28 +737,38 @@ fn a_device_is_changed_in_place_and_revocations_are_told_in_their_order() {
         write(bench.store(), &[Write::Person(Box::new(row)), Write::Device(Box::new(changed.clone()))]);
         (changed.waiting, changed.pack) = (None, Some(Blob(vec![1, 2])));
         write(bench.store(), &[Write::Device(Box::new(changed.clone()))]);
-        assert_eq!(bench.store().newest_revocation().unwrap(), 0);
-        let revoked = |row: &DeviceRow, number| {
-            let statement = Signed { body: vec![7], signature: vec![8] };
-            DeviceRow { revoked: Some(RevokedRow { number, statement }), ..row.clone() }
+        assert_eq!(bench.store().newest_told().unwrap(), 0);
+        let statement = || Signed { body: vec![7], signature: vec![8] };
+        let revoked = |row: &DeviceRow, number| DeviceRow {
+            revoked: Some(RevokedRow { number, statement: statement() }),
+            ..row.clone()
         };
-        let order = [2, 0, 3, 1];
-        for (number, index) in (1..).zip(order) {
-            let row = &others[index];
+        let other = PersonId::random();
+        let all: Vec<ToldRow> = (1..5)
+            .map(|number| {
+                let (person, what) = match number {
+                    2 => (other, Told::Withdrawn(statement())),
+                    _ => (owner, Told::Revoked(statement())),
+                };
+                ToldRow { number, person, what }
+            })
+            .collect();
+        for (row, told) in others.iter().zip(&all) {
             write(bench.store(), &[Write::Device(Box::new(row.clone()))]);
-            write(bench.store(), &[Write::Device(Box::new(revoked(row, number)))]);
+            let row = revoked(row, told.number);
+            write(bench.store(), &[Write::Device(Box::new(row)), Write::Told(Box::new(told.clone()))]);
         }
         bench.reopen();
         let store = bench.store();
         assert_eq!(store.device(changed.device).unwrap(), Some(changed.clone()));
         assert_eq!(store.devices_of(owner).unwrap().len(), 5);
-        assert_eq!(store.newest_revocation().unwrap(), 4);
-        let told = |after, limit| -> Vec<DeviceId> {
-            store.revoked(after, limit).unwrap().iter().map(|row| row.device).collect()
-        };
-        let all: Vec<DeviceId> = order.iter().map(|index| others[*index].device).collect();
+        assert_eq!(store.newest_told().unwrap(), 4);
+        let told = |after, limit| store.told(None, after, limit).unwrap();
         assert_eq!(told(0, 9), all);
         assert_eq!(told(1, 2), all[1..3]);
+        assert_eq!(store.told(Some(other), 0, 9).unwrap(), all[1..2]);
+        assert_eq!(store.told(Some(owner), 1, 1).unwrap(), all[2..3]);
+        assert!(store.told(Some(other), 2, 9).unwrap().is_empty());
         assert!(told(4, 9).is_empty() && told(u64::MAX, 9).is_empty());
     });
 }

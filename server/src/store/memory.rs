@@ -19,7 +19,7 @@ use privity_protocol::suite::{self, Digest, PublicKey};
 use super::log::{NewLeaf, filled};
 use super::{
     DeviceRow, GrantRow, IdemRow, InviteRow, KeyPackageRow, LogRow, MailboxRow, OpenReader, PersonRow, Read, Reader,
-    ReceivedRow, Store, StoreError, Waiting, Write,
+    ReceivedRow, Store, StoreError, ToldRow, Waiting, Write,
 };
 
 /// Everything that a store holds.
@@ -28,6 +28,7 @@ struct Data {
     organisation: Option<PublicKey>,
     people: BTreeMap<PersonId, PersonRow>,
     devices: BTreeMap<DeviceId, DeviceRow>,
+    told: BTreeMap<u64, ToldRow>,
     instances: BTreeMap<DeviceId, Instance>,
     invites: BTreeMap<InviteId, InviteRow>,
     mailboxes: BTreeMap<MailboxId, Mailbox>,
@@ -149,6 +150,9 @@ impl Data {
             }
             Write::Device(row) => {
                 self.devices.insert(row.device, (**row).clone());
+            }
+            Write::Told(row) => {
+                self.told.insert(row.number, (**row).clone());
             }
             Write::Instance { device, instance } => {
                 self.instances.insert(*device, *instance);
@@ -278,17 +282,14 @@ impl Read for Data {
         Ok(self.devices.values().filter(|row| row.person == person).cloned().collect())
     }
 
-    fn revoked(&self, after: u64, limit: usize) -> Result<Vec<DeviceRow>, StoreError> {
-        let number = |row: &DeviceRow| row.revoked.as_ref().map_or(0, |revoked| revoked.number);
-        let mut rows: Vec<DeviceRow> = self.devices.values().filter(|row| number(row) > after).cloned().collect();
-        rows.sort_by_key(number);
-        rows.truncate(limit);
-        Ok(rows)
+    fn told(&self, of: Option<PersonId>, after: u64, limit: usize) -> Result<Vec<ToldRow>, StoreError> {
+        let behind = (std::ops::Bound::Excluded(after), std::ops::Bound::Unbounded);
+        let rows = self.told.range(behind).map(|(_, row)| row).filter(|row| of.is_none_or(|of| row.person == of));
+        Ok(rows.take(limit).cloned().collect())
     }
 
-    fn newest_revocation(&self) -> Result<u64, StoreError> {
-        let revoked = self.devices.values().filter_map(|row| row.revoked.as_ref());
-        Ok(revoked.map(|revoked| revoked.number).max().unwrap_or(0))
+    fn newest_told(&self) -> Result<u64, StoreError> {
+        Ok(self.told.keys().next_back().copied().unwrap_or(0))
     }
 
     fn invite(&self, invite: InviteId) -> Result<Option<InviteRow>, StoreError> {
@@ -465,8 +466,8 @@ answer_from_data! {
     device(device: DeviceId) -> Option<DeviceRow>;
     instance(device: DeviceId) -> Option<Instance>;
     devices_of(person: PersonId) -> Vec<DeviceRow>;
-    revoked(after: u64, limit: usize) -> Vec<DeviceRow>;
-    newest_revocation() -> u64;
+    told(of: Option<PersonId>, after: u64, limit: usize) -> Vec<ToldRow>;
+    newest_told() -> u64;
     invite(invite: InviteId) -> Option<InviteRow>;
     invites_of(inviter: PersonId, limit: usize) -> Vec<InviteRow>;
     open_invites(inviter: PersonId, now: Timestamp) -> usize;

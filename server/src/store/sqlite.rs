@@ -22,7 +22,7 @@ use crate::config::private_folder;
 
 use super::{
     DeviceRow, GrantRow, IdemRow, InviteRow, KeyPackageRow, LogRow, MailboxRow, OpenReader, PersonRow, Read, Reader,
-    ReceivedRow, Store, StoreError, Waiting, Write,
+    ReceivedRow, Store, StoreError, ToldRow, Waiting, Write,
 };
 
 mod log;
@@ -31,7 +31,7 @@ mod log;
 pub const FILE: &str = "relay.db";
 
 /// The schema's version.
-const VERSION: i64 = 4;
+const VERSION: i64 = 5;
 /// Pages after which SQLite moves the log into the file.
 const CHECKPOINT_PAGES: i64 = 4000;
 /// The last seq that a place has bits for.
@@ -72,9 +72,10 @@ CREATE TABLE key_packages (number INTEGER PRIMARY KEY, device BLOB NOT NULL, las
 CREATE INDEX key_packages_of ON key_packages (device, last_resort, number);
 ";
 
-/// Revoked devices by the number of their revocation, as version 4 brought them.
-const REVOKED_SCHEMA: &str = "
-CREATE TABLE revoked (number INTEGER PRIMARY KEY, device BLOB NOT NULL UNIQUE) STRICT;
+/// What is told of people, as version 5 brought it.
+const TOLD_SCHEMA: &str = "
+CREATE TABLE told (number INTEGER PRIMARY KEY, person BLOB NOT NULL, row BLOB NOT NULL) STRICT;
+CREATE INDEX told_of ON told (person, number);
 ";
 
 /// The audit log, since version 4. `person` is empty where a leaf is about the relay itself; tiles are those of level 1 and above.
@@ -117,7 +118,7 @@ impl Sqlite {
         OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path)?;
         let connection = Self::connect(&path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         connection.execute_batch(&format!(
-            "BEGIN; {SCHEMA} {REVOKED_SCHEMA} {LOG_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"
+            "BEGIN; {SCHEMA} {TOLD_SCHEMA} {LOG_SCHEMA} PRAGMA user_version = {VERSION}; COMMIT;"
         ))?;
         let incarnation: [u8; 16] = suite::random();
         connection.execute("INSERT INTO meta VALUES ('incarnation', ?1)", params![incarnation])?;
@@ -278,10 +279,6 @@ impl Sqlite {
             "INSERT INTO devices VALUES (?1, ?2, ?3) ON CONFLICT (device) DO UPDATE SET row = excluded.row",
             params![row.device.as_bytes(), row.person.as_bytes(), cbor::encode(row)],
         )?;
-        if let Some(revoked) = &row.revoked {
-            let values = params![revoked.number, row.device.as_bytes()];
-            self.run("INSERT OR REPLACE INTO revoked VALUES (?1, ?2)", values)?;
-        }
         Ok(())
     }
 
@@ -308,6 +305,10 @@ impl Sqlite {
                 )?;
             }
             Write::Device(row) => self.put_device(row)?,
+            Write::Told(row) => {
+                let values = params![row.number, row.person.as_bytes(), cbor::encode(&**row)];
+                self.run("INSERT INTO told VALUES (?1, ?2, ?3)", values)?;
+            }
             Write::Instance { device, instance } => {
                 self.run(
                     "INSERT OR REPLACE INTO instances VALUES (?1, ?2)",
@@ -473,16 +474,22 @@ impl Read for Sqlite {
         self.rows("SELECT row FROM devices WHERE person = ?1 ORDER BY device", [person.as_bytes()], "device")
     }
 
-    fn revoked(&self, after: u64, limit: usize) -> Result<Vec<DeviceRow>, StoreError> {
-        self.rows(
-            "SELECT devices.row FROM revoked JOIN devices USING (device) WHERE number > ?1 ORDER BY number LIMIT ?2",
-            params![i64::try_from(after).unwrap_or(i64::MAX), limit],
-            "device",
-        )
+    fn told(&self, of: Option<PersonId>, after: u64, limit: usize) -> Result<Vec<ToldRow>, StoreError> {
+        let after = after.min(PLACE_LAST);
+        match of {
+            None => {
+                let sql = "SELECT row FROM told WHERE number > ?1 ORDER BY number LIMIT ?2";
+                self.rows(sql, params![after, limit], "statement")
+            }
+            Some(person) => {
+                let sql = "SELECT row FROM told WHERE person = ?1 AND number > ?2 ORDER BY number LIMIT ?3";
+                self.rows(sql, params![person.as_bytes(), after, limit], "statement")
+            }
+        }
     }
 
-    fn newest_revocation(&self) -> Result<u64, StoreError> {
-        let mut statement = self.connection.prepare_cached("SELECT coalesce(max(number), 0) FROM revoked")?;
+    fn newest_told(&self) -> Result<u64, StoreError> {
+        let mut statement = self.connection.prepare_cached("SELECT coalesce(max(number), 0) FROM told")?;
         Ok(statement.query_row([], |row| row.get(0))?)
     }
 

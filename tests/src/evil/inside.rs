@@ -246,6 +246,10 @@ impl Inside {
                     let lost = |link: &Link| link.who.device == Some(device);
                     self.each(lost, |inside, link| inside.farewell(link, admission::revoked()));
                 }
+                Wake::Withdrawn { device } => {
+                    let of = |link: &Link| link.who.device == Some(device);
+                    self.each(of, |inside, link| inside.farewell(link, admission::withdrawn()));
+                }
                 Wake::Person { person, event } => {
                     let of = |link: &Link| link.who.person == Some(person);
                     self.each(of, |inside, link| inside.tell(link, None, FromRelay::Event(event.clone())));

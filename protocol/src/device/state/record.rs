@@ -187,4 +187,18 @@ pub enum RecordBody {
         #[n(1)]
         verified: bool,
     },
+    /// The endorsement of somebody in the matter was withdrawn: nothing is sent here until the user has said to go on, or they are out.
+    #[n(70)]
+    Withdrawn {
+        /// Whose.
+        #[n(0)]
+        person: PersonId,
+    },
+    /// The endorsement of somebody in the matter has ended, and nobody has renewed it: likewise.
+    #[n(71)]
+    Expired {
+        /// Whose.
+        #[n(0)]
+        person: PersonId,
+    },
 }

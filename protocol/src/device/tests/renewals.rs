@@ -1,6 +1,7 @@
 //! Endorsements that end, are renewed, and confirm names; names that look alike.
 
 use super::*;
+use crate::device::state::Cause;
 use crate::error::PeerMisbehaved;
 use crate::frame::Reply;
 use crate::ids::Timestamp;
@@ -14,6 +15,27 @@ fn ends_soon(world: &mut World, by: usize, whom: usize) {
 
 fn expired(world: &World, who: usize, matter: MatterId) -> Vec<PersonId> {
     world.nodes[who].device.expired_in(matter, world.now)
+}
+
+/// Why a text is not taken.
+fn refused(world: &mut World, who: usize, matter: MatterId) -> Misuse {
+    let (now, id) = (world.now, MessageId::random());
+    let why = world.nodes[who].device.send_text(now, matter, id, "no").unwrap_err();
+    world.drain(who);
+    match why {
+        Error::Misuse(misuse) => misuse,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn recorded(world: &World, who: usize, matter: MatterId, what: &RecordBody) -> usize {
+    world.records(who, matter).iter().filter(|record| record.what == *what).count()
+}
+
+fn go_on(world: &mut World, who: usize, matter: MatterId) {
+    let now = world.now;
+    world.nodes[who].device.go_on(now, matter).unwrap();
+    world.run();
 }
 
 fn until(world: &World, whom: usize) -> Timestamp {
@@ -32,25 +54,42 @@ fn one_expired_endorsement_among_five_neither_forks_the_matter_nor_keeps_a_sixth
     world.now = world.now.plus_ms(2000);
     assert_eq!(expired(&world, ADA, matter), [dan]);
 
-    // The sender is warned, once, and sends.
+    // The sender is asked, once, and sends.
+    assert_eq!(refused(&mut world, ADA, matter), Misuse::Lapsed);
+    let told =
+        |notice: &Notice| matches!(notice, Notice::Lapsed { person, cause: Cause::Expired(_), .. } if *person == dan);
+    assert_eq!(world.told(ADA, told), 1, "{:?}", world.nodes[ADA].notices);
+    assert_eq!(recorded(&world, ADA, matter, &RecordBody::Expired { person: dan }), 1);
+    go_on(&mut world, ADA, matter);
     world.say(ADA, matter, "one");
     world.say(ADA, matter, "two");
     world.settle();
-    let warned = |notice: &Notice| matches!(notice, Notice::Expired { people, .. } if *people == [dan]);
-    assert_eq!(world.told(ADA, warned), 1, "{:?}", world.nodes[ADA].notices);
+    let again = Device::open(&world.nodes[ADA].vault).unwrap();
+    assert!(again.lapses_in(matter).is_empty(), "her word outlives a crash");
+    assert_eq!(world.told(ADA, told), 1, "{:?}", world.nodes[ADA].notices);
     world.say(DAN, matter, "three");
     world.settle();
-    assert_eq!(world.told(DAN, |notice| matches!(notice, Notice::Expired { .. })), 0, "he knows of nothing");
+    assert_eq!(world.told(DAN, |notice| matches!(notice, Notice::Lapsed { .. })), 0, "he knows of nothing");
 
     // Nobody judges by it: a sixth comes in, and everybody goes on.
     let fay = world.join(CYN, "fay", Role::Client);
     world.add(CYN, matter, fay);
     world.settle();
+    assert_eq!(
+        refused(&mut world, fay, matter),
+        Misuse::Lapsed,
+        "a newcomer knows it from the chains that came with the Welcome"
+    );
+    go_on(&mut world, fay, matter);
     world.say(fay, matter, "four");
     world.settle();
     world.agree(matter, &[ADA, BOB, CYN, DAN, EVE], &["one", "two", "three", "four"]);
     assert_eq!(world.words(fay, matter), ["four"]);
     assert_eq!((0..6).map(|who| people(&world, who, matter)).collect::<Vec<_>>(), [6; 6]);
+    for who in [ADA, BOB, CYN, EVE, fay] {
+        let told = |notice: &Notice| matches!(notice, Notice::Lapsed { .. });
+        assert_eq!(world.told(who, told), 1, "device {who}: {:?}", world.nodes[who].notices);
+    }
 
     // It keeps him out of what he is not in.
     let other = world.matter(&[]);

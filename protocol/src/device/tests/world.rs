@@ -25,7 +25,7 @@ mod directory;
 mod keys;
 pub(super) mod log;
 
-use devices::LinkedRow;
+use devices::{LinkedRow, Told};
 
 /// A vault in memory.
 #[derive(Clone, Default)]
@@ -99,6 +99,10 @@ pub(super) struct Relay {
     replaced: Vec<PersonId>,
     /// Devices that a new key has not certified.
     former: BTreeSet<DeviceId>,
+    /// Whose endorsement was withdrawn, and by what.
+    pub(super) withdrawn: BTreeMap<PersonId, Signed>,
+    /// What is told of people, in order.
+    pub(super) told: Vec<Told>,
     mailboxes: BTreeMap<MailboxId, Mailbox>,
     single_use: BTreeMap<DeviceId, VecDeque<Blob>>,
     pub(super) last_resort: BTreeMap<DeviceId, Blob>,
@@ -180,7 +184,7 @@ impl Relay {
 
     /// Whether this instance of a device is admitted: none that a newer one has replaced.
     fn hello(&mut self, device: DeviceId, instance: Instance) -> bool {
-        if self.is_revoked(device) {
+        if !self.serves(device) {
             return false;
         }
         let known = *self.instances.entry(device).or_insert(instance);
@@ -229,6 +233,13 @@ impl Relay {
             }
             Request::Endorse { person, endorsement } => {
                 self.endorsed_anew(*person);
+                let said: crate::identity::Endorsement = endorsement.unverified("endorsement").unwrap();
+                if self.withdrawn.get(person).is_some_and(|before| said.after != Some(before.digest())) {
+                    return Reply::Refused(Refused::not_allowed("it was withdrawn"));
+                }
+                if self.withdrawn.remove(person).is_some() {
+                    self.events.extend(self.people.keys().map(|person| (*person, Event::Revoked)));
+                }
                 self.people.get_mut(person).unwrap().endorsement = Some(endorsement.clone());
                 self.events.push((*person, Event::Endorsed));
                 Reply::Done
@@ -259,7 +270,7 @@ impl Relay {
             .iter()
             .filter(|(_, (owner, _))| *owner == person)
             .filter(|(device, _)| only.is_none_or(|only| only == **device))
-            .filter(|(device, _)| !self.waits(**device) && !self.is_revoked(**device))
+            .filter(|(device, _)| !self.waits(**device) && self.serves(**device))
             .map(|(d, (_, inbox))| (*d, *inbox))
             .collect();
         let mut packages = Vec::new();
@@ -298,7 +309,7 @@ impl Relay {
     }
 
     fn readable(&self, device: DeviceId, mailbox: MailboxId) -> Option<(u64, u64)> {
-        let row = self.mailboxes.get(&mailbox).filter(|_| !self.is_revoked(device))?;
+        let row = self.mailboxes.get(&mailbox).filter(|_| self.serves(device))?;
         if row.inbox_of == Some(device) {
             return Some((0, u64::MAX));
         }
@@ -690,7 +701,7 @@ impl World {
         let mut moved = self.drain(index);
         self.events();
         let device = self.nodes[index].device.profile().device;
-        if self.relay.is_revoked(device) {
+        if !self.relay.serves(device) {
             (self.nodes[index].wire, self.nodes[index].replaced) = (None, true);
         }
         let Some(wire) = self.nodes[index].wire.as_mut() else { return moved };

@@ -1,6 +1,6 @@
 //! Linking and revoking at the relay, with real keys and signatures.
 
-use privity_protocol::frame::{NewInvite, Part, Rights};
+use privity_protocol::frame::{Instance, NewInvite, Part, Rights};
 use privity_protocol::identity::{Issuer, Role};
 use privity_protocol::ids::{DeviceId, MailboxId};
 use privity_protocol::invite::{InviteSecret, InviteStatement};

@@ -1,4 +1,4 @@
-//! The audit log's tables, and how a database of version 3, which had none, gets them.
+//! The audit log's tables, and how a database of version 3, which had none, gets them; how one of version 4 tells of more than devices.
 //!
 //! Invariant: a database has the log of all its people: those who were there before the log begin it.
 
@@ -12,10 +12,13 @@ use privity_protocol::suite::note::SHA256_LEN;
 use rusqlite::{OpenFlags, OptionalExtension, Params, Row, params};
 
 use super::super::log::{NewLeaf, filled};
-use super::{LOG_SCHEMA, LogRow, REVOKED_SCHEMA, Read, Sqlite, Store, StoreError, VERSION, Write};
+use super::{LOG_SCHEMA, LogRow, Read, Sqlite, Store, StoreError, TOLD_SCHEMA, VERSION, Write};
+use crate::store::{DeviceRow, Told, ToldRow};
 
 /// The version before the log.
-const BEFORE: i64 = 3;
+const BEFORE_LOG: i64 = 3;
+/// The version that told of revoked devices alone.
+const BEFORE_TOLD: i64 = 4;
 
 impl Sqlite {
     pub(super) fn log(&self, person: Option<PersonId>, event: &Event) -> Result<(), StoreError> {
@@ -75,21 +78,40 @@ impl Sqlite {
         Ok(hashes.collect::<Result<_, _>>()?)
     }
 
-    /// Gives a database of version 3 its log, in one transaction; one of any other version is left as it is. Nobody else may use it.
+    /// Brings a database of version 3 or 4 up to date, in one transaction; one of any other version is left as it is. Nobody else may use it.
     ///
     /// # Errors
     /// [`StoreError`] if there is no database, or the disk fails.
     pub fn upgrade(path: &Path) -> Result<(), StoreError> {
         let connection = Self::connect(path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
         let found: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0))?;
-        if found != BEFORE {
+        if ![BEFORE_LOG, BEFORE_TOLD].contains(&found) {
             return Ok(());
         }
         let mut store = Self { connection, path: path.to_owned(), incarnation: [0; 16] };
         store.begin()?;
-        store.connection.execute_batch(&format!("{REVOKED_SCHEMA} {LOG_SCHEMA} PRAGMA user_version = {VERSION};"))?;
-        store.log_the_past()?;
+        store.connection.execute_batch(TOLD_SCHEMA)?;
+        if found == BEFORE_LOG {
+            store.connection.execute_batch(LOG_SCHEMA)?;
+            store.log_the_past()?;
+        } else {
+            store.tell_of_the_revoked()?;
+        }
+        store.connection.execute_batch(&format!("PRAGMA user_version = {VERSION};"))?;
         store.commit()
+    }
+
+    /// What was told of revoked devices keeps its numbers.
+    fn tell_of_the_revoked(&self) -> Result<(), StoreError> {
+        let sql = "SELECT devices.row FROM revoked JOIN devices USING (device) ORDER BY number";
+        let rows: Vec<DeviceRow> = self.rows(sql, [], "device")?;
+        for row in rows {
+            let revoked = row.revoked.ok_or(StoreError::Damaged("device"))?;
+            let what = Told::Revoked(revoked.statement);
+            self.apply_one(&Write::Told(Box::new(ToldRow { number: revoked.number, person: row.person, what })))?;
+        }
+        self.connection.execute_batch("DROP TABLE revoked;")?;
+        Ok(())
     }
 
     /// What the log would have said of the people who are there, had there been one.

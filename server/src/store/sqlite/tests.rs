@@ -1,8 +1,10 @@
 //! What only the embedded store can get wrong: its files and its disk.
 
+use privity_protocol::identity::Signed;
 use privity_protocol::ids::MailboxId;
 
 use super::*;
+use crate::store::{RevokedRow, Told};
 
 fn modes(folder: &Path) -> Vec<(String, u32)> {
     let files = fs::read_dir(folder).unwrap().map(|file| file.unwrap());
@@ -73,7 +75,7 @@ fn a_database_of_version_3_gets_the_log_of_its_people() {
     store.apply_one(&Write::Organisation(people[0].1.link_key.clone())).unwrap();
     store
         .connection
-        .execute_batch("DROP TABLE log; DROP TABLE log_tiles; DROP TABLE revoked; PRAGMA user_version = 3;")
+        .execute_batch("DROP TABLE log; DROP TABLE log_tiles; DROP TABLE told; PRAGMA user_version = 3;")
         .unwrap();
     drop(store);
     assert!(matches!(Sqlite::open(folder.path()), Err(StoreError::Version { found: 3, .. })));
@@ -91,6 +93,41 @@ fn a_database_of_version_3_gets_the_log_of_its_people() {
         })
         .collect();
     assert_eq!(acts, ["founded", "registered", "device-added", "endorsed", "registered", "device-added"]);
+}
+
+/// What was told of revoked devices is told on, under the same numbers.
+#[test]
+fn a_database_of_version_4_tells_on_of_its_revoked_devices() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join(FILE);
+    let store = Sqlite::create(folder.path()).unwrap();
+    let statement = |number| Signed { body: vec![number], signature: vec![9] };
+    let people = crate::store::conformance::two_people();
+    store
+        .connection
+        .execute_batch(
+            "DROP TABLE told; CREATE TABLE revoked (number INTEGER PRIMARY KEY, device BLOB NOT NULL UNIQUE) STRICT;
+             PRAGMA user_version = 4;",
+        )
+        .unwrap();
+    for ((_, device), number) in people.iter().zip([2_u8, 1]) {
+        let revoked = Some(RevokedRow { number: number.into(), statement: statement(number) });
+        store.put_device(&DeviceRow { revoked, ..device.clone() }).unwrap();
+        store.run("INSERT INTO revoked VALUES (?1, ?2)", params![number, device.device.as_bytes()]).unwrap();
+    }
+    drop(store);
+    assert!(matches!(Sqlite::open(folder.path()), Err(StoreError::Version { found: 4, .. })));
+    for _ in 0..2 {
+        Sqlite::upgrade(&path).unwrap();
+    }
+    let store = Sqlite::open(folder.path()).unwrap();
+    let told = |number: u8, of: usize| ToldRow {
+        number: number.into(),
+        person: people[of].1.person,
+        what: Told::Revoked(statement(number)),
+    };
+    assert_eq!(store.told(None, 0, 9).unwrap(), [told(1, 1), told(2, 0)]);
+    assert_eq!(store.newest_told().unwrap(), 2);
 }
 
 #[test]

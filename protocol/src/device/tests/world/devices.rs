@@ -7,7 +7,7 @@ use crate::device::state::Table;
 use crate::device::{Enrolment, NewPersonInvite, rows_of};
 use crate::error::Refused;
 use crate::frame::{Blob, DeviceRegistration, Event, InviteView, Part, Registration, Reply, Request};
-use crate::identity::{DeviceCertificate, DeviceRevocation, Role, Signed};
+use crate::identity::{DeviceCertificate, DeviceRevocation, EndorsementRevocation, Role, Signed};
 use crate::ids::{DeviceId, InviteId, PersonId, Position};
 use crate::invite::Invite;
 use crate::suite::SecretKey;
@@ -20,7 +20,20 @@ pub(in crate::device::tests) struct LinkedRow {
     pub(in crate::device::tests) pack: Option<Blob>,
 }
 
+/// What is told of somebody.
+#[derive(Clone)]
+pub(in crate::device::tests) enum Told {
+    Revoked(PersonId, Signed),
+    Withdrawn(PersonId, Signed),
+}
+
 impl Relay {
+    /// Whether a device is served: it was not revoked, and somebody vouches for its person.
+    pub(in crate::device::tests) fn serves(&self, device: DeviceId) -> bool {
+        let withdrawn = self.owner(device).is_some_and(|person| self.withdrawn.contains_key(&person));
+        !self.is_revoked(device) && !withdrawn
+    }
+
     pub(super) fn waits(&self, device: DeviceId) -> bool {
         self.linked.get(&device).is_some_and(|linked| linked.certificate.is_none())
     }
@@ -45,12 +58,51 @@ impl Relay {
         self.single_use.remove(&device);
         self.last_resort.remove(&device);
         self.revoked.push((person, device, statement.clone()));
+        self.told.push(Told::Revoked(person, statement.clone()));
         self.events.extend(self.people.keys().map(|person| (*person, Event::Revoked)));
     }
 
     /// A relay that means harm serves revoked devices again, and tells nobody of them.
     pub(in crate::device::tests) fn forget_revocations(&mut self) {
         self.revoked.clear();
+        self.told.clear();
+    }
+
+    /// Puts a statement among the withdrawals, whoever made it.
+    pub(in crate::device::tests) fn withdraw(&mut self, person: PersonId, statement: &Signed) {
+        self.withdrawn.insert(person, statement.clone());
+        self.told.push(Told::Withdrawn(person, statement.clone()));
+        self.events.extend(self.people.keys().map(|person| (*person, Event::Revoked)));
+    }
+
+    /// What is told, of one person or of all, one at a time.
+    fn tell(&self, of: Option<PersonId>, after: u64) -> Reply {
+        let about = |told: &Told| match told {
+            Told::Revoked(person, _) | Told::Withdrawn(person, _) => *person,
+        };
+        let all = (1_u64..).zip(&self.told).filter(|(_, told)| of.is_none_or(|of| about(told) == of));
+        let mut new = all.filter(|(number, _)| *number > after);
+        let (mut revocations, mut withdrawn, mut identities) = (Vec::new(), Vec::new(), Vec::new());
+        let mut upto = after;
+        if let Some((number, told)) = new.next() {
+            upto = number;
+            let person = about(told);
+            let issuer = match told {
+                Told::Revoked(_, statement) => {
+                    revocations.push(statement.clone());
+                    statement.unverified::<DeviceRevocation>("revocation").unwrap().issuer
+                }
+                Told::Withdrawn(_, statement) => {
+                    withdrawn.push(statement.clone());
+                    statement.unverified::<EndorsementRevocation>("withdrawal").unwrap().issuer
+                }
+            };
+            identities.extend(self.chain(person));
+            identities.extend(self.chain(issuer.map_or(person, |issuer| issuer.person)));
+        }
+        identities.extend(self.replaced.iter().flat_map(|person| self.chain(*person)));
+        let (more, replaced) = (new.next().is_some(), self.replaced.clone());
+        Reply::Revocations { revocations, identities, upto, more, withdrawn, replaced }
     }
 
     /// Takes a key package of a device, as whoever may reach it does.
@@ -114,21 +166,12 @@ impl Relay {
                 self.revoke(said.person, said.device, revocation);
                 Reply::Done
             }
-            Request::Revocations { after } => {
-                let new: Vec<_> = self.revoked.iter().skip(usize::try_from(*after).unwrap()).take(1).collect();
-                let identities = new.iter().flat_map(|(person, _, statement)| {
-                    let said: DeviceRevocation = statement.unverified("revocation").unwrap();
-                    self.chain(said.issuer.map_or(*person, |issuer| issuer.person))
-                });
-                let upto = after + new.len() as u64;
-                let replaced = self.replaced.iter().flat_map(|person| self.chain(*person));
-                Reply::Revocations {
-                    identities: replaced.chain(identities).collect(),
-                    revocations: new.iter().map(|(_, _, statement)| statement.clone()).collect(),
-                    upto,
-                    more: upto < self.revoked.len() as u64,
-                    replaced: self.replaced.clone(),
+            Request::WithdrawEndorsement { revocation } => {
+                let said: EndorsementRevocation = revocation.unverified("withdrawal").unwrap();
+                if !self.withdrawn.contains_key(&said.person) {
+                    self.withdraw(said.person, revocation);
                 }
+                Reply::Done
             }
             Request::Adoptable => {
                 let waiting = self.people.values().filter(|row| row.endorsement.is_none());
@@ -142,6 +185,8 @@ impl Relay {
                 self.invites.remove(invite);
                 Reply::Done
             }
+            Request::Revocations { after } => self.tell(None, *after),
+            Request::StatementsAbout { person, after } => self.tell(Some(*person), *after),
             request => self.keys_request(own, request).unwrap_or_else(|| Reply::Refused(Refused::malformed("request"))),
         }
     }
@@ -205,6 +250,13 @@ impl World {
     pub(in crate::device::tests) fn revoke(&mut self, by: usize, whose: usize) {
         let (person, device) = (self.person(whose), self.device(whose));
         self.nodes[by].device.revoke_device(self.now, person, device).unwrap();
+        self.run();
+    }
+
+    /// Somebody withdraws somebody's endorsement.
+    pub(in crate::device::tests) fn withdraw(&mut self, by: usize, whose: usize) {
+        let person = self.person(whose);
+        self.nodes[by].device.withdraw_endorsement(self.now, person).unwrap();
         self.run();
     }
 }
