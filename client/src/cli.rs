@@ -304,6 +304,9 @@ pub enum IdentityCommand {
         /// The 60 digits that they see, or that a camera has read, instead of being asked
         #[arg(long, value_name = "DIGITS")]
         number: Option<String>,
+        /// Show the number as a code for a camera, too
+        #[arg(long)]
+        qr: bool,
     },
     /// Let in a newcomer whose inviter is away, after comparing digits with them; for registrars, and for clients any attorney
     Adopt {

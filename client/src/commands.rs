@@ -89,8 +89,8 @@ impl Run {
             Command::Invite(InviteCommand::Cancel { invite }) => self.invite_cancel(&invite).await,
             Command::People => self.people().await,
             Command::Identity(IdentityCommand::Show { handle, qr }) => self.identity_show(handle.as_deref(), qr).await,
-            Command::Identity(IdentityCommand::Verify { handle, number }) => {
-                self.identity_verify(&handle, number.as_deref()).await
+            Command::Identity(IdentityCommand::Verify { handle, number, qr }) => {
+                self.identity_verify(&handle, number.as_deref(), qr).await
             }
             Command::Identity(IdentityCommand::Adopt { handle, number, name }) => {
                 self.identity_adopt(&handle, number.as_deref(), name.as_deref()).await

@@ -45,6 +45,7 @@ mod lapses;
 mod linking;
 mod notes;
 mod notice;
+mod packages;
 mod people;
 mod post;
 mod proof;
@@ -172,6 +173,8 @@ pub struct Device {
     own_packages: BTreeMap<DeviceId, tidy::OwnPackage>,
     /// What goes between the devices of this person.
     notes: Box<notes::Notes>,
+    /// Single-use key packages that the relay has served, by hash: the newest.
+    served: Vec<Digest>,
     /// Devices that are nobody's any more.
     revoked: BTreeMap<DeviceId, Revoked>,
     /// People for whom nobody vouches any more, by the newest statement; a later endorsement may have made it good.
@@ -270,6 +273,7 @@ impl Device {
             waiting: BTreeMap::new(),
             certifying: None,
             own_packages: BTreeMap::new(),
+            served: packages::served(counters.get(Counters::SERVED)),
             notes: Box::new(notes::Notes::open(vault)?),
             revoked: keyed(load(vault, Table::Revoked, None, "revoked device")?, DeviceId::from_slice)?,
             withdrawn: keyed(load(vault, Table::Withdrawn, None, "withdrawn endorsement")?, PersonId::from_slice)?,

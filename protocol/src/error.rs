@@ -176,6 +176,9 @@ pub enum PeerMisbehaved {
     /// A person's keys, or those of whoever vouches for them, are not in the relay's audit log.
     #[error("that person's keys are not in the relay's audit log")]
     Unlogged,
+    /// The relay has served a single-use key package twice.
+    #[error("the relay hands out a key of that person's that was used before")]
+    ServedTwice,
     /// The relay shows another history than before.
     #[error("the relay shows another history of a mailbox than before, at {seq}")]
     Fork {

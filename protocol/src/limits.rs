@@ -227,6 +227,9 @@ pub const LAST_RESORT_MS: u64 = 7 * 24 * 3600 * 1000;
 /// Heads of the relay's log that a device remembers to be of one log, or holds against its own at once.
 pub const LOG_HEADS_MAX: usize = 16;
 
+/// Key packages of others that a device remembers to have been served: more than anybody adds in weeks, and 12 KiB.
+pub const SERVED_NOTED: usize = 256;
+
 /// Contradictions in the relay's log that a device keeps as proof: the first ones tell all.
 pub const LOG_FAULTS_MAX: usize = 8;
 

@@ -40,8 +40,8 @@ use crate::suite::{CIPHER_SUITE, Digest, PublicKey, SecretKey, Suite, SuiteError
 
 use judge::{Credentials, Judge, leaf_credential};
 pub use sealed::{Sealed, check_key_package, seal_to};
-pub use store::KeyPackages;
 use store::Saved;
+pub use store::{KeyPackages, is_last_resort};
 
 /// The version of the rules by which members judge. A device that meets another says "update" and stops.
 pub const RULES: u32 = 1;

@@ -58,7 +58,7 @@ impl Run {
         if reached { self.done(session).await } else { Ok(()) }
     }
 
-    pub(super) async fn identity_verify(&self, handle: &str, number: Option<&str>) -> Result<(), Error> {
+    pub(super) async fn identity_verify(&self, handle: &str, number: Option<&str>, qr: bool) -> Result<(), Error> {
         let given = number.map(str::parse::<SafetyNumber>).transpose()?;
         let (_held, mut session) = self.caught_up().await?;
         let person = self.whom(&mut session, plain_handle(handle)).await?;
@@ -73,7 +73,7 @@ impl Run {
             None if self.json || !ask::is_possible() => return Err(Error::Usage("--number is missing".to_owned())),
             None => {
                 out::note(&format!("Compare this with {who}, by telephone or side by side; both of you see the same:"));
-                out::note(&grouped(&number));
+                out::note(&with_code(qr.then(|| number.digits()), grouped(&number)));
                 if !ask::yes("Do all 60 digits match? [y/N] ")? {
                     return Err(mismatch(&who));
                 }

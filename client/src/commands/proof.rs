@@ -65,10 +65,7 @@ impl Run {
                     "Nothing was found that speaks against the relay. {shown} has the newest note of its log that this device knows, \
                      for others to compare with."
                 )],
-                claims => {
-                    let found = view::counted(claims.len(), "thing", "things");
-                    vec![format!("{shown} says of {found} how the relay was found out:")]
-                }
+                _ => vec![format!("{shown} says what was found out about the relay:")],
             };
             lines.extend(claims.iter().map(|claim| format!("  - {}", view::claim(&session.device, claim))));
             lines.push("Its README.txt explains it. Nothing in it is secret; it tells handles, and who is in the firm's chain.".to_owned());

@@ -152,7 +152,13 @@ fn unchecked(device: &Device) -> Vec<(&'static str, String)> {
 fn text(device: &Device, object: &Value, claims: &[Claim]) -> String {
     let profile = device.profile();
     let versions = &object["versions"];
-    let mut lines = vec![
+    let mut lines = Vec::new();
+    if !claims.is_empty() {
+        lines.push("FOUND, and not in order:".to_owned());
+        lines.extend(claims.iter().map(|claim| format!("  - {}", view::claim(device, claim))));
+        lines.push("  `privity audit proof --out DIR` writes it down for others to check".to_owned());
+    }
+    lines.extend([
         format!(
             "versions   privity {}, wire {}, rules {}, vault {}",
             env!("CARGO_PKG_VERSION"),
@@ -164,12 +170,12 @@ fn text(device: &Device, object: &Value, claims: &[Claim]) -> String {
         relay_key(profile),
         format!("firm       {}", view::plain(&profile.firm, false)),
         format!("  its key  {}", profile.organisation.fingerprint()),
-    ];
+    ]);
     lines.extend(SUITES.iter().map(|(name, what, algorithms)| format!("{name:<10} {algorithms} ({what})")));
     lines.push(match device.log() {
         Some(log) if log.faults.is_empty() => format!("audit log  {} entries, in order as far as seen", log.head.size),
         Some(log) => {
-            format!("audit log  WARNING: {} entries, and not one and the same for all: see below", log.head.size)
+            format!("audit log  WARNING: {} entries, and not one and the same for all: see above", log.head.size)
         }
         None => "audit log  nothing of it was seen yet".to_owned(),
     });
@@ -180,11 +186,6 @@ fn text(device: &Device, object: &Value, claims: &[Claim]) -> String {
         kdf["passes"],
         if kdf["unlocked"] == true { "unlocked for a while now" } else { "locked" }
     ));
-    if !claims.is_empty() {
-        lines.push("FOUND, and not in order:".to_owned());
-        lines.extend(claims.iter().map(|claim| format!("  - {}", view::claim(device, claim))));
-        lines.push("  `privity audit proof --out DIR` writes it down for others to check".to_owned());
-    }
     lines.push("Not checked:".to_owned());
     let unchecked = object["unchecked"].as_array().map_or(&[][..], Vec::as_slice);
     lines.extend(unchecked.iter().map(|found| format!("  - {}", found["told"].as_str().unwrap_or_default())));

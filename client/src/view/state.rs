@@ -135,7 +135,9 @@ pub fn notice(notice: &Notice) -> Option<String> {
         Notice::EndorsedAnew { outcome: Err(why), .. } => {
             Some(format!("warning: an endorsement could not be renewed: {}", plain(&why.to_string(), false)))
         }
-        Notice::Log { .. } | Notice::DoneInYourName(_) | Notice::RelayRotated { .. } => log_told(notice),
+        Notice::Log { .. } | Notice::DoneInYourName(_) | Notice::RelayRotated { .. } | Notice::FalseWelcome(_) => {
+            relay_told(notice)
+        }
         Notice::Copied => Some(
             "this is a copy of your profile, or one restored from a backup. It asks the others to let it back in, and takes the \
              place of the other copy, which can't be used any more. Nothing to do; if you made no copy, tell your firm's IT at once"
@@ -148,8 +150,8 @@ pub fn notice(notice: &Notice) -> Option<String> {
     }
 }
 
-/// What the relay's audit log gives away, or the relay has shown to be its new key, in a sentence.
-fn log_told(notice: &Notice) -> Option<String> {
+/// What the relay's audit log or its mailboxes give away, or the relay has shown to be its new key, in a sentence.
+fn relay_told(notice: &Notice) -> Option<String> {
     match notice {
         Notice::Log { what, by: None } => Some(format!(
             "WARNING: {what}. It may show different people different things: tell somebody at the firm whom you trust, by another \
@@ -166,6 +168,11 @@ fn log_told(notice: &Notice) -> Option<String> {
         Notice::RelayRotated { key, since, .. } => Some(format!(
             "the relay has a new key since {}: {key}. The key it had before has signed for it, so there is nothing to do",
             day(*since)
+        )),
+        Notice::FalseWelcome(why) => Some(format!(
+            "warning: something came that was to let this device into a matter, and leads nowhere ({}). If somebody says to have added you \
+             and you do not see the matter, ask them to remove you there and to add you once more; if that fails, too, tell your firm's IT",
+            plain(&why.to_string(), false)
         )),
         _ => None,
     }

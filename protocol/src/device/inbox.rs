@@ -54,7 +54,8 @@ impl Device {
         self.inbox = self.inbox.next(entry.fence, &entry.digest());
         self.batch.put(Table::Counter, None, Counters::INBOX, &self.inbox);
         if let Err(error) = joined {
-            self.deliver(Notice::Problem(error));
+            let welcomes = matches!(&entry.body, EntryBody::Envelope(bytes) if matches!(envelope::unwrap(&bytes.0), Ok((Class::Welcome, _))));
+            self.deliver(if welcomes { Notice::FalseWelcome(error) } else { Notice::Problem(error) });
         }
     }
 

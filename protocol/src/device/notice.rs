@@ -220,6 +220,9 @@ pub enum Notice {
         /// Since when, by the relay's clock.
         since: Timestamp,
     },
+    /// A Welcome leads nowhere: it can't be opened, or into a matter that is not as it says. Whoever sent it may take this device for a
+    /// member.
+    FalseWelcome(Error),
     /// Something the relay or a member did wrong, worth knowing.
     Problem(Error),
 }

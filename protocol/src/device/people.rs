@@ -252,6 +252,9 @@ impl Device {
                 self.material_failed(person, Refused::not_found("a key package of that person").into());
             }
             Reply::KeyPackages { packages } => {
+                if let Err(error) = self.note_packages(&packages) {
+                    return self.material_failed(person, error);
+                }
                 if let Some(material) = self.materials.get_mut(&person) {
                     material.packages = Some(packages);
                 }

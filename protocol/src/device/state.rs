@@ -780,6 +780,8 @@ impl Counters {
     pub const LAST_RESORT: &'static [u8] = b"last resort";
     /// The references of last-resort key packages that are kept, the newest last.
     pub const LAST_RESORTS: &'static [u8] = b"last resorts";
+    /// Single-use key packages that the relay has served to this device, by hash, the newest last.
+    pub const SERVED: &'static [u8] = b"served";
     /// Which copy of the profile this is.
     pub const INSTANCE: &'static [u8] = b"instance";
     /// The relay's incarnation that this device's positions belong to.

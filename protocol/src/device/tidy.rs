@@ -213,10 +213,14 @@ impl Device {
     }
 
     pub(super) fn own_package_came(&mut self, now: Timestamp, device: DeviceId, reply: Reply) {
-        let package = match reply {
+        let mut package = match reply {
             Reply::KeyPackages { packages } => packages.into_iter().find(|taken| taken.device == device),
             _ => None,
         };
+        if let Err(error) = self.note_packages(package.as_slice()) {
+            self.deliver(Notice::Problem(error));
+            package = None;
+        }
         let package = package.map_or_else(|| OwnPackage::Missing(now.plus_ms(NO_PACKAGE_MS)), OwnPackage::Here);
         self.own_packages.insert(device, package);
     }

@@ -7,13 +7,20 @@ use std::convert::Infallible;
 use std::fmt;
 use std::sync::{Arc, Mutex};
 
-use mls_rs::{GroupStateStorage, KeyPackageStorage};
+use mls_rs::extension::recommended::LastResortKeyPackageExt;
+use mls_rs::{GroupStateStorage, KeyPackageStorage, MlsMessage};
 use mls_rs_core::group::{EpochRecord, GroupState};
 use mls_rs_core::key_package::KeyPackageData;
 use zeroize::Zeroizing;
 
 use super::lock;
 use crate::error::Misuse;
+
+/// Whether a key package says of itself that it may be used again and again. Its owner has signed that.
+pub fn is_last_resort(package: &[u8]) -> bool {
+    let package = MlsMessage::from_bytes(package).ok().and_then(MlsMessage::into_key_package);
+    package.is_some_and(|package| matches!(package.extensions.get_as::<LastResortKeyPackageExt>(), Ok(Some(_))))
+}
 
 /// The private halves of this device's key packages, in memory; the vault keeps them.
 #[derive(Clone, Default)]

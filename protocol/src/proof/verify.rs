@@ -158,7 +158,10 @@ fn only_these(files: &BTreeMap<String, Vec<u8>>, said: &Statement) -> Result<(),
 /// The folders of notes that a statement names.
 fn numbers(said: &Statement) -> Vec<String> {
     let folder = |path: &String| path.strip_prefix("log/")?.strip_suffix("/keys").map(str::to_owned);
-    said.files.keys().filter_map(folder).collect()
+    let mut numbers: Vec<String> = said.files.keys().filter_map(folder).collect();
+    // What was found comes before what is known now.
+    numbers.sort_by_key(|number| number == "0");
+    numbers
 }
 
 #[derive(Default)]
@@ -205,12 +208,15 @@ impl Notes {
     }
 
     fn contradictions(&self) -> Vec<Contradiction> {
-        let mut found: Vec<Contradiction> = Vec::new();
+        let (mut found, mut told) = (Vec::new(), Vec::new());
         for (index, (one, _)) in self.signed.iter().enumerate() {
             for (other, _) in self.signed.iter().skip(index.saturating_add(1)) {
-                if let Some(how) = contradict(one, other) {
-                    let (one, other) = (one.file.clone(), other.file.clone());
-                    found.push(Contradiction { one, other, how });
+                let Some(how) = contradict(one, other) else { continue };
+                // The same two notes may stand in several folders.
+                let pair = [one, other].map(|note| (note.checkpoint.clone(), note.at));
+                if !told.contains(&pair) {
+                    told.push(pair);
+                    found.push(Contradiction { one: one.file.clone(), other: other.file.clone(), how });
                 }
             }
         }

@@ -14,6 +14,7 @@ use crate::matter::forge::{self, Spell, Wild};
 mod bundles;
 mod commits;
 mod members;
+mod packages;
 mod relays;
 mod repairs;
 mod roles;

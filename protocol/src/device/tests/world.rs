@@ -104,7 +104,7 @@ pub(super) struct Relay {
     /// What is told of people, in order.
     pub(super) told: Vec<Told>,
     mailboxes: BTreeMap<MailboxId, Mailbox>,
-    single_use: BTreeMap<DeviceId, VecDeque<Blob>>,
+    pub(in crate::device::tests) single_use: BTreeMap<DeviceId, VecDeque<Blob>>,
     pub(super) last_resort: BTreeMap<DeviceId, Blob>,
     accepted: BTreeMap<(DeviceId, u64), (Digest, Digest, Vec<u64>)>,
     pub(super) newest: BTreeMap<DeviceId, AcceptedIdem>,
