@@ -85,13 +85,13 @@ fn verifying_at_a_terminal_shows_the_digits_and_asks() {
     let number = text(&one(ada.ok(&["identity", "show", "bob"]).unwrap())["safety_number"]);
     let (home, passphrase) = (ada.home.to_str().unwrap(), ada.passphrase.to_str().unwrap());
     for (answer, code, part) in [("n\n", 4, "somebody stands between"), ("yes\n", 0, "is verified")] {
-        let arguments = ["--home", home, "--passphrase-file", passphrase, "identity", "verify", "bob"];
+        let arguments = ["--home", home, "--passphrase-file", passphrase, "identity", "verify", "bob", "--qr"];
         let Some(mut typed) = Typed::start(&arguments).unwrap() else { return };
         let at = typed.shows(&number[..23], 0).unwrap();
         typed.at("match? [y/N] ", at, answer).unwrap();
         let (ended, screen) = typed.end().unwrap();
         assert_eq!(ended, Some(code), "{screen}");
-        assert!(screen.replace("\r\n", " ").contains(part), "{screen}");
+        assert!(screen.replace("\r\n", " ").contains(part) && screen.contains('█'), "{screen}");
     }
     assert!(one(ada.ok(&["identity", "show", "bob"]).unwrap())["verified"].is_u64());
 }

@@ -109,3 +109,46 @@ fn somebody_elses_key_package_adds_nobody() {
     dan.ok(&["recv"]).unwrap();
     assert_eq!(dan.ok(&["matter", "ls"]).unwrap().len(), 1);
 }
+
+/// What was said of somebody before is not taken for news: a name that was confirmed stays so, and an end that was put off, too.
+#[test]
+fn an_old_chain_shown_again_takes_nothing_back() {
+    let (firm, _bob, dan) = firm_of_three();
+    let kept: Arc<Mutex<Option<Vec<Identity>>>> = Arc::default();
+    let keep = Arc::clone(&kept);
+    alter(&firm, "ada", move |request, reply| {
+        if let (Request::Chain { .. }, Reply::Chain { chain }) = (request, reply)
+            && chain.len() > 1
+        {
+            *keep.lock().unwrap() = Some(chain.clone());
+        }
+    });
+    let shown = firm.attorney.ok(&["identity", "show", "bob"]).unwrap();
+    assert_eq!(shown[0]["self_stated"], true, "{shown:?}");
+    firm.relay.repents();
+    firm.attorney.ok(&["identity", "confirm", "bob"]).unwrap();
+    let old = kept.lock().unwrap().clone().unwrap();
+    alter(&firm, "ada", move |request, reply| {
+        if let (Request::Chain { .. }, Reply::Chain { chain }) = (request, reply)
+            && chain.len() > 1
+        {
+            chain.clone_from(&old);
+        }
+    });
+    let shown = firm.attorney.ok(&["identity", "show", "bob"]).unwrap();
+    assert_eq!(shown[0]["self_stated"], false, "{shown:?}");
+    // Somebody else's, good in itself, is not this person's.
+    let bobs = kept.lock().unwrap().clone().unwrap();
+    alter(&firm, "dan", move |request, reply| {
+        if let (Request::Chain { .. }, Reply::Chain { chain }) = (request, reply)
+            && chain.len() == 1
+        {
+            chain.clone_from(&bobs);
+        }
+    });
+    told(
+        &dan.run(&["identity", "show", "ada"]).unwrap(),
+        4,
+        &["a chain of endorsements does not match what was said before"],
+    );
+}

@@ -245,3 +245,28 @@ fn the_entries_of_another_matter_say_nothing_here() {
     dan.run(&["recv", "--timeout", "2"]).unwrap();
     assert!(words(&dan).is_empty() && records(&dan, "void").len() == 1, "{:?}", words(&dan));
 }
+
+/// As it was before: the same mailbox without its last messages, by a relay that does not say that it was restored.
+#[test]
+fn a_mailbox_that_is_rolled_back_stops_the_matter() {
+    let (firm, _bob, dan) = office();
+    for text in ["one", "two"] {
+        say(&firm.attorney, text);
+    }
+    dan.ok(&["recv"]).unwrap();
+    let (lease, before) = (mailbox(&firm), head(&firm, &dan) - 2);
+    let then = firm.relay.inside().store.position(lease, before).unwrap().unwrap();
+    firm.relay.when_told(move |who, asked, mut frame| {
+        if let (
+            FromRelay::Reply { reply: Reply::Subscribed { start, head }, .. },
+            Some(Request::Subscribe { mailbox, .. }),
+        ) = (&mut frame, asked)
+            && (who.handle.as_str(), *mailbox) == ("dan", lease)
+        {
+            (*start, *head) = (then, before);
+        }
+        vec![frame]
+    });
+    told(&dan.run(&["recv"]).unwrap(), 4, &["the relay shows another history of a matter than before"]);
+    assert_eq!((words(&dan), records(&dan, "forked").len()), (vec!["one".to_owned(), "two".to_owned()], 1));
+}

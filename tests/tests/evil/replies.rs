@@ -1,8 +1,9 @@
 //! Answers that are not true: stale while accepting, seqs that nothing stands at, acceptance of what is thrown away.
 
 use privity_protocol::error::Refused;
-use privity_protocol::frame::{Part, Reply, Request};
+use privity_protocol::frame::{AcceptedIdem, Part, Reply, Request};
 use privity_protocol::log::Act;
+use privity_protocol::suite::Digest;
 use privity_server::store::Read as _;
 use privity_tests::evil::Asked;
 
@@ -100,4 +101,19 @@ fn a_matter_that_was_opened_only_in_words_is_in_no_log() {
         matches!(event.act, Act::MailboxCreated { .. })
     });
     assert_eq!(created.count(), 1);
+}
+
+/// What it says to have had from this device, it can't prove: only the vault makes the MAC. Nobody takes itself for a copy.
+#[test]
+fn an_idem_that_this_device_never_used_makes_no_copy_of_it() {
+    let (firm, bob, dan) = office();
+    firm.relay.when_greeted(|_, mut body| {
+        let zero = Digest::of(&[]);
+        body.idem = Some(AcceptedIdem { idem: 9_999, parts: zero, mac: zero });
+        body
+    });
+    let sent = bob.run(&["send", "Lease", "one"]).unwrap();
+    assert_eq!((sent.code, sent.stderr.as_str()), (Some(0), ""), "{sent:?}");
+    dan.ok(&["recv"]).unwrap();
+    assert_eq!(words(&dan), ["one"]);
 }
