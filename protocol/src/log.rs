@@ -353,7 +353,7 @@ pub enum Act {
     /// The relay was backed up.
     #[n(17)]
     BackedUp {
-        /// The hash of the backup.
+        /// The hash of what it says of itself: who, when, and some random bytes.
         #[n(0)]
         backup: Digest,
     },

@@ -36,7 +36,7 @@ use crate::store::{Read, Store, Write};
 /// The file of the statements by which the relay's keys followed each other.
 pub const ROTATIONS_FILE: &str = "relay.rotations";
 /// Where a new key waits until it is the relay's.
-pub(crate) const NEXT_FILE: &str = "relay.key.next";
+const NEXT_FILE: &str = "relay.key.next";
 
 /// A key that was the relay's, as `relay.rotations` has it.
 #[derive(Debug, Clone, Encode, Decode)]
@@ -124,6 +124,15 @@ impl Keys {
     /// The key that the relay has.
     pub fn newest(&self) -> &SecretKey {
         &self.newest
+    }
+
+    /// Whether the newest of `other` is one of these, and the other way round.
+    pub(crate) fn have(&self, other: &Self) -> Result<(bool, bool), RelayError> {
+        let (own, others) = (self.view()?, other.view()?);
+        let has = |all: &[KeyView], one: &[KeyView]| {
+            one.first().is_some_and(|newest| all.iter().any(|view| view.key == newest.key))
+        };
+        Ok((has(&own, &others), has(&others, &own)))
     }
 
     /// All of them, the newest first.
@@ -241,13 +250,18 @@ fn log_rotations(store: &mut Sqlite, keys: &Keys) -> Result<(), RelayError> {
     Ok(store.commit()?)
 }
 
+/// How many keys a relay had before the one it has.
+pub(crate) fn count(folder: &Path) -> Result<usize, ConfigError> {
+    Ok(rows(folder)?.len())
+}
+
 /// The names under which private keys beside the newest may be.
-fn others(past: usize) -> impl Iterator<Item = String> {
+pub(crate) fn others(past: usize) -> impl Iterator<Item = String> {
     std::iter::once(NEXT_FILE.to_owned()).chain((1..=past).map(numbered))
 }
 
 /// Where the key is kept that was the relay's so manieth.
-pub(crate) fn numbered(number: usize) -> String {
+fn numbered(number: usize) -> String {
     format!("{KEY_FILE}.{number}")
 }
 
@@ -280,7 +294,7 @@ fn public(key: &SecretKey) -> Result<PublicKey, RelayError> {
 }
 
 /// Writes a file for its owner alone and syncs it under another name, and puts it in its place, durably.
-fn put(path: &Path, bytes: &[u8]) -> Result<(), RelayError> {
+pub(crate) fn put(path: &Path, bytes: &[u8]) -> Result<(), RelayError> {
     let mut unfinished = path.as_os_str().to_owned();
     unfinished.push(".tmp");
     let unfinished = PathBuf::from(unfinished);

@@ -21,6 +21,7 @@
 //! ```
 
 pub mod audit;
+pub mod backup;
 pub mod clock;
 pub mod config;
 mod hub;

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use privity_server::backup::{self, BackedUp};
 use privity_server::config::{self, Config, ConfigError};
 use privity_server::setup::{self, FirstInvite};
 use privity_server::{Relay, RelayError, restore};
@@ -89,19 +90,41 @@ The invite is a secret: whoever joins with it becomes the firm's registrar. It i
     /// Put a backup in the database's place, or say that the one in place is a backup
     #[command(after_help = "\
 Examples:
+  privity-relay restore --data /srv/privity --from /backup/privity-2026-08-01
   privity-relay restore --data /srv/privity --from /backup/relay.db
   privity-relay restore --data /srv/privity
 
-Stop the relay first. What was there before is kept as relay.db.before-restore. Without --from nothing is copied: for a database that was
+Stop the relay first. What was there before is kept as relay.db.before-restore. A folder without a relay, on a new machine, gets its
+configuration and keys from the backup; one that has them keeps them. Without --from nothing is copied: for a database that was
 put back by other means. Either way devices are told that the relay has gone back in time, and mend what they can.")]
     Restore {
         /// The relay's folder
         #[arg(long, value_name = "DIR")]
         data: PathBuf,
-        /// A copy of relay.db, as docs/operations.md says to make it
-        #[arg(long, value_name = "FILE")]
+        /// A folder that `privity-relay backup` made, or a copy of relay.db alone
+        #[arg(long, value_name = "BACKUP")]
         from: Option<PathBuf>,
         /// Print {from, kept, people} as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Copy database, keys and configuration into a folder, beside a relay that runs or not
+    #[command(after_help = "\
+Examples:
+  privity-relay backup --data /srv/privity --out /backup/privity-2026-08-01
+  privity-relay backup --data /srv/privity --out /backup/privity-2026-08-01 --json
+
+The copy is of one moment, and was read back when this ends; the audit log says that it was made. It holds the relay's secret key: treat
+it as a secret, and take it off this machine. `privity-relay restore --from` takes it. What is there is never overwritten. With --json:
+{folder, name, people, leaves, bytes}.")]
+    Backup {
+        /// The relay's folder
+        #[arg(long, value_name = "DIR")]
+        data: PathBuf,
+        /// Where to; made, and must not be there
+        #[arg(long, value_name = "FOLDER")]
+        out: PathBuf,
+        /// Print JSON
         #[arg(long)]
         json: bool,
     },
@@ -145,6 +168,7 @@ fn main() -> ExitCode {
         Command::Invite { data, json } => setup::another_first_invite(&data).map(|invite| show(&invite, json)),
         Command::Run { data } => run(&data),
         Command::Restore { data, from, json } => restore(&data, from.as_deref(), json),
+        Command::Backup { data, out, json } => backup(&data, &out, json),
         Command::Check { data } => check::check(&data),
         Command::Audit { audit } => inspect::run(&audit),
         Command::Key { key } => rekey::run(&key),
@@ -199,6 +223,40 @@ fn restore(data: &Path, from: Option<&Path>, json: bool) -> Result<(), RelayErro
         println!("What was there before is kept in {}; remove it once nobody needs it.", kept.display());
     }
     println!("{AFTER_RESTORE}\nStart the relay with: privity-relay run --data {}", data.display());
+    Ok(())
+}
+
+/// From how many pages on a terminal is told how far it is: some 40 MiB.
+const WATCHED_PAGES: u64 = 10_000;
+
+fn backup(data: &Path, out: &Path, json: bool) -> Result<(), RelayError> {
+    let watched = std::io::stderr().is_terminal();
+    let made = backup::backup(data, out, &mut |done, of| {
+        if watched && of >= WATCHED_PAGES {
+            let end = if done == of { "\n" } else { "" };
+            // Whoever looks away misses nothing.
+            let _unseen =
+                write!(std::io::stderr(), "\r{:>3} % of the database{end}", done.saturating_mul(100) / of.max(1));
+        }
+    })?;
+    let BackedUp { name, people, leaves, bytes } = made;
+    let mut stdout = std::io::stdout();
+    // Whoever stops reading is no failure.
+    let _heard = if json {
+        let name = name.to_string();
+        writeln!(
+            stdout,
+            "{}",
+            serde_json::json!({ "folder": out, "name": name, "people": people, "leaves": leaves, "bytes": bytes })
+        )
+    } else {
+        writeln!(
+            stdout,
+            "Backed up into {}: {people} people, {leaves} leaves of the audit log; read back and whole.\nIt holds the relay's secret key. \
+             Take it off this machine; `privity-relay restore --from` takes it.",
+            out.display()
+        )
+    };
     Ok(())
 }
 

@@ -1,8 +1,9 @@
 //! Restoring a backup: another database takes the place of the one there, as a new incarnation of the relay.
 //!
-//! 1. The backup is copied beside the database, held against SQLite's own check, and given its incarnation.
-//! 2. What was there before is folded into one file and kept.
-//! 3. One rename puts the copy in its place.
+//! 1. A folder that has no relay gets configuration and keys of the backup, where it is a whole one ([`backup`]).
+//! 2. Its database is copied beside the database, held against SQLite's own check, and given its incarnation.
+//! 3. What was there before is folded into one file and kept.
+//! 4. One rename puts the copy in its place.
 //!
 //! Invariant: until that rename the relay is what it was, and after it what was restored; whoever has to do it again after a crash
 //! loses nothing of either.
@@ -12,8 +13,9 @@ use std::io::ErrorKind;
 use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
+use crate::backup;
 use crate::clock;
-use crate::config::{self, Config, ConfigError, Lock};
+use crate::config::{self, Config, ConfigError, Lock, private_folder};
 use crate::start::RelayError;
 use crate::store::sqlite::{self, Folded, Sqlite};
 use crate::store::{Read, StoreError};
@@ -27,18 +29,25 @@ pub struct Restored {
     pub people: usize,
 }
 
-/// Puts a backup in place of a relay's database; without one, declares that the database in place is a restored one.
+/// Puts a backup, a database or a whole folder, in place of a relay's database; without one, declares that the database in place is a restored one.
 ///
 /// # Errors
 /// [`RelayError`] if a relay runs on the folder, the backup is no good, or the disk fails; before the last step nothing has changed.
 pub fn restore(folder: &Path, from: Option<&Path>) -> Result<Restored, RelayError> {
-    if !folder.join(config::FILE).exists() || !folder.join(config::KEY_FILE).exists() {
-        return Err(ConfigError::Incomplete(folder.to_owned()).into());
+    let whole = from.filter(|from| from.is_dir());
+    let from = whole.map(|backup| backup.join(sqlite::FILE)).or_else(|| from.map(Path::to_owned));
+    let (_lock, files) = match whole {
+        Some(backup) => meet_files(folder, backup)?,
+        None if !folder.join(config::FILE).exists() || !folder.join(config::KEY_FILE).exists() => {
+            return Err(ConfigError::Incomplete(folder.to_owned()).into());
+        }
+        None => (Lock::take(folder)?, None),
+    };
+    if files.is_none() {
+        Config::load(folder)?;
     }
-    Config::load(folder)?;
-    let _lock = Lock::take(folder)?;
     let database = folder.join(sqlite::FILE);
-    let Some(from) = from else {
+    let Some(from) = from.as_deref() else {
         let people = renew(&database, &database)?;
         return Ok(Restored { kept: None, people });
     };
@@ -49,6 +58,9 @@ pub fn restore(folder: &Path, from: Option<&Path>) -> Result<Restored, RelayErro
     let copied = with(&database, ".restoring");
     let done = copy(from, &copied).and_then(|()| {
         let people = renew(&copied, from)?;
+        if let Some(files) = files {
+            backup::copy_files(files, folder, true)?;
+        }
         Ok(Restored { kept: swap(folder, &database, &copied)?, people })
     });
     if done.is_err() {
@@ -56,6 +68,28 @@ pub fn restore(folder: &Path, from: Option<&Path>) -> Result<Restored, RelayErro
         let _removed = remove(&copied);
     }
     done
+}
+
+/// What a whole backup has beside its database goes into a folder that has no relay: then it is what is given back. One that has a relay keeps
+/// its own, which must be the same relay's.
+fn meet_files<'a>(folder: &Path, from: &'a Path) -> Result<(Lock, Option<&'a Path>), RelayError> {
+    let no_good = |reason: &str| RelayError::Backup { path: from.to_owned(), reason: reason.to_owned() };
+    let (_, backed_up) = Config::load(from).map_err(|error| no_good(&error.to_string()))?;
+    private_folder(folder).map_err(|error| failed(folder, error))?;
+    let lock = Lock::take(folder)?;
+    if folder.join(config::KEY_FILE).exists() && folder.join(config::FILE).exists() {
+        match Config::load(folder)?.1.have(&backed_up)? {
+            (true, _) => {}
+            (false, true) => {
+                return Err(no_good(
+                    "it has a newer key of this relay's; put its relay.key, relay.key.1 and so on, and relay.rotations in place first",
+                ));
+            }
+            (false, false) => return Err(no_good("it is another relay's")),
+        }
+        return Ok((lock, None));
+    }
+    Ok((lock, Some(from)))
 }
 
 /// A copy for its owner alone, with SQLite's log where the backup has one beside it.

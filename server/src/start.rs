@@ -36,7 +36,7 @@ pub enum RelayError {
     /// The database.
     #[error("{0}; the relay stopped rather than go on with it: look at the disk, then start the relay again")]
     Store(StoreError),
-    /// What was to be restored is none of this relay's databases.
+    /// What was to be restored is no backup of this relay.
     #[error("{path} is no good database of a relay: {reason}; nothing was changed")]
     Backup {
         /// Which file.
@@ -44,6 +44,9 @@ pub enum RelayError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A backup was not made.
+    #[error("the relay could not be backed up: {0}; nothing of it was kept")]
+    NotBackedUp(StoreError),
     /// The disk has no room.
     #[error("the disk is full; make room and try again")]
     DiskFull,

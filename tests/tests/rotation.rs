@@ -165,3 +165,32 @@ fn a_key_that_is_served_no_more_leaves_only_those_out_who_have_not_come_since() 
     let refused = bob.run(&["recv"]).unwrap();
     assert_eq!(refused.code, Some(4), "{refused:?}");
 }
+
+/// The backup is from before the rotation: the folder keeps its newer key, and the log says of it once more.
+#[test]
+fn a_backup_from_before_a_rotation_is_restored_under_the_newer_key() {
+    let mut firm = Firm::found().unwrap();
+    let ada = firm.attorney.clone();
+    let bob = firm.bring("bob", "Bob Jones", "client").unwrap();
+    firm.matter("Lease", &[&bob]).unwrap();
+    bob.ok(&["recv"]).unwrap();
+    let backup = firm.folder().join("backup").to_str().unwrap().to_owned();
+    ok(&firm, &["backup", "--out", &backup]);
+    ada.ok(&["send", "Lease", "since the backup"]).unwrap();
+    let second = rotate(&mut firm);
+    ada.ok(&["recv"]).unwrap();
+    firm.relay.stop().unwrap();
+    ok(&firm, &["restore", "--from", &backup]);
+    firm.relay.run().unwrap();
+    assert_eq!(ok(&firm, &["key", "show"])["key"], second.as_str());
+    let tail = String::from_utf8(relay(&firm, &["audit", "tail"]).stdout).unwrap();
+    assert!(tail.contains("restored") && tail.contains("key-rotated"), "{tail}");
+    for person in [&ada, &bob] {
+        person.ok(&["recv"]).unwrap();
+        assert_eq!(key_of(person)["key"], second.as_str());
+        let log = person.ok(&["security", "show"]).unwrap()[0]["log"].clone();
+        assert_eq!(log["faults"], serde_json::json!([]), "{}", person.handle);
+    }
+    bob.ok(&["recv"]).unwrap();
+    assert_eq!(texts(&bob, "Lease"), ["since the backup"]);
+}

@@ -25,6 +25,7 @@ use super::{
     ReceivedRow, Store, StoreError, ToldRow, Waiting, Write,
 };
 
+mod backup;
 mod log;
 
 /// The database's file name inside the data folder.

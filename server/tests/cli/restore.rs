@@ -301,3 +301,39 @@ fn a_new_folder_needs_the_configuration_and_the_key_of_the_backup_first() {
     assert!(!text(&output.stdout).contains("is kept in"));
     assert_eq!(Running::start(new.to_str().unwrap()).end("-TERM").0, Some(0));
 }
+
+/// The recipe of docs/operations.md, on a relay that runs all the while.
+#[test]
+fn a_running_relay_is_backed_up_and_comes_back_on_another_machine() {
+    let (parent, folder, _) = made();
+    let path = |name: &str| parent.path().join(name).to_str().unwrap().to_owned();
+    let (out, new) = (path("backup"), path("new"));
+    let running = Running::start(&folder);
+    let ran = output(&["backup", "--data", &folder, "--out", &out, "--json"]);
+    assert!(ran.status.success(), "{}", text(&ran.stderr));
+    let told: serde_json::Value = serde_json::from_slice(&ran.stdout).unwrap();
+    assert_eq!((&told["folder"], &told["people"]), (&out.as_str().into(), &0.into()), "{told}");
+    let tail = text(&output(&["audit", "tail", "--data", &folder]).stdout);
+    assert!(tail.contains("backed-up") && tail.contains(told["name"].as_str().unwrap()), "{tail}");
+    fails(&["backup", "--data", &folder, "--out", &out], 1, "is there already");
+    assert_eq!(running.end("-TERM").0, Some(0));
+    let ran = output(&["restore", "--data", &new, "--from", &out]);
+    assert!(ran.status.success(), "{}", text(&ran.stderr));
+    assert!(output(&["check", "--data", &new]).status.success());
+    let tail = text(&output(&["audit", "tail", "--data", &new]).stdout);
+    assert!(tail.contains("backed-up") && tail.contains("restored"), "{tail}");
+    let running = Running::start(&new);
+    assert_eq!(running.end("-TERM").0, Some(0));
+    fails(&["backup", "--data", &path("nowhere"), "--out", &path("other")], 1, "has no relay");
+}
+
+/// `| head -1` in a script: whoever stops reading is no failure, and no panic.
+#[test]
+fn a_completion_script_may_be_read_in_part() {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_privity-relay"));
+    let mut child =
+        command.args(["completions", "bash"]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().unwrap();
+    assert!(ended.status.success() && ended.stderr.is_empty(), "{}", text(&ended.stderr));
+}
