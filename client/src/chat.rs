@@ -350,11 +350,28 @@ impl Chat {
     }
 
     fn history(&self, matter: MatterId, upto: u64, lines: usize) -> Result<(), Error> {
+        let records = self.session.vault.last_records(matter, upto, lines.min(PAGE))?;
+        self.past(matter, lines.min(PAGE).saturating_sub(records.len()))?;
         let mut notes = view::Notes::default();
-        for record in self.session.vault.last_records(matter, upto, lines.min(PAGE))? {
+        for record in records {
             notes.push(record).iter().try_for_each(|group| self.terminal.show(&self.line(group)))?;
         }
         notes.flush().iter().try_for_each(|group| self.terminal.show(&self.line(group)))
+    }
+
+    /// The last lines of what another device has sent.
+    fn past(&self, matter: MatterId, lines: usize) -> Result<(), Error> {
+        let records = self.session.vault.last_past(matter, lines)?;
+        if records.is_empty() {
+            return Ok(());
+        }
+        self.show(view::PAST_BEGINS)?;
+        let mut notes = view::Notes::default();
+        for record in records {
+            notes.push(record).iter().try_for_each(|group| self.terminal.show(&self.line(group)))?;
+        }
+        notes.flush().iter().try_for_each(|group| self.terminal.show(&self.line(group)))?;
+        self.show(view::PAST_ENDS)
     }
 
     fn change(&mut self, matter: MatterId, handle: String, add: bool) -> Result<(), Error> {

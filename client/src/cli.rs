@@ -115,7 +115,11 @@ Example:
   privity audit proof --out proof-of-dan";
 
 const LINK_HELP: &str = "On the new device: privity join INVITE. It shows a fingerprint; compare it with the one shown here. Your matters \
-come along, what was said in them before does not yet.";
+come along; what was said in them before comes once you have said yes to that, or later with `privity device history`.";
+const HISTORY_HELP: &str = "\
+It goes from this device to the other one, encrypted for it alone, and is marked there as received from this one: the signatures on
+each message stay here. What was interrupted goes on with the next command on either device; this command starts it once more where the
+other device has not confirmed something. With --json, one object a line tells how far it has come.";
 const REVOKE_HELP: &str = "Matters are cleared of the device one after the other; exit code 7 says that some are left, and the same \
 command, or the next that you run, goes on with them.";
 const COMPLETIONS_HELP: &str = "\
@@ -407,6 +411,18 @@ pub enum DeviceCommand {
         /// What to call it
         #[arg(long)]
         name: Option<String>,
+        /// Send it what was said so far, without asking
+        #[arg(long)]
+        history: bool,
+    },
+    /// Send a device of yours what was said before it came, or go on with that
+    #[command(after_help = HISTORY_HELP)]
+    History {
+        /// Its id, or the beginning of it, or what you call it
+        device: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
     /// List devices, yours or somebody's
     Ls {

@@ -25,6 +25,7 @@ use crate::{ask, chat, join, out, view};
 mod adopt;
 mod audit;
 mod device;
+mod history;
 pub(crate) mod identity;
 pub(crate) mod invite;
 pub(crate) mod matter;

@@ -386,8 +386,7 @@ fn report(profile: &Profile, ready: bool, first: bool, json: bool) -> Result<(),
         out::text(&format!("This device waits to be linked as one more of {}'s. Its fingerprint:", profile.handle))?;
         out::text(&fingerprint)?;
         return out::text(
-            "On the device that made the invite, compare it and say yes. Your matters come then, without what was said before. \
-             Next: privity, to chat.",
+            "On the device that made the invite, compare it and say yes. Your matters come then. Next: privity, to chat.",
         );
     }
     let (name, firm) = (view::plain(&profile.name.name, false), view::plain(&profile.firm, false));

@@ -225,6 +225,7 @@ impl Session {
                 }
                 Output::Reconnect => self.reconnect(),
                 Output::Recall { matter, .. } => self.device.recall(now(), matter, &self.vault)?,
+                Output::History { device } => self.device.history_piece(now(), device, &self.vault)?,
                 _ => {}
             }
         }

@@ -16,7 +16,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use argon2::{Algorithm, Argon2, Params, Version};
-use privity_protocol::device::state::{Batch, Record, Rows, Snapshot, Table};
+use privity_protocol::device::state::{Batch, Record, Rows, Snapshot, TRANSFER_LEN, Table};
 use privity_protocol::error::Misuse;
 use privity_protocol::ids::MatterId;
 use privity_protocol::{cbor, suite};
@@ -279,6 +279,60 @@ impl Vault {
         Ok(records)
     }
 
+    /// Records of a matter that another device of the same person has sent, behind a key, in order, at most `limit`; each with its key. Of
+    /// several transfers those of the largest.
+    ///
+    /// # Errors
+    /// As [`Self::records`].
+    pub fn past(&self, matter: MatterId, after: &[u8], limit: usize) -> Result<Vec<(Vec<u8>, Record)>, Error> {
+        let Some(transfer) = self.largest_transfer(matter)? else { return Ok(Vec::new()) };
+        let after = after.max(transfer.as_slice());
+        self.read_past(
+            "SELECT key, value FROM rows WHERE tbl = ?1 AND matter = ?2 AND key > ?3 AND substr(key, 1, ?4) = ?5 ORDER BY key LIMIT ?6",
+            matter,
+            params![Table::Past as u8, matter.as_bytes(), after, TRANSFER_LEN, transfer, limit],
+        )
+    }
+
+    /// The last of them, in order, at most `limit`.
+    ///
+    /// # Errors
+    /// As [`Self::records`].
+    pub fn last_past(&self, matter: MatterId, limit: usize) -> Result<Vec<Record>, Error> {
+        let Some(transfer) = self.largest_transfer(matter)? else { return Ok(Vec::new()) };
+        let mut rows = self.read_past(
+            "SELECT key, value FROM rows WHERE tbl = ?1 AND matter = ?2 AND substr(key, 1, ?3) = ?4 ORDER BY key DESC LIMIT ?5",
+            matter,
+            params![Table::Past as u8, matter.as_bytes(), TRANSFER_LEN, transfer, limit],
+        )?;
+        rows.reverse();
+        Ok(rows.into_iter().map(|(_, record)| record).collect())
+    }
+
+    /// The transfer with which most records of a matter came.
+    fn largest_transfer(&self, matter: MatterId) -> Result<Option<Vec<u8>>, Error> {
+        let query = "SELECT substr(key, 1, ?1) FROM rows WHERE tbl = ?2 AND matter = ?3 GROUP BY 1 ORDER BY count(*) DESC, 1 DESC LIMIT 1";
+        let values = params![TRANSFER_LEN, Table::Past as u8, matter.as_bytes()];
+        Ok(self.connection.prepare_cached(query)?.query_row(values, |row| row.get(0)).optional()?)
+    }
+
+    fn read_past(
+        &self,
+        query: &str,
+        matter: MatterId,
+        values: &[&dyn rusqlite::ToSql],
+    ) -> Result<Vec<(Vec<u8>, Record)>, Error> {
+        let mut statement = self.connection.prepare_cached(query)?;
+        let mut rows = statement.query(values)?;
+        let mut records = Vec::new();
+        while let Some(row) = rows.next()? {
+            let (key, sealed): (Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?);
+            let bytes = self.unseal(Table::Past, Some(matter), &key, &sealed)?;
+            records.push((key, Record::kept(&bytes, matter).map_err(|_| damaged())?));
+        }
+        Ok(records)
+    }
+
     fn read_records(&self, query: &str, values: &[&dyn rusqlite::ToSql]) -> Result<Vec<Record>, Error> {
         let mut statement = self.connection.prepare_cached(query)?;
         let mut rows = statement.query(values)?;
@@ -290,6 +344,23 @@ impl Vault {
             records.push(cbor::decode(&bytes, "record").map_err(|_| damaged())?);
         }
         Ok(records)
+    }
+
+    fn read_rows(
+        &self,
+        query: &str,
+        (table, matter): (Table, Option<MatterId>),
+        values: &[&dyn rusqlite::ToSql],
+    ) -> Result<Rows, Error> {
+        let mut statement = self.connection.prepare_cached(query)?;
+        let mut found = statement.query(values)?;
+        let mut rows = Vec::new();
+        while let Some(row) = found.next()? {
+            let (key, sealed): (Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?);
+            let value = self.unseal(table, matter, &key, &sealed)?;
+            rows.push((key, value));
+        }
+        Ok(rows)
     }
 
     fn unseal(
@@ -335,20 +406,14 @@ impl Vault {
 
 impl Snapshot for Vault {
     fn rows(&self, table: Table, matter: Option<MatterId>) -> Result<Rows, Misuse> {
-        let read = || -> Result<Rows, Error> {
-            let mut statement = self
-                .connection
-                .prepare_cached("SELECT key, value FROM rows WHERE tbl = ?1 AND matter = ?2 ORDER BY key")?;
-            let mut found = statement.query(params![table as u8, place(matter)])?;
-            let mut rows = Vec::new();
-            while let Some(row) = found.next()? {
-                let (key, sealed): (Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?);
-                let value = self.unseal(table, matter, &key, &sealed)?;
-                rows.push((key, value));
-            }
-            Ok(rows)
-        };
-        read().map_err(|_| Misuse::State("vault"))
+        let query = "SELECT key, value FROM rows WHERE tbl = ?1 AND matter = ?2 ORDER BY key";
+        self.read_rows(query, (table, matter), params![table as u8, place(matter)]).map_err(|_| Misuse::State("vault"))
+    }
+
+    fn rows_after(&self, table: Table, matter: Option<MatterId>, after: &[u8], limit: usize) -> Result<Rows, Misuse> {
+        let query = "SELECT key, value FROM rows WHERE tbl = ?1 AND matter = ?2 AND key > ?3 ORDER BY key LIMIT ?4";
+        self.read_rows(query, (table, matter), params![table as u8, place(matter), after, limit])
+            .map_err(|_| Misuse::State("vault"))
     }
 }
 
@@ -622,6 +687,42 @@ mod tests {
             )
             .unwrap();
         assert!(plan.contains("tbl=? AND matter=? AND key>?"), "{plan}");
+    }
+
+    #[test]
+    fn what_was_received_is_read_page_by_page_of_the_largest_transfer() {
+        let (_folder, mut vault) = made();
+        let (one, other) = (MatterId::random(), MatterId::random());
+        let mut put = |matter, transfer: u8, number: u8| {
+            let record = Record {
+                cursor: u64::from(number),
+                matter: MatterId::new([9; 16]),
+                seq: 1,
+                from: None,
+                device: None,
+                at: Timestamp(0),
+                what: RecordBody::Gap,
+            };
+            let mut batch = Batch::default();
+            batch.put(Table::Past, Some(matter), &[&[transfer; TRANSFER_LEN][..], &[number]].concat(), &record);
+            vault.apply(batch).unwrap();
+        };
+        (0..5).for_each(|number| put(one, 2, number));
+        (5..8).for_each(|number| put(one, 1, number));
+        (6..9).for_each(|number| put(one, 3, number));
+        put(other, 4, 9);
+        let cursors = |rows: &[(Vec<u8>, Record)]| rows.iter().map(|(_, record)| record.cursor).collect::<Vec<_>>();
+        let first = vault.past(one, &[], 3).unwrap();
+        assert_eq!(cursors(&first), [0, 1, 2]);
+        assert!(first.iter().all(|(_, record)| record.matter == one), "it is called as it is here");
+        let rest = vault.past(one, &first[2].0, 3).unwrap();
+        assert_eq!(cursors(&rest), [3, 4]);
+        assert!(vault.past(one, &rest[1].0, 3).unwrap().is_empty());
+        let last: Vec<u64> = vault.last_past(one, 2).unwrap().iter().map(|record| record.cursor).collect();
+        assert_eq!(last, [3, 4]);
+        assert!(vault.past(MatterId::random(), &[], 3).unwrap().is_empty());
+        let rows = |after: u64| vault.rows_after(Table::Past, Some(other), &after.to_be_bytes(), 9).unwrap().len();
+        assert_eq!((rows(0), rows(u64::MAX)), (1, 0));
     }
 
     #[test]

@@ -23,7 +23,7 @@ mod void;
 pub use claim::{claim, claim_json, claim_outside, contradiction, contradiction_json, note_json, utc};
 pub use lapse::{lapses_json, lapses_told, removal, way_out};
 pub use notes::{Notes, lines};
-pub use record::{json, line};
+pub use record::{PAST_BEGINS, PAST_ENDS, json, json_received, line};
 pub use state::{notice, stage, stage_told, state_shown, state_told};
 
 /// The version of every JSON object's schema, docs/json.md.

@@ -1,7 +1,7 @@
 //! What devices of one person say to each other, in their inboxes: notes, and pieces of what was said in matters before.
 //!
 //! 1. A [`Note`] is signed by its author's MLS key, padded, and sealed by HPKE to the init key of one key package of its reader's.
-//! 2. A [`Note`] of kind [`Body::Transfer`] brings a key, under which pieces of history follow.
+//! 2. A [`Note`] of kind [`Body::Transfer`] brings a key, under which [`Piece`]s of history follow.
 //! 3. The relay sees who wrote to whom, and the size: one for nearly all notes.
 //!
 //! Invariant: a note names both devices inside its signature, so it means nothing to any other; what a reader does not know is
@@ -9,16 +9,18 @@
 
 use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
+use zeroize::Zeroizing;
 
 use crate::cbor;
 use crate::envelope;
 use crate::error::{Error, Malformed, Misuse};
 use crate::frame::Blob;
 use crate::identity::{Identity, Name, Role, Signed};
-use crate::ids::{DeviceId, InviteId, PersonId, Timestamp};
+use crate::ids::{DeviceId, InviteId, MailboxId, MatterId, PersonId, Timestamp};
 use crate::invite::InviteSecret;
 use crate::limits;
-use crate::suite::{Digest, Fingerprint, Label, SecretKey};
+use crate::secret::Secret;
+use crate::suite::{self, Digest, Fingerprint, Label, SecretKey};
 
 /// What an HPKE ciphertext of a note is bound to beside its key.
 pub const NOTE_INFO: &[u8] = b"privity/1 device note";
@@ -27,6 +29,12 @@ const INVITES: u32 = 1;
 const INVITE_GONE: u32 = 2;
 const ENDORSED: u32 = 3;
 const NAMES: u32 = 4;
+/// The kind of [`Body::Transfer`].
+pub(crate) const TRANSFER: u32 = 5;
+const RECEIVED: u32 = 6;
+
+/// What a piece is bound to beside its key, before its place.
+const PIECE_LABEL: &[u8] = b"privity/1 history\0";
 
 /// The payload of an envelope of class 6.
 #[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
@@ -35,6 +43,9 @@ pub enum Between {
     /// A note, sealed.
     #[n(0)]
     Note(#[n(0)] SealedNote),
+    /// A piece of what was said before.
+    #[n(1)]
+    Piece(#[n(0)] Piece),
 }
 
 impl Between {
@@ -62,6 +73,80 @@ pub struct SealedNote {
     pub ciphertext: Blob,
 }
 
+/// A piece of history: some records, in the order in which they were kept.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(array)]
+pub struct Piece {
+    /// Of which transfer.
+    #[n(0)]
+    pub transfer: TransferId,
+    /// Which piece, from 0.
+    #[n(1)]
+    pub index: u64,
+    /// Whether it is the last.
+    #[n(2)]
+    pub last: bool,
+    /// The padded [`Segment`]s, sealed by AES-256-GCM under the transfer's key, bound to all of the above.
+    #[n(3)]
+    pub sealed: Blob,
+}
+
+/// Records of one matter.
+#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Segment {
+    /// The matter, as the device that sends it calls it.
+    #[n(0)]
+    pub matter: MatterId,
+    /// Its MLS group.
+    #[n(1)]
+    pub group: MatterId,
+    /// Its mailbox.
+    #[n(2)]
+    pub mailbox: MailboxId,
+    /// The records, each as it is kept: what a reader does not know it keeps, too.
+    #[n(3)]
+    pub records: Vec<Blob>,
+}
+
+/// What was said before follows in pieces. A secret.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(map)]
+pub struct Transfer {
+    /// Which transfer.
+    #[n(0)]
+    pub id: TransferId,
+    /// 32 random bytes: the key of its pieces.
+    #[n(1)]
+    pub key: Secret,
+    /// How many messages there are in it.
+    #[n(2)]
+    pub messages: u64,
+}
+
+impl PartialEq for Transfer {
+    fn eq(&self, other: &Self) -> bool {
+        cbor::encode(self) == cbor::encode(other)
+    }
+}
+
+impl Eq for Transfer {}
+
+/// How far a transfer has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
+#[cbor(map)]
+pub struct Received {
+    /// Which transfer.
+    #[n(0)]
+    pub transfer: TransferId,
+    /// How many of its pieces are there.
+    #[n(1)]
+    pub upto: u64,
+    /// Whether a later one came, and the next is missing.
+    #[n(2)]
+    pub missing: bool,
+}
+
 /// What one device says to another of the same person. Signed under [`Label::DeviceNote`] by its author's MLS key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Note {
@@ -87,6 +172,10 @@ pub enum Body {
     Endorsed(Box<EndorsedNewcomer>),
     /// What this person calls their devices.
     Names(Vec<DeviceName>),
+    /// What was said before follows.
+    Transfer(Transfer),
+    /// How far that has come.
+    Received(Received),
     /// Something of a newer version.
     Unknown {
         /// Its number.
@@ -183,6 +272,8 @@ impl Body {
             Self::InviteGone(invite) => (INVITE_GONE, cbor::encode(invite)),
             Self::Endorsed(newcomer) => (ENDORSED, cbor::encode(newcomer)),
             Self::Names(names) => (NAMES, cbor::encode(names)),
+            Self::Transfer(transfer) => (TRANSFER, cbor::encode(transfer)),
+            Self::Received(received) => (RECEIVED, cbor::encode(received)),
             Self::Unknown { kind } => (*kind, Vec::new()),
         }
     }
@@ -198,6 +289,8 @@ impl Body {
             INVITE_GONE => Self::InviteGone(cbor::decode(bytes, WHAT)?),
             ENDORSED => Self::Endorsed(Box::new(cbor::decode(bytes, WHAT)?)),
             NAMES => Self::Names(cbor::decode(bytes, WHAT)?),
+            TRANSFER => Self::Transfer(cbor::decode(bytes, WHAT)?),
+            RECEIVED => Self::Received(cbor::decode(bytes, WHAT)?),
             kind => Self::Unknown { kind },
         })
     }
@@ -243,6 +336,30 @@ pub fn unpad(padded: &[u8]) -> Result<Signed, Error> {
     Ok(cbor::decode(envelope::unpad(padded)?, "note")?)
 }
 
+/// Seals a piece, whose place is its transfer, its index, and whether it is the last.
+///
+/// # Errors
+/// [`Malformed::TooLarge`] for more than an envelope holds; [`Misuse::Crypto`] if the library fails.
+pub fn seal_piece(key: &[u8], place: (&TransferId, u64, bool), segments: &[Segment]) -> Result<Vec<u8>, Error> {
+    let key = key.try_into().map_err(|_| Misuse::Crypto)?;
+    let padded = Zeroizing::new(envelope::pad(&Zeroizing::new(cbor::encode(&segments)))?);
+    Ok(suite::seal(key, &bound(place), &padded)?)
+}
+
+/// Opens what [`seal_piece`] sealed.
+///
+/// # Errors
+/// [`Malformed`] if it is of another place, was sealed under another key, or holds something else.
+pub fn open_piece(key: &[u8], place: (&TransferId, u64, bool), sealed: &[u8]) -> Result<Vec<Segment>, Malformed> {
+    let key = key.try_into().map_err(|_| Malformed::Length("key of a piece of history"))?;
+    let padded = suite::open(key, &bound(place), sealed)?;
+    cbor::decode(envelope::unpad(&padded)?, "piece of history")
+}
+
+fn bound((transfer, index, last): (&TransferId, u64, bool)) -> Vec<u8> {
+    [PIECE_LABEL, &transfer[..], &index.to_be_bytes(), &[u8::from(last)]].concat()
+}
+
 /// Sixteen random bytes that name one transfer of history.
 pub type TransferId = ByteArray<16>;
 
@@ -286,7 +403,26 @@ mod tests {
     }
 
     #[test]
-    fn the_secret_of_a_shared_invite_never_prints() {
+    fn a_piece_opens_at_its_place_alone() {
+        let (key, id) = ([7; 32], TransferId::from([1; 16]));
+        let segments = vec![Segment {
+            matter: MatterId::new([2; 16]),
+            group: MatterId::new([3; 16]),
+            mailbox: MailboxId::new([4; 16]),
+            records: vec![Blob(vec![1, 2, 3])],
+        }];
+        let sealed = seal_piece(&key, (&id, 5, false), &segments).unwrap();
+        assert_eq!(open_piece(&key, (&id, 5, false), &sealed).unwrap(), segments);
+        let other = TransferId::from([9; 16]);
+        for place in [(&other, 5, false), (&id, 6, false), (&id, 5, true)] {
+            assert!(open_piece(&key, place, &sealed).is_err(), "{place:?}");
+        }
+        assert!(open_piece(&[8; 32], (&id, 5, false), &sealed).is_err());
+        assert!(open_piece(&[], (&id, 5, false), &sealed).is_err());
+    }
+
+    #[test]
+    fn secrets_in_notes_never_print() {
         let invite = SharedInvite {
             secret: InviteSecret::new([0xab; 16]),
             role: Role::Client,
@@ -297,5 +433,7 @@ mod tests {
             relay: None,
         };
         assert!(format!("{invite:?}").contains("redacted"));
+        let transfer = Transfer { id: TransferId::from([1; 16]), key: Secret::new(vec![222; 32]), messages: 7 };
+        assert!(!format!("{transfer:?}").contains("222"));
     }
 }

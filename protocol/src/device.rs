@@ -6,7 +6,7 @@
 //! 3. At [`Device::deadline`] it calls [`Device::handle_time`].
 //!
 //! Devices of one person are linked in `linking.rs`, revoked in `revoking.rs`, and let into matters or put out of them in `tidy.rs`; they write to
-//! each other in `notes.rs`, and say what stands in `sharing.rs`.
+//! each other in `notes.rs`, and say what stands in `sharing.rs`; what was said before comes to a new one in `history.rs`.
 //! Endorsements are renewed in `renewals.rs` and withdrawn in `withdrawing.rs`; `lapses.rs` asks before more is sent where one has lapsed.
 //!
 //! Reading is in `apply.rs`, `commit.rs` and `inbox.rs`, writing in `post.rs`, what the relay answers in `reply.rs`, people and key packages in `people.rs`, what is kept in `state.rs`. What goes wrong has
@@ -38,6 +38,7 @@ mod apply;
 mod commit;
 mod enrol;
 mod heal;
+mod history;
 mod identities;
 mod inbox;
 mod keys;
@@ -70,6 +71,7 @@ mod transparency;
 mod withdrawing;
 
 pub use enrol::Enrolment;
+pub use history::{HistoryOffer, HistoryProgress};
 pub use keys::Replacing;
 pub use linking::{PersonsDevice, Standing, device_fingerprint};
 pub use notice::Notice;
@@ -101,6 +103,11 @@ pub enum Output {
         matter: MatterId,
         /// The last seq that the relay still has.
         after: u64,
+    },
+    /// Call [`Device::history_piece`] with the vault: what was said before goes on its way to this device.
+    History {
+        /// Which.
+        device: DeviceId,
     },
 }
 
@@ -175,6 +182,8 @@ pub struct Device {
     notes: Box<notes::Notes>,
     /// Single-use key packages that the relay has served, by hash: the newest.
     served: Vec<Digest>,
+    /// What was said before, on its way to and from them.
+    history: Box<history::Histories>,
     /// Devices that are nobody's any more.
     revoked: BTreeMap<DeviceId, Revoked>,
     /// People for whom nobody vouches any more, by the newest statement; a later endorsement may have made it good.
@@ -275,6 +284,7 @@ impl Device {
             own_packages: BTreeMap::new(),
             served: packages::served(counters.get(Counters::SERVED)),
             notes: Box::new(notes::Notes::open(vault)?),
+            history: Box::new(history::Histories::open(vault)?),
             revoked: keyed(load(vault, Table::Revoked, None, "revoked device")?, DeviceId::from_slice)?,
             withdrawn: keyed(load(vault, Table::Withdrawn, None, "withdrawn endorsement")?, PersonId::from_slice)?,
             lapses_at: Timestamp(0),
@@ -331,7 +341,7 @@ impl Device {
         let rooms = self.rooms.values().flat_map(Room::wakes);
         let again = self.materials.values().filter_map(|material| material.again_at);
         let rotates = Some(self.last_resort.plus_ms(limits::LAST_RESORT_MS));
-        let notes = (!self.notes.waiting.is_empty()).then_some(self.notes.not_before);
+        let notes = Some(self.notes.not_before);
         rooms.chain(again).chain(rotates).chain(notes).chain(self.packages_due()).filter(|at| *at > self.now).min()
     }
 
@@ -372,7 +382,7 @@ impl Device {
                 || !room.row.waits_for_a_word()
                     && room.outbox.values().any(|item| item.digest.is_none() && item.failed.is_none())
         });
-        !asked && self.posts.is_empty() && !possible && !self.has_notes_to_send()
+        !asked && self.posts.is_empty() && !possible && !self.has_notes_to_send() && !self.has_history_to_send()
     }
 
     /// The matters, by id.
@@ -653,6 +663,7 @@ impl Device {
             self.settle_unknown();
             self.seal_again_what_is_gone();
             self.look_at_rosters_that_are_due();
+            self.confirm_what_came();
             self.deliver(Notice::CaughtUp);
         }
     }

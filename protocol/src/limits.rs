@@ -100,6 +100,19 @@ pub const NOTES_HELD: usize = 16;
 /// Bytes of what a person calls a device.
 pub const DEVICE_NAME_MAX: usize = 64;
 
+/// Bytes of records in a piece of history: with padding and seal it fits the bucket of 256 KiB. One record may be larger alone.
+pub const PIECE_BYTES: usize = 250 * KIB;
+
+/// Pieces of history that may be on their way to one device unconfirmed: 8 MiB at most, and an eighth of what one person may leave in an
+/// inbox ([`INBOX_PER_SENDER`]), so that Welcomes and notes find room beside them.
+pub const TRANSFER_WINDOW: u64 = 32;
+
+/// After how many pieces of history a device confirms them: each time uses up a key package.
+pub const TRANSFER_CONFIRM: u64 = 8;
+
+/// Transfers of history that a device remembers, those under way last to go.
+pub const TRANSFERS_MAX: usize = 16;
+
 /// Revocations in one answer, with the chains that they are verified by: at most about 16 times three identities.
 pub const REVOCATIONS_MAX: usize = 16;
 

@@ -8,7 +8,7 @@ mod common;
 
 use common::json::{self, Hex, hex};
 use common::{Source, samples};
-use privity_protocol::between::{Between, Body, Note};
+use privity_protocol::between::{Between, Body, Note, Segment};
 use privity_protocol::cbor;
 use privity_protocol::content::Content;
 use privity_protocol::frame::{
@@ -75,6 +75,9 @@ fn again(name: &str, bytes: &[u8]) -> Result<Vec<u8>, privity_protocol::error::M
         "note-invite-gone" => Body::decode(2, bytes)?.encode().1,
         "note-endorsed" => Body::decode(3, bytes)?.encode().1,
         "note-names" => Body::decode(4, bytes)?.encode().1,
+        "note-transfer" => Body::decode(5, bytes)?.encode().1,
+        "note-received" => Body::decode(6, bytes)?.encode().1,
+        "segments" => cbor::encode(&cbor::decode::<Vec<Segment>>(bytes, "x")?),
         _ => return Err(privity_protocol::error::Malformed::Text("name of a sample")),
     })
 }

@@ -1,4 +1,4 @@
-//! `device link`, `device ls`, `device rename` and `device revoke`.
+//! `device link`, `device ls`, `device rename` and `device revoke`; `device history` is in `history.rs`.
 //!
 //! Invariant: no device is linked before somebody, or the script's `--yes`, has said so.
 
@@ -10,6 +10,7 @@ use privity_protocol::limits;
 use serde_json::{Value, json};
 
 use crate::cli::DeviceCommand;
+use crate::commands::history::{on_their_way_json, on_their_way_told};
 use crate::commands::{Run, invite, warn};
 use crate::error::Error;
 use crate::session::{Session, Told, now};
@@ -18,14 +19,15 @@ use crate::{ask, out, view};
 impl Run {
     pub(super) async fn device(&self, command: DeviceCommand) -> Result<(), Error> {
         match command {
-            DeviceCommand::Link { yes, name } => self.device_link(yes, name.as_deref()).await,
+            DeviceCommand::Link { yes, name, history } => self.device_link(yes, name.as_deref(), history).await,
+            DeviceCommand::History { device, yes } => self.device_history(&device, yes).await,
             DeviceCommand::Ls { of } => self.device_ls(of.as_deref()).await,
             DeviceCommand::Rename { device, name } => self.device_rename(&device, &name).await,
             DeviceCommand::Revoke { device, of, stolen } => self.device_revoke(&device, of.as_deref(), stolen).await,
         }
     }
 
-    async fn device_link(&self, yes: bool, name: Option<&str>) -> Result<(), Error> {
+    async fn device_link(&self, yes: bool, name: Option<&str>, history: bool) -> Result<(), Error> {
         if !yes && !ask::is_possible() {
             return Err(Error::Usage("somebody must compare fingerprints; a script says --yes instead".to_owned()));
         }
@@ -46,9 +48,35 @@ impl Run {
             "v": view::SCHEMA, "device": device.to_string(), "state": "linked", "matters_left": left.len(),
             "name": session.device.device_name(device),
         });
-        self.print(&object, || "Linked. Your matters come to it; what was said in them before does not.".to_owned())?;
+        self.print(&object, || "Linked. Your matters come to it.".to_owned())?;
+        let ended = self.history_with_link(&mut session, device, yes, history).await;
         self.done(session).await?;
+        ended?;
         outstanding(&left, "have yet to let it in")
+    }
+
+    /// What was said before goes to a device that was just linked, if the user says so.
+    async fn history_with_link(
+        &self,
+        session: &mut Session,
+        device: DeviceId,
+        yes: bool,
+        history: bool,
+    ) -> Result<(), Error> {
+        let offer = session.device.history_for(device, &session.vault)?;
+        if offer.messages == 0 {
+            return Ok(());
+        }
+        let wanted = match seen(session, device) {
+            _ if history => true,
+            Some(seen) if !yes => self.asked_history(&called(&seen), offer)?,
+            _ => false,
+        };
+        if wanted {
+            return self.history_goes(session, device).await;
+        }
+        out::note("What was said before stays here; `privity device history` sends it later.");
+        Ok(())
     }
 
     /// Shows an invite, unless somebody waits already, and links who joins with it once somebody has said so.
@@ -227,7 +255,7 @@ fn seen(session: &Session, device: DeviceId) -> Option<PersonsDevice> {
 }
 
 /// The device that an id means, or the beginning of one, or its name.
-fn find(devices: &[PersonsDevice], asked: &str) -> Result<PersonsDevice, Error> {
+pub(super) fn find(devices: &[PersonsDevice], asked: &str) -> Result<PersonsDevice, Error> {
     let asked = asked.trim().to_lowercase();
     let named = |seen: &&PersonsDevice| seen.name.as_ref().is_some_and(|name| name.to_lowercase() == asked);
     let fits = |seen: &&PersonsDevice| !asked.is_empty() && seen.device.to_string().starts_with(&asked);
@@ -255,11 +283,12 @@ fn device_json(session: &Session, seen: &PersonsDevice) -> Value {
         "v": view::SCHEMA, "device": seen.device.to_string(), "fingerprint": seen.fingerprint.to_string(),
         "since": seen.since.0, "state": standing(seen), "this": seen.device == session.device.profile().device,
         "person_key": seen.holds_person_key, "name": seen.name,
+        "history": on_their_way_json(session, Some(seen.device)),
     })
 }
 
 /// A device's id, with what its person calls it.
-fn called(seen: &PersonsDevice) -> String {
+pub(super) fn called(seen: &PersonsDevice) -> String {
     match &seen.name {
         Some(name) => format!("{}  {}", seen.device, view::plain(name, false)),
         None => seen.device.to_string(),
@@ -273,6 +302,9 @@ fn device_line(session: &Session, seen: &PersonsDevice) -> String {
     }
     if seen.holds_person_key && seen.standing != Standing::Revoked {
         line.push_str(", holds the person key");
+    }
+    for told in on_their_way_told(session, Some(seen.device)) {
+        line.push_str(&format!("\n    {told}"));
     }
     line
 }

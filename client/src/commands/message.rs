@@ -247,6 +247,7 @@ impl Run {
         let (_held, session) = self.open()?;
         let matter = view::find_matter(&session.device, matter)?;
         if !pending {
+            self.read_past(&session, matter)?;
             let (mut from, mut notes) = (0, view::Notes::default());
             let show = |group: &[Record]| out::text(&view::lines(&session.device, group, now()));
             loop {
@@ -290,6 +291,32 @@ fn asked_first(device: &Device, matter: MatterId) -> Option<String> {
     let (told, first) = (view::lapses_told(device, matter)?, device.lapses_in(matter).first().copied()?);
     let way_out = view::way_out(device, matter, first.person);
     Some(format!("{told}; nothing was sent. To go on without them, {way_out}"))
+}
+
+impl Run {
+    /// What another device has sent of a matter: it was said before anything that this one has read.
+    fn read_past(&self, session: &Session, matter: MatterId) -> Result<(), Error> {
+        let (mut after, mut notes, mut some) = (Vec::new(), view::Notes::default(), false);
+        let show = |group: &[Record]| out::text(&view::lines(&session.device, group, now()));
+        loop {
+            let rows = session.vault.past(matter, &after, PAGE)?;
+            let Some(last) = rows.last().map(|(key, _)| key.clone()) else { break };
+            if !some && !self.json {
+                out::text(view::PAST_BEGINS)?;
+            }
+            some = true;
+            for (_, record) in rows {
+                if self.json {
+                    out::line(&view::compact(&view::json_received(&session.device, &record)))?;
+                } else {
+                    notes.push(record).iter().try_for_each(|group| show(group))?;
+                }
+            }
+            after = last;
+        }
+        notes.flush().iter().try_for_each(|group| show(group))?;
+        if some && !self.json { out::text(view::PAST_ENDS) } else { Ok(()) }
+    }
 }
 
 /// How far `recv` has come.

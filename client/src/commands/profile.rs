@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 use crate::cli::Cli;
 use crate::commands::Run;
 use crate::commands::adopt::waiting_told;
+use crate::commands::history::{on_their_way_json, on_their_way_told};
 use crate::error::Error;
 use crate::session::{Session, Told};
 use crate::{join, keystore, marks, out, view};
@@ -83,7 +84,7 @@ impl Run {
             "suites": { "transport": "X25519MLKEM768, ML-DSA-65 + Ed25519",
                         "messages": "MLS 0xF0A2: X-Wing, AES-256-GCM, Ed25519 + ML-DSA-65" },
             "log": session.device.log().map(|log| json!({ "size": log.head.size, "faults": log.faults.len() })),
-            "matters": matters, "unread": unread_total,
+            "matters": matters, "unread": unread_total, "history": on_their_way_json(session, None),
         }))
     }
 
@@ -156,6 +157,7 @@ fn status_text(session: &Session, object: &Value, why: Option<&Error>) -> String
         );
     }
     lines.extend(waiting_told(&session.device));
+    lines.extend(on_their_way_told(session, None));
     for ((id, row), told) in session.device.matters().zip(matters) {
         let mut line = format!(
             "  {}  {}  epoch {}, position {}",

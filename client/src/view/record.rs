@@ -162,6 +162,18 @@ pub fn json(device: &Device, record: &Record) -> Value {
     })
 }
 
+/// What stands before and behind what another device has sent.
+pub const PAST_BEGINS: &str = "— from your other device:";
+/// See [`PAST_BEGINS`].
+pub const PAST_ENDS: &str = "— read on this device:";
+
+/// The object of a record that another device has sent: it says so, and has no cursor.
+pub fn json_received(device: &Device, record: &Record) -> Value {
+    let mut object = json(device, record);
+    (object["received"], object["cursor"]) = (true.into(), Value::Null);
+    object
+}
+
 /// The type and body of a record's object.
 fn body(what: &RecordBody) -> (&'static str, Value) {
     let ids = |people: &[PersonId]| people.iter().map(PersonId::to_string).collect::<Vec<_>>();

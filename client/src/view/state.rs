@@ -6,7 +6,7 @@ use privity_protocol::device::Notice;
 use privity_protocol::device::state::Stage;
 use privity_protocol::error::{Error, PeerMisbehaved, Refused};
 
-use crate::view::{day, plain};
+use crate::view::{counted, day, plain};
 
 /// What is not as expected where a newcomer's proof fails.
 const NEWCOMER: &str = "the newcomer's identity";
@@ -113,6 +113,14 @@ pub fn notice(notice: &Notice) -> Option<String> {
              relay stands between: tell your firm's IT"
         )),
         Notice::Endorsed { handle } => Some(format!("{} has joined", plain(handle, false))),
+        Notice::HistoryCame { messages } => Some(format!(
+            "{} of before came from your other device: `privity read` shows them",
+            counted(usize::try_from(*messages).unwrap_or(usize::MAX), "message", "messages")
+        )),
+        Notice::HistorySent { messages, .. } => Some(format!(
+            "your other device has everything now: {}",
+            counted(usize::try_from(*messages).unwrap_or(usize::MAX), "message", "messages")
+        )),
         Notice::Ready => Some("you are ready: others can add you to matters now".to_owned()),
         Notice::Unsendable { why, .. } => {
             Some(format!("a message could not be sent: {}", plain(&why.to_string(), false)))

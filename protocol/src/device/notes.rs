@@ -81,6 +81,16 @@ impl Device {
         }
     }
 
+    /// The same, in the place of one of that kind that has not gone out yet.
+    pub(super) fn replace_note(&mut self, to: DeviceId, body: &Body) {
+        let (kind, bytes) = body.encode();
+        let waits = |(_, note): &(&u64, &OutNote)| note.to == to && note.kind == kind && !note.sealed;
+        match self.notes.waiting.iter().find(waits).map(|(number, _)| *number) {
+            Some(number) => self.put_note(number, OutNote { to, kind, body: Secret::new(bytes), sealed: false }),
+            None => self.note_to(to, body),
+        }
+    }
+
     fn put_note(&mut self, number: u64, note: OutNote) {
         self.batch.put(Table::Note, None, &number.to_be_bytes(), &note);
         self.notes.waiting.insert(number, note);
@@ -127,6 +137,9 @@ impl Device {
         let sealed =
             SealedNote { reference: Blob(reference), kem_output: Blob(kem_output), ciphertext: Blob(ciphertext) };
         let part = into_inbox(taken.inbox, &Between::Note(sealed))?;
+        if note.kind == between::TRANSFER {
+            self.announced(note.to, taken.inbox);
+        }
         self.put_note(number, OutNote { sealed: true, ..note });
         self.new_post(PendingPost::between(vec![part], Purpose::Note(number)));
         Ok(())
@@ -150,8 +163,10 @@ impl Device {
 
     /// The relay has what was posted into another device's inbox.
     pub(super) fn between_accepted(&mut self, post: &PendingPost) {
-        if let Purpose::Note(number) = post.purpose {
-            self.drop_note(number);
+        match post.purpose {
+            Purpose::Note(number) => self.drop_note(number),
+            Purpose::Piece { device, .. } => self.deliver(Notice::HistoryMoved { device }),
+            _ => {}
         }
     }
 
@@ -163,8 +178,10 @@ impl Device {
                 self.between_again(post);
             }
             refused => {
-                if let Purpose::Note(number) = post.purpose {
-                    self.drop_note(number);
+                match post.purpose {
+                    Purpose::Note(number) => self.drop_note(number),
+                    Purpose::Piece { device, .. } => self.piece_refused(device),
+                    _ => {}
                 }
                 self.deliver(Notice::Problem(refused.into()));
             }
@@ -173,10 +190,14 @@ impl Device {
 
     /// What a Post was for is to be sealed and posted anew.
     pub(super) fn between_again(&mut self, post: &PendingPost) {
-        if let Purpose::Note(number) = post.purpose
-            && let Some(note) = self.notes.waiting.get(&number).cloned()
-        {
-            self.put_note(number, OutNote { sealed: false, ..note });
+        match post.purpose {
+            Purpose::Note(number) => {
+                if let Some(note) = self.notes.waiting.get(&number).cloned() {
+                    self.put_note(number, OutNote { sealed: false, ..note });
+                }
+            }
+            Purpose::Piece { device, index } => self.piece_again(device, index),
+            _ => {}
         }
     }
 
@@ -198,6 +219,7 @@ impl Device {
     pub(super) fn between_came(&mut self, now: Timestamp, seq: u64, payload: &[u8]) -> Result<(), Error> {
         let read = Between::read(payload).map_err(Error::from).and_then(|between| match between {
             Between::Note(note) => self.note_came(now, seq, note),
+            Between::Piece(piece) => self.piece_came(&piece),
         });
         // Read again after a restore, its key is gone: that tells nothing.
         if self.restored_inbox.is_some_and(|read| seq <= read) { Ok(()) } else { read }
@@ -251,6 +273,8 @@ impl Device {
             Body::InviteGone(invite) => self.forget_invite(invite),
             Body::Endorsed(newcomer) => self.take_endorsed(*newcomer)?,
             Body::Names(names) => self.take_names(now, names),
+            Body::Transfer(transfer) => self.take_transfer(now, note.from, transfer),
+            Body::Received(received) => self.take_received(note.from, received),
             // Whatever a newer version says beside what this one knows.
             Body::Unknown { .. } => {}
         }
@@ -259,7 +283,7 @@ impl Device {
 }
 
 /// What is posted into the inbox of another device.
-fn into_inbox(inbox: crate::ids::MailboxId, between: &Between) -> Result<Part, Error> {
+pub(super) fn into_inbox(inbox: crate::ids::MailboxId, between: &Between) -> Result<Part, Error> {
     let envelope = envelope::wrap(Class::Between, &crate::cbor::encode(between))?;
     Ok(Part::Append {
         mailbox: inbox,

@@ -130,6 +130,23 @@ pub enum Notice {
         /// Why.
         why: Refused,
     },
+    /// Some more of what was said before is at the relay, on its way to another device.
+    HistoryMoved {
+        /// To which.
+        device: DeviceId,
+    },
+    /// Another device of this person's has everything that was said before.
+    HistorySent {
+        /// Which.
+        device: DeviceId,
+        /// How many messages that were.
+        messages: u64,
+    },
+    /// Everything that was said before has come from another device.
+    HistoryCame {
+        /// How many messages that were.
+        messages: u64,
+    },
     /// Whom this device may see.
     People(Vec<PersonView>),
     /// This vault is a copy of another that is in use, or was restored from a backup: it asks to be let back into its matters, and the

@@ -229,6 +229,7 @@ impl Device {
             }
         }
         self.post_notes(now);
+        self.post_history(now);
         self.send_posts(now);
     }
 

@@ -78,7 +78,7 @@ impl Device {
                 }
                 self.successor_posted(now, matter);
             }
-            Purpose::Repair(_) | Purpose::Roster | Purpose::Note(_) => {}
+            Purpose::Repair(_) | Purpose::Roster | Purpose::Note(_) | Purpose::Piece { .. } => {}
         }
     }
 
@@ -175,7 +175,7 @@ impl Device {
                 self.save_room(matter);
                 self.deliver(Notice::Problem(refused.into()));
             }
-            Purpose::Roster | Purpose::Note(_) => self.deliver(Notice::Problem(refused.into())),
+            Purpose::Roster | Purpose::Note(_) | Purpose::Piece { .. } => self.deliver(Notice::Problem(refused.into())),
         }
     }
 
@@ -246,7 +246,7 @@ impl Device {
                 }
                 self.save_room(matter);
             }
-            Purpose::Roster | Purpose::Note(_) => {}
+            Purpose::Roster | Purpose::Note(_) | Purpose::Piece { .. } => {}
         }
     }
 

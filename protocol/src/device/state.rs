@@ -23,6 +23,7 @@ use crate::suite::{Digest, Fingerprint, PublicKey, SecretKey};
 
 mod between;
 mod devices;
+mod history;
 mod lapse;
 mod past;
 mod person;
@@ -31,6 +32,7 @@ mod record;
 pub use between::{HeldNote, OutNote, OwnDevice};
 pub(super) use devices::RevocationsTold;
 pub use devices::Revoked;
+pub use history::{Mark, Past, Planned, Receiving, Sending, TRANSFER_LEN, largest};
 pub use lapse::{Cause, Lapse, Withdrawn};
 pub use past::{Old, Removal, Withheld};
 pub use person::{Changed, KnownPerson, Verification};
@@ -77,6 +79,12 @@ pub enum Table {
     HeldNote = 51,
     /// An [`OwnDevice`] by its id.
     OwnDevice = 52,
+    /// A [`Sending`] by the id of the device to which it goes.
+    Sending = 53,
+    /// A [`Receiving`] by its transfer.
+    Receiving = 54,
+    /// Records of another device, by matter, and by transfer, piece and number.
+    Past = 55,
     /// A [`Withdrawn`] endorsement by the person's id.
     Withdrawn = 70,
 }
@@ -135,6 +143,17 @@ pub trait Snapshot {
     /// # Errors
     /// [`Misuse::State`] if the vault can't be read.
     fn rows(&self, table: Table, matter: Option<MatterId>) -> Result<Rows, Misuse>;
+
+    /// The first rows behind a key, at most `limit`.
+    ///
+    /// # Errors
+    /// As [`Self::rows`].
+    fn rows_after(&self, table: Table, matter: Option<MatterId>, after: &[u8], limit: usize) -> Result<Rows, Misuse> {
+        let mut rows = self.rows(table, matter)?;
+        rows.retain(|(key, _)| key.as_slice() > after);
+        rows.truncate(limit);
+        Ok(rows)
+    }
 }
 
 /// Decodes every row of a table.
@@ -716,6 +735,16 @@ pub enum Purpose {
     /// A note to another device, by its number.
     #[n(50)]
     Note(#[n(0)] u64),
+    /// A piece of history.
+    #[n(51)]
+    Piece {
+        /// For which device.
+        #[n(0)]
+        device: DeviceId,
+        /// Which piece.
+        #[n(1)]
+        index: u64,
+    },
 }
 
 /// An invite that this device made. A secret until it is used.

@@ -15,6 +15,7 @@ mod corners;
 mod crossings;
 mod devices;
 mod healing;
+mod history;
 mod hostile;
 mod identities;
 mod keys;

@@ -6,10 +6,12 @@ pub(crate) mod json;
 
 use minicbor::bytes::ByteArray;
 use privity_protocol::between::{
-    Between, Body as NoteBody, DeviceName, EndorsedNewcomer, Note, SealedNote, SharedInvite,
+    Between, Body as NoteBody, DeviceName, EndorsedNewcomer, Note, Piece, Received, SealedNote, Segment, SharedInvite,
+    Transfer,
 };
 use privity_protocol::cbor;
 use privity_protocol::content::{Body, Bundle, Content, NamedPerson};
+use privity_protocol::device::state::{Record, RecordBody};
 use privity_protocol::error::Refused;
 use privity_protocol::frame::{
     AcceptedIdem, Admitted, AdmittedBody, Blob, DeviceRegistration, Entry, EntryBody, Event, Founding, FromRelay,
@@ -22,6 +24,7 @@ use privity_protocol::invite::{InviteSecret, InviteState, Standing};
 use privity_protocol::log::{LogHead, LogKeys, Opening, TreeHash};
 use privity_protocol::matter::{Companion, Continues, LeafCredential, MatterContext, Participant, RULES, Seen};
 use privity_protocol::rescue::Fate;
+use privity_protocol::secret::Secret;
 use privity_protocol::suite::{Digest, Fingerprint, PUBLIC_KEY_LEN, PublicKey, SecretKey};
 
 /// The kinds of each, by number.
@@ -109,7 +112,8 @@ const EVENTS: [(u8, &str); 7] = [
 /// Kinds from here on take what is left of the bytes: known answers of the others stay as they were.
 const LATER: u8 = 70;
 const PARTS: [&str; 4] = ["create", "append", "grant", "revoke"];
-const NOTES: [(u32, &str); 4] = [(1, "invites"), (2, "invite-gone"), (3, "endorsed"), (4, "names")];
+const NOTES: [(u32, &str); 6] =
+    [(1, "invites"), (2, "invite-gone"), (3, "endorsed"), (4, "names"), (5, "transfer"), (6, "received")];
 const CONTENTS: [&str; 3] = ["text", "bundle", "of an unknown kind"];
 
 /// Every kind of frame, named by the schema's rule and by what it is: with everything in it, and with as little as can be.
@@ -156,7 +160,7 @@ fn samples_of(full: bool) -> Vec<(String, Vec<u8>)> {
     }
     for (kind, name) in REPLIES {
         // What came later is made of noise of its own, so that it changes nothing of what was there.
-        let mut later = Source { fill: Some(full), ..Source::new(&seed) };
+        let mut later = Source::of(&seed, full);
         let source = if kind < 50 { &mut source } else { &mut later };
         let frame = FromRelay::Reply { id: u64::from(kind), reply: source.reply(kind) };
         samples.push((format!("from-relay/reply {kind} {name}"), cbor::encode(&frame)));
@@ -178,8 +182,11 @@ fn samples_of(full: bool) -> Vec<(String, Vec<u8>)> {
     samples.push(("companion/companion".to_owned(), cbor::encode(&source.companion())));
     samples.push(("leaf-credential/credential".to_owned(), cbor::encode(&source.credential())));
     samples.push(("between/note".to_owned(), cbor::encode(&source.sealed_note())));
+    samples.push(("between/piece".to_owned(), cbor::encode(&Source::of(&seed, full).piece())));
+    samples.push(("segments/segments".to_owned(), cbor::encode(&Source::of(&seed, full).segments())));
     for (kind, name) in NOTES {
-        let note = source.note(kind);
+        let mut later = Source::of(&seed, full);
+        let note = if kind < 5 { source.note(kind) } else { later.note(kind) };
         samples.push((format!("note/{name}"), note.sign(&SecretKey::generate()).unwrap().body));
         samples.push((format!("note-{name}/{name}"), note.body.encode().1));
     }
@@ -211,6 +218,11 @@ pub(crate) struct Source<'a> {
 impl<'a> Source<'a> {
     pub(crate) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, fill: None }
+    }
+
+    /// One of its own for what came later, so that it changes nothing of what was there.
+    fn of(seed: &'a [u8], full: bool) -> Self {
+        Self { fill: Some(full), ..Self::new(seed) }
     }
 
     fn byte(&mut self) -> u8 {
@@ -355,6 +367,24 @@ impl<'a> Source<'a> {
         Between::Note(SealedNote { reference: self.blob(), kem_output: self.blob(), ciphertext: self.blob() })
     }
 
+    fn piece(&mut self) -> Between {
+        let transfer = ByteArray::from(self.array());
+        Between::Piece(Piece { transfer, index: self.number(), last: self.flag(), sealed: self.blob() })
+    }
+
+    fn segments(&mut self) -> Vec<Segment> {
+        self.list(|source| {
+            let matter = MatterId::new(source.array());
+            let what = RecordBody::Text { id: MessageId::new(source.array()), text: source.text() };
+            let (from, device) = (PersonId::new(source.array()), DeviceId::new(source.array()));
+            let (cursor, seq, at) = (source.number(), source.number(), source.time());
+            let record = Record { cursor, matter, seq, from: Some(from), device: Some(device), at, what };
+            let joined = Record { from: None, device: None, what: RecordBody::Joined, ..record.clone() };
+            let records = [record, joined].iter().map(|record| Blob(cbor::encode(record))).collect();
+            Segment { matter, group: MatterId::new(source.array()), mailbox: MailboxId::new(source.array()), records }
+        })
+    }
+
     fn name(&mut self) -> Name {
         Name { name: self.text(), salt: self.array() }
     }
@@ -376,6 +406,14 @@ impl<'a> Source<'a> {
                 identity: self.identity(),
                 name: self.maybe(Self::name),
             })),
+            5 => {
+                let (id, key) = (ByteArray::from(self.array()), Secret::new(self.some(32)));
+                NoteBody::Transfer(Transfer { id, key, messages: self.number() })
+            }
+            6 => {
+                let transfer = ByteArray::from(self.array());
+                NoteBody::Received(Received { transfer, upto: self.number(), missing: self.flag() })
+            }
             _ => NoteBody::Names(self.list(|source| DeviceName {
                 device: DeviceId::new(source.array()),
                 name: source.text(),

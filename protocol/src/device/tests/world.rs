@@ -753,6 +753,7 @@ impl World {
                     node.device.handle_link_down();
                 }
                 Output::Recall { matter, .. } => node.device.recall(self.now, matter, &node.vault).unwrap(),
+                Output::History { device } => node.device.history_piece(self.now, device, &node.vault).unwrap(),
                 Output::Send(frame) => {
                     let Some(wire) = node.wire.as_mut() else { continue };
                     self.relay.now = self.now;
