@@ -104,23 +104,9 @@ pub fn notice(notice: &Notice) -> Option<String> {
             "WARNING: somebody who asks to be {} was not accepted: {why}. Ask whom you invited, by another way",
             plain(handle, false)
         )),
-        Notice::DeviceWaits { fingerprint, .. } => Some(format!(
-            "a device waits to be linked as yours: {fingerprint}. If it is, `privity device link` goes on with it; if not, revoke it: \
-             `privity device ls` shows it"
-        )),
-        Notice::FalseDevice(why) => Some(format!(
-            "WARNING: a device that asks to be linked as yours was not accepted: {why}. Somebody may have read your invite, or the \
-             relay stands between: tell your firm's IT"
-        )),
+        Notice::DeviceWaits { .. } | Notice::FalseDevice(_) => devices_told(notice),
+        Notice::HistoryCame { .. } | Notice::HistorySent { .. } => devices_told(notice),
         Notice::Endorsed { handle } => Some(format!("{} has joined", plain(handle, false))),
-        Notice::HistoryCame { messages } => Some(format!(
-            "{} of before came from your other device: `privity read` shows them",
-            counted(usize::try_from(*messages).unwrap_or(usize::MAX), "message", "messages")
-        )),
-        Notice::HistorySent { messages, .. } => Some(format!(
-            "your other device has everything now: {}",
-            counted(usize::try_from(*messages).unwrap_or(usize::MAX), "message", "messages")
-        )),
         Notice::Ready => Some("you are ready: others can add you to matters now".to_owned()),
         Notice::Unsendable { why, .. } => {
             Some(format!("a message could not be sent: {}", plain(&why.to_string(), false)))
@@ -154,6 +140,29 @@ pub fn notice(notice: &Notice) -> Option<String> {
         Notice::Restored => Some(
             "the relay was restored from a backup. What it has forgotten is sent again; nothing to do".to_owned(),
         ),
+        _ => None,
+    }
+}
+
+/// What becomes of one's own devices, in a sentence.
+fn devices_told(notice: &Notice) -> Option<String> {
+    let many = |messages: u64| counted(usize::try_from(messages).unwrap_or(usize::MAX), "message", "messages");
+    match notice {
+        Notice::DeviceWaits { fingerprint, .. } => Some(format!(
+            "a device waits to be linked as yours: {fingerprint}. If it is, `privity device link` goes on with it; if not, revoke it: \
+             `privity device ls` shows it"
+        )),
+        Notice::FalseDevice(why) => Some(format!(
+            "WARNING: a device that asks to be linked as yours was not accepted: {why}. Somebody may have read your invite, or the \
+             relay stands between: tell your firm's IT"
+        )),
+        Notice::HistoryCame { messages } => Some(format!(
+            "what was said before has come from your other device, {}: `privity read` shows it",
+            many(*messages)
+        )),
+        Notice::HistorySent { messages, .. } => {
+            Some(format!("your other device has everything that was said before now: {}", many(*messages)))
+        }
         _ => None,
     }
 }
