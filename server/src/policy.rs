@@ -159,13 +159,14 @@ pub fn endorser(person: &PersonRow) -> Result<Option<PersonId>, StoreError> {
     Ok(said.issuer.map(|issuer| issuer.person))
 }
 
-/// Who may see a person: attorneys and staff see everyone, others whom they share a mailbox with, invited, or were invited by.
+/// Who may see a person: attorneys and staff for whom somebody vouches see everyone, others whom they share a mailbox with, invited, or were
+/// invited by.
 ///
 /// # Errors
 /// [`No::Store`] if the store fails.
 pub fn may_see(store: &dyn Read, caller: &PersonRow, person: &PersonRow) -> Result<bool, No> {
     let (own, other) = (caller.registration.person, person.registration.person);
-    Ok(caller.role.manages()
+    Ok((caller.role.manages() && caller.is_endorsed())
         || own == other
         || caller.inviter == Some(other)
         || person.inviter == Some(own)

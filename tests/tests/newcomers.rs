@@ -234,3 +234,33 @@ fn everything_fits_a_terminal_of_forty_columns() {
     typed.at("       please bring the bill of lading", 0, "/quit\r").unwrap();
     assert_eq!(typed.end().unwrap().0, Some(0));
 }
+
+/// A role in an invite is worth nothing before somebody vouches for its holder, and a client's view ends with their matters.
+#[test]
+fn who_is_in_the_directory_depends_on_who_asks() {
+    let firm = Firm::found().unwrap();
+    let ada = firm.attorney.clone();
+    let bob = firm.bring("bob", "Bob Jones", "client").unwrap();
+    let eve = firm.bring("eve", "Eve Doe", "client").unwrap();
+    let sees = |who: &Person| -> Vec<String> {
+        let told = who.ok(&["people"]).unwrap();
+        let mut handles: Vec<String> = told.iter().map(|one| one["handle"].as_str().unwrap().to_owned()).collect();
+        handles.sort();
+        handles
+    };
+    let invite = ada.ok(&["invite", "new", "--role", "attorney"]).unwrap()[0]["url"].as_str().unwrap().to_owned();
+    let cyn = Person::new(firm.folder(), "cyn").unwrap();
+    cyn.join(&invite, "Cyn Attorney").unwrap();
+    assert_eq!(sees(&cyn), ["ada", "cyn"], "nobody vouches for her yet");
+    let unknown = cyn.run(&["identity", "show", "bob"]).unwrap();
+    assert_ne!(unknown.code, Some(0), "{unknown:?}");
+    ada.ok(&["people"]).unwrap();
+    assert_eq!(sees(&cyn), ["ada", "bob", "cyn", "eve"]);
+
+    assert_eq!(sees(&bob), ["ada", "bob"]);
+    firm.matter("Lease", &[&bob, &eve]).unwrap();
+    bob.ok(&["recv"]).unwrap();
+    assert_eq!(sees(&bob), ["ada", "bob", "eve"]);
+    ada.ok(&["matter", "remove", "Lease", "bob"]).unwrap();
+    assert_eq!(sees(&bob), ["ada", "bob"]);
+}

@@ -251,3 +251,6 @@ pub(super) fn verified_by_device<T: for<'b> minicbor::Decode<'b, ()>>(
         .verify(label, &certificate.mls_key, "statement")
         .map_err(|error| Refused::malformed(error.to_string()).into())
 }
+
+#[cfg(test)]
+mod tests;

@@ -268,7 +268,9 @@ impl<'a> Plan<'a> {
         if ![Rights::READ, Rights::MEMBER, Rights::MANAGER].contains(&rights) {
             return Err(Refused::malformed("rights").into());
         }
-        let target = self.store.device(device)?.ok_or_else(|| Refused::not_found("that device"))?;
+        // One that waits to be linked is nobody's yet.
+        let target = self.store.device(device)?.filter(|row| row.waiting.is_none());
+        let target = target.ok_or_else(|| Refused::not_found("that device"))?;
         // Nobody gives themselves more than they have.
         self.may_change_roster(mailbox, target.person, rights)?;
         if rights.include(Rights::MANAGER) && !self.store.person(target.person)?.is_some_and(|p| p.role.manages()) {

@@ -377,3 +377,18 @@ fn an_inbox_that_is_anothers_is_no_new_devices() {
     let taken = MailboxId::new(*dan.inbox.as_bytes());
     register(&mut world, &third, DeviceRegistration { inbox: taken, ..registration(&third, &secret) }).unwrap_err();
 }
+
+/// What waits is nobody's yet: nothing is given to it but by its certificate.
+#[test]
+fn a_waiting_device_is_let_into_no_mailbox() {
+    let (mut world, dan, second) = waiting();
+    let ada = world.person("ada", Role::Attorney);
+    let mailbox = world.matter(&ada, &[(dan.caller, Rights::MEMBER)]);
+    let device = second.caller.device;
+    let grant = || vec![Part::Grant { mailbox, device, rights: Rights::READ, resume: false }];
+    for by in [&dan, &ada] {
+        assert!(matches!(world.post(by.caller, grant()), Err(Refused::NotFound { .. })), "{}", by.handle);
+    }
+    world.ask(dan.caller, &certify(&second)).unwrap();
+    world.post(dan.caller, grant()).unwrap();
+}
