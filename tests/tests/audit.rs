@@ -168,6 +168,36 @@ fn an_export_over_a_rotation_grows_from_a_checkpoint_of_the_key_before() {
     }
 }
 
+/// What a device knows of an honest relay is in the log that this one exports, and in no other relay's.
+#[test]
+fn a_proof_is_held_against_an_exported_log() {
+    let (firm, stranger) = (Firm::found().unwrap(), Firm::found().unwrap());
+    let exported = |firm: &Firm| {
+        let out = firm.folder().join("bundle");
+        let data = firm.relay.folder().to_str().unwrap();
+        assert!(relay(&["audit", "export", "--data", data, "--out", out.to_str().unwrap()]).status.success());
+        out.to_str().unwrap().to_owned()
+    };
+    let proof = firm.folder().join("proof");
+    let proof = proof.to_str().unwrap();
+    firm.attorney.ok(&["audit", "proof", "--out", proof]).unwrap();
+    let own = verify(&["--proof", proof, "--bundle", &exported(&firm), "--json"]);
+    let said: serde_json::Value = serde_json::from_slice(&own.stdout).unwrap();
+    assert_eq!((own.status.code(), &said["contradictions"]), (Some(0), &serde_json::json!([])), "{own:?}");
+    let other = verify(&["--proof", proof, "--bundle", &exported(&stranger)]);
+    assert_eq!(other.status.code(), Some(8), "{other:?}");
+    assert!(String::from_utf8_lossy(&other.stderr).contains("the log of another relay"), "{other:?}");
+    // An export that was touched settles nothing.
+    fs::write(firm.folder().join("bundle/checkpoint"), "x").unwrap();
+    let bundle = firm.folder().join("bundle");
+    let touched = verify(&["--proof", proof, "--bundle", bundle.to_str().unwrap()]);
+    assert_eq!(touched.status.code(), Some(8), "{touched:?}");
+    assert!(
+        String::from_utf8_lossy(&touched.stderr).contains("the exported log does not verify: checkpoint"),
+        "{touched:?}"
+    );
+}
+
 #[test]
 fn a_bundle_that_was_touched_ends_with_exit_code_8_and_the_place() {
     let folder = tempfile::tempdir().unwrap();
