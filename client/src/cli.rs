@@ -114,6 +114,16 @@ it with `privity audit verify --proof`, without a profile.
 Example:
   privity audit proof --out proof-of-dan";
 
+const RECOVERY_HELP: &str = "\
+A sheet holds a 256-bit key that replaces yours: with it, and nothing else, you are yourself again on a new device. Your other devices are
+shut out then, your contacts are told, and what was said before does not come back. Whoever else holds the sheet can do the same.
+Without one, have somebody who invites people at your firm run `privity invite new --for` your handle.
+
+Examples:
+  privity recovery create
+  privity recovery restore                             on the new device; asks for relay, handle and code
+  privity recovery restore - < sheet.txt";
+
 const LINK_HELP: &str = "On the new device: privity join INVITE. It shows a fingerprint; compare it with the one shown here. Your matters \
 come along; what was said in them before comes once you have said yes to that, or later with `privity device history`.";
 const HISTORY_HELP: &str = "\
@@ -254,12 +264,40 @@ pub enum Command {
     /// Link, list, name and revoke devices of yours
     #[command(subcommand)]
     Device(DeviceCommand),
+    /// Put on paper what restores you, or your firm's key, when every device is lost
+    #[command(subcommand, after_help = RECOVERY_HELP)]
+    Recovery(RecoveryCommand),
     /// Print what a shell needs to complete these commands
     #[command(after_help = COMPLETIONS_HELP)]
     Completions {
         /// Which shell
         #[arg(value_enum)]
         shell: clap_complete::Shell,
+    },
+}
+
+/// `privity recovery`.
+#[derive(Debug, Subcommand)]
+pub enum RecoveryCommand {
+    /// Make a recovery sheet: shows it, and asks for parts of it once you have written it down
+    Create {
+        /// Write it to this new file instead, to be printed and deleted
+        #[arg(long, value_name = "FILE")]
+        sheet: Option<PathBuf>,
+    },
+    /// Begin again from a sheet, on a new device; asks for what stands on it
+    Restore {
+        /// A file with the sheet's line, or - for standard input, instead of being asked
+        from: Option<PathBuf>,
+        /// Memory that guessing the passphrase takes, in MiB, 64 to 4096
+        #[arg(long, value_name = "MIB", default_value_t = crate::vault::KDF_MEMORY_MIB, value_parser = kdf_memory())]
+        kdf_memory: u32,
+    },
+    /// Show the sheet of the firm's key once more, where founding it was interrupted
+    Organisation {
+        /// Write it to this new file instead, to be printed and deleted
+        #[arg(long, value_name = "FILE")]
+        sheet: Option<PathBuf>,
     },
 }
 
@@ -274,6 +312,10 @@ pub enum InviteCommand {
         /// The handle they will have
         #[arg(long)]
         handle: Option<String>,
+        /// Somebody who is here already, and has lost every device and their recovery sheet: they keep handle, role and matters, and get a
+        /// new key; their old devices are shut out as soon as they have joined
+        #[arg(long = "for", value_name = "HANDLE", conflicts_with_all = ["role", "handle"])]
+        replaces: Option<String>,
         /// Their name
         #[arg(long)]
         name: Option<String>,
@@ -341,6 +383,12 @@ pub enum IdentityCommand {
     Endorse {
         /// Their handle
         handle: String,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Replace your own key by a new one, on the device that holds it; your devices stay, your contacts are told
+    Rotate {
         /// Do not ask
         #[arg(long)]
         yes: bool,

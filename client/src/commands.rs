@@ -33,6 +33,7 @@ pub(crate) mod message;
 pub(crate) mod people;
 mod profile;
 mod proof;
+pub(crate) mod recovery;
 mod security;
 
 /// How long a command that is done lets other things go out.
@@ -83,8 +84,9 @@ impl Run {
                 drop(held);
                 Ok(())
             }
-            Command::Invite(InviteCommand::New { role, handle, name, expires }) => {
-                self.invite_new(NewPersonInvite { handle, name, ..NewPersonInvite::new(role.into()) }, expires).await
+            Command::Invite(InviteCommand::New { role, handle, name, expires, replaces }) => {
+                let wanted = NewPersonInvite { handle, name, ..NewPersonInvite::new(role.into()) };
+                self.invite_new(wanted, replaces.as_deref(), expires).await
             }
             Command::Invite(InviteCommand::Ls) => self.invite_ls().await,
             Command::Invite(InviteCommand::Cancel { invite }) => self.invite_cancel(&invite).await,
@@ -99,6 +101,7 @@ impl Run {
             Command::Identity(IdentityCommand::Confirm { handle }) => self.identity_confirm(&handle).await,
             Command::Identity(IdentityCommand::Revoke { handle, yes }) => self.identity_revoke(&handle, yes).await,
             Command::Identity(IdentityCommand::Endorse { handle, yes }) => self.identity_endorse(&handle, yes).await,
+            Command::Identity(IdentityCommand::Rotate { yes }) => self.identity_rotate(yes).await,
             Command::Identity(IdentityCommand::Trust { handle, yes }) => self.identity_trust(&handle, yes).await,
             Command::Matter(MatterCommand::New { title }) => self.matter_new(&title).await,
             Command::Matter(MatterCommand::Add { matter, handles }) => self.change(&matter, &handles, true).await,
@@ -124,6 +127,7 @@ impl Run {
                 (None, None) => Err(Error::Usage("say what to verify: --bundle or --proof".to_owned())),
             },
             Command::Device(command) => self.device(command).await,
+            Command::Recovery(command) => Box::pin(self.recovery(command)).await,
             Command::Completions { shell } => profile::completions(shell),
         }
     }

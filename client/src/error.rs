@@ -72,6 +72,10 @@ impl From<Malformed> for Error {
             Malformed::Text("invite") => Self::Usage(
                 "that invite is mangled or incomplete; copy the whole line again, from privity:// on".to_owned(),
             ),
+            Malformed::Text("recovery code" | "recovery sheet") => Self::Usage(
+                "that is not a recovery code; it has 14 groups of four characters, a to z and 2 to 7: look again"
+                    .to_owned(),
+            ),
             Malformed::Text("handle") => Self::Usage(
                 "that handle won't do: it takes 2 to 32 of a-z, 0-9, dot and dash, with a letter or digit at both ends"
                     .to_owned(),

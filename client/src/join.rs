@@ -11,18 +11,21 @@ use std::io::BufRead as _;
 use std::time::{Duration, Instant};
 
 use privity_protocol::cbor;
+use privity_protocol::device::state::Counters;
 use privity_protocol::device::state::{Batch, Profile, Table};
-use privity_protocol::device::{Enrolment, device_fingerprint};
+use privity_protocol::device::{Enrolment, Recovering, device_fingerprint};
 use privity_protocol::error::Refused;
 use privity_protocol::frame::{InviteView, Reply, Request};
 use privity_protocol::identity::{Name, Role, check_handle};
 use privity_protocol::invite::Invite;
 use privity_protocol::link::Pin;
+use privity_protocol::recovery::Sheet;
 use privity_protocol::suite::SecretKey;
 use serde_json::json;
 use zeroize::Zeroizing;
 
 use crate::cli::FirstRole;
+use crate::commands::recovery::{keep_organisation_sheet, organisation_sheet};
 use crate::error::Error;
 use crate::home::{Held, Home};
 use crate::link::{Dialer, Opened};
@@ -33,6 +36,8 @@ use crate::{ask, out, view};
 /// The row that holds a registration whose answer has not come, and that of one more device of somebody's.
 const REGISTRATION: &[u8] = b"registration";
 const DEVICE_REGISTRATION: &[u8] = b"device registration";
+/// That of somebody's recovery.
+const RECOVERY: &[u8] = b"recovery";
 const INVITE_MAX: u64 = 4096;
 /// The least time that the relay has for its answer.
 const ANSWER: Duration = Duration::from_secs(10);
@@ -74,13 +79,32 @@ impl From<Error> for Unregistered {
 /// # Errors
 /// [`Error`], with nothing left behind unless the relay may have accepted.
 pub async fn join(home: &Home, wanted: Wanted, json: bool, timeout: Duration) -> Result<(Held, Session), Error> {
-    let (held, session, first) = joined(home, wanted, !json, timeout).await?;
+    let (held, mut session, first) = joined(home, wanted, !json, timeout).await?;
     let told = report(session.device.profile(), session.device.is_ready(), first, json);
+    let told = told.and_then(|()| sheet_of_the_firm(&mut session, json));
     if let Err(error) = told {
         session.close().await;
         return Err(error);
     }
     Ok((held, session))
+}
+
+/// Puts the sheet of a new firm's key before whoever founded it; where nobody is there, says how it is had.
+fn sheet_of_the_firm(session: &mut Session, json: bool) -> Result<(), Error> {
+    let Some(secret) = organisation_sheet(&session.vault)? else { return Ok(()) };
+    if json || !ask::is_possible() {
+        out::note(
+            "The firm's key is on this device alone: put its recovery sheet on paper with privity recovery organisation.",
+        );
+        return Ok(());
+    }
+    match keep_organisation_sheet(session, &secret, None) {
+        Err(Error::Usage(_)) => {
+            out::note("Not kept yet: privity recovery organisation shows it again.");
+            Ok(())
+        }
+        kept => kept,
+    }
 }
 
 /// As [`join`], without a word on standard output; `greets` says on standard error who invites. True if this is the firm's first person.
@@ -182,6 +206,7 @@ async fn enrol_as(
     let inviter = enrolment.inviter().map(|(person, known)| (person, known.clone()));
     let (first, links) = (enrolment.is_first(), enrolment.links());
     let changeable = enrolment.handle().is_none();
+    let sheet = enrolment.organisation_sheet().map(|secret| Zeroizing::new(secret.as_bytes().to_vec()));
     let mut batch = Batch::default();
     if links {
         nothing_to_say(wanted)?;
@@ -197,6 +222,10 @@ async fn enrol_as(
         enrolled.0.follow(&admitted.rotations).map_err(Error::from)?;
         batch.put(Table::Profile, None, &[], &enrolled.0);
         batch.put(Table::Counter, None, REGISTRATION, &enrolled.1);
+        if let Some(bytes) = sheet {
+            // Kept until somebody has it on paper, whatever happens in between.
+            batch.put_bytes(Table::Counter, None, Counters::ORGANISATION_SHEET, bytes);
+        }
     }
     let passphrase = match passphrase {
         Some(passphrase) => passphrase,
@@ -213,6 +242,63 @@ async fn enrol_as(
         Ok(()) => Ok((vault, first)),
         Err(Unregistered::Handle(error)) if !changeable => Err(Unregistered::ForGood(error)),
         Err(error) => Err(error),
+    }
+}
+
+/// Begins again from a sheet. The profile is open, its link closed or to be closed.
+///
+/// # Errors
+/// As [`join`].
+pub(crate) async fn recover(
+    home: &Home,
+    sheet: Sheet,
+    kdf_memory: u32,
+    timeout: Duration,
+) -> Result<(Held, Session), Error> {
+    let deadline = Instant::now() + timeout;
+    let held = home.hold()?;
+    if vault::is_leftover(home.folder()) {
+        vault::remove(home.folder());
+    }
+    let link_key = SecretKey::generate();
+    let dial = |pin| Dialer { address: sheet.address.clone(), pin, device: None, link_key: link_key.clone() };
+    // Whoever answers is believed for nothing but what the sheet's secret opens.
+    let mut opened = dial(Pin::Unknown).open_until(deadline).await?;
+    let request = Request::OpenRecovery { handle: sheet.handle.clone(), token: sheet.secret.token() };
+    let answer = opened.answer(1, request).await;
+    let organisation = opened.admitted.organisation.clone();
+    opened.close().await;
+    let shown = match answer? {
+        Reply::Recovery(view) => *view,
+        Reply::Refused(Refused::Invite { what }) => return Err(Error::Refused(what)),
+        Reply::Refused(refused) => return Err(refused.into()),
+        _ => return Err(Error::Untrusted("the relay does not follow the protocol".to_owned())),
+    };
+    let recovering = Recovering::new(sheet.secret.clone(), shown, organisation).map_err(|error| {
+        Error::Untrusted(format!("the relay does not show what belongs to this sheet: {error}; nothing was done"))
+    })?;
+    let opened = dial(Pin::Fingerprint(recovering.relay())).open_until(deadline).await?;
+    let admitted = opened.admitted.clone();
+    opened.close().await;
+    let passphrase = home.new_passphrase()?;
+    let made = recovering.recover(now(), link_key.clone(), admitted.relay_key, &sheet.address, &admitted.firm)?;
+    let (mut profile, known, request) = made;
+    profile.follow(&admitted.rotations)?;
+    let mut vault = Vault::create(home.folder(), &passphrase, kdf_memory)?;
+    let mut batch = Batch::default();
+    batch.put(Table::Profile, None, &[], &profile);
+    batch.put(Table::Person, None, profile.person.as_bytes(), &known);
+    batch.put(Table::Counter, None, RECOVERY, &request);
+    vault.apply(batch)?;
+    // The person has typed; the relay gets its full time.
+    finish(home, &mut vault, deadline.max(Instant::now() + ANSWER)).await?;
+    let mut session = Session::open(vault)?;
+    match session.catch_up(deadline.max(Instant::now() + ANSWER)).await {
+        Ok(_) | Err(Error::Network(_)) => Ok((held, session)),
+        Err(error) => {
+            session.close().await;
+            Err(error)
+        }
     }
 }
 
@@ -289,6 +375,7 @@ async fn finish_or_why(home: &Home, vault: &mut Vault, deadline: Instant) -> Res
             let mut batch = Batch::default();
             batch.delete(Table::Counter, None, REGISTRATION);
             batch.delete(Table::Counter, None, DEVICE_REGISTRATION);
+            batch.delete(Table::Counter, None, RECOVERY);
             Ok(vault.apply(batch)?)
         }
         Err(error @ (Unregistered::ForGood(_) | Unregistered::Handle(_))) => {
@@ -307,6 +394,9 @@ async fn finish_or_why(home: &Home, vault: &mut Vault, deadline: Instant) -> Res
 fn unanswered(vault: &Vault) -> Result<Option<Request>, Error> {
     if let Some(bytes) = vault.get(Table::Counter, None, REGISTRATION)? {
         return Ok(Some(Request::Register(Box::new(cbor::decode(&bytes, "registration")?))));
+    }
+    if let Some(bytes) = vault.get(Table::Counter, None, RECOVERY)? {
+        return Ok(Some(Request::Recover(Box::new(cbor::decode(&bytes, "recovery")?))));
     }
     let bytes = vault.get(Table::Counter, None, DEVICE_REGISTRATION)?;
     let registration = bytes.map(|bytes| cbor::decode(&bytes, "registration")).transpose()?;

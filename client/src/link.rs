@@ -132,7 +132,7 @@ impl Dialer {
     /// What a refused link means: [`Error::Network`] where it is worth trying again, or nobody has proved to be the relay.
     pub(crate) fn refused(&self, refused: Refused) -> Error {
         match (&self.pin, refused) {
-            (Pin::Fingerprint(_), refused) => Error::Network(format!(
+            (Pin::Fingerprint(_) | Pin::Unknown, refused) => Error::Network(format!(
                 "something answers at {}, but does not prove to be your relay: {}",
                 self.address,
                 Error::from(refused)

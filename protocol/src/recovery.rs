@@ -24,10 +24,11 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::cbor;
 use crate::error::{Malformed, Misuse};
-use crate::identity::Name;
+use crate::identity::{Name, check_handle};
 use crate::ids::{PersonId, base32};
 use crate::suite::{self, Digest, Fingerprint, SecretKey};
 
+const SCHEME: &str = "privity-recovery://";
 const SECRET_LEN: usize = 32;
 const CHECKSUM_LEN: usize = 2;
 const CODE_LEN: usize = 1 + SECRET_LEN + CHECKSUM_LEN;
@@ -80,6 +81,16 @@ impl RecoverySecret {
     /// Whose sheet it is.
     pub fn kind(&self) -> SheetKind {
         self.kind
+    }
+
+    /// The 32 bytes: a secret.
+    pub fn as_bytes(&self) -> &[u8; SECRET_LEN] {
+        &self.bytes
+    }
+
+    /// The secret with these bytes.
+    pub fn new(bytes: [u8; SECRET_LEN], kind: SheetKind) -> Self {
+        Self { bytes, kind }
     }
 
     /// The key that it holds: of a person the recovery key, of an organisation its own.
@@ -177,6 +188,47 @@ impl FromStr for RecoverySecret {
     }
 }
 
+/// A person's sheet as one line, for a camera or a file: `privity-recovery://HOST:PORT/HANDLE/CODE`. A secret.
+#[derive(Clone)]
+pub struct Sheet {
+    /// Where the relay listens.
+    pub address: String,
+    /// The person's handle.
+    pub handle: String,
+    /// The secret.
+    pub secret: RecoverySecret,
+}
+
+impl Sheet {
+    /// The line. A secret.
+    pub fn line(&self) -> Zeroizing<String> {
+        let code = Zeroizing::new(self.secret.code().replace(' ', ""));
+        Zeroizing::new(format!("{SCHEME}{}/{}/{}", self.address, self.handle, *code))
+    }
+}
+
+impl FromStr for Sheet {
+    type Err = Malformed;
+
+    fn from_str(line: &str) -> Result<Self, Malformed> {
+        const MANGLED: Malformed = Malformed::Text("recovery sheet");
+        let rest = line.trim().strip_prefix(SCHEME).ok_or(MANGLED)?;
+        let (address, rest) = rest.split_once('/').ok_or(MANGLED)?;
+        let (handle, code) = rest.split_once('/').ok_or(MANGLED)?;
+        let (host, port) = address.rsplit_once(':').ok_or(MANGLED)?;
+        if host.is_empty() || port.parse::<u16>().map_or(true, |port| port == 0) || check_handle(handle).is_err() {
+            return Err(MANGLED);
+        }
+        Ok(Self { address: address.to_owned(), handle: handle.to_owned(), secret: code.parse()? })
+    }
+}
+
+impl fmt::Debug for Sheet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sheet").field("handle", &self.handle).finish_non_exhaustive()
+    }
+}
+
 impl fmt::Debug for RecoverySecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("RecoverySecret(redacted)")
@@ -230,6 +282,20 @@ mod tests {
         }
         // One in 65,536 slips through.
         assert!(unnoticed <= 1);
+    }
+
+    #[test]
+    fn a_sheet_survives_its_line() {
+        let secret = RecoverySecret::random(SheetKind::Person);
+        let sheet = Sheet { address: "[::1]:4433".to_owned(), handle: "ada".to_owned(), secret };
+        let read: Sheet = sheet.line().parse().unwrap();
+        assert!(read.secret == sheet.secret && read.handle == "ada" && read.address == "[::1]:4433");
+        assert!(!format!("{sheet:?}").contains(&*sheet.secret.code().replace(' ', "")));
+        for mangled in
+            ["", "privity-recovery://relay:1/ada", "privity-recovery://relay/ada/x", "privity://relay:1/ada/x"]
+        {
+            assert!(mangled.parse::<Sheet>().is_err(), "{mangled}");
+        }
     }
 
     #[test]

@@ -8,7 +8,7 @@ use privity_protocol::device::state::Stage;
 use privity_protocol::device::{Device, Notice};
 use privity_protocol::error::{Error as ProtocolError, Refused};
 use privity_protocol::frame::PersonView;
-use privity_protocol::identity::{Endorsement, SafetyNumber, verify_devices};
+use privity_protocol::identity::{Endorsement, SafetyNumber, stays_since, verify_devices, verify_line};
 use privity_protocol::ids::{MatterId, PersonId};
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
@@ -124,6 +124,33 @@ impl Run {
         self.done(session).await
     }
 
+    pub(super) async fn identity_rotate(&self, yes: bool) -> Result<(), Error> {
+        let (_held, mut session) = self.caught_up().await?;
+        if !yes {
+            if self.json || !ask::is_possible() {
+                return Err(Error::Usage("--yes is missing; nothing was replaced".to_owned()));
+            }
+            out::note(
+                "A new key takes the place of yours. Your devices stay, and so does your recovery sheet; your contacts are told, and whoever \
+                 has compared a safety number with you does it once more.",
+            );
+            if !ask::yes("Replace your key? [y/N] ")? {
+                return Err(Error::Refused("nothing was replaced".to_owned()));
+            }
+        }
+        session.device.replace_key(now())?;
+        let replaced = self.until(&mut session, |notice| match notice {
+            Notice::KeyReplaced => Some(Ok(())),
+            Notice::KeyRefused(why) => Some(Err(why.clone().into())),
+            _ => None,
+        });
+        replaced.await?;
+        self.print(&own_json(&session.device)?, || {
+            "Done: you have a new key. Nobody leaves a matter for it.".to_owned()
+        })?;
+        self.done(session).await
+    }
+
     pub(super) async fn identity_confirm(&self, handle: &str) -> Result<(), Error> {
         let (_held, mut session) = self.caught_up().await?;
         let person = self.whom(&mut session, plain_handle(handle)).await?;
@@ -216,7 +243,7 @@ impl Run {
     }
 
     /// The person with a handle, as the relay shows them now, and as their endorsement says.
-    async fn whom(&self, session: &mut Session, handle: &str) -> Result<PersonId, Error> {
+    pub(super) async fn whom(&self, session: &mut Session, handle: &str) -> Result<PersonId, Error> {
         let directory: Vec<PersonView> = self.directory(session).await?;
         let person = view::find_person(&directory, handle)?;
         if person == session.device.profile().person {
@@ -312,7 +339,24 @@ fn change_told(device: &Device, person: PersonId) -> Option<String> {
         || format!("{who} has another key than the one this device has known since {}", view::day(known.since)),
         |at| format!("WARNING: {who} has another key than the one you verified on {}", view::day(at)),
     );
-    Some(format!("{compared}; it was first seen on {}.", view::day(changed.at)))
+    let how = how_changed(device, person).unwrap_or_default();
+    Some(format!("{compared}; it was first seen on {}.{how}", view::day(changed.at)))
+}
+
+/// How somebody came by another key, as the statements about it say.
+fn how_changed(device: &Device, person: PersonId) -> Option<String> {
+    let known = device.person(person)?;
+    let first = known.changed.as_ref()?.chain.first()?;
+    let steps = verify_line(first).ok()?;
+    if stays_since(&steps, known.key()?).is_none() {
+        let said: Endorsement = first.endorsement.unverified("endorsement").ok()?;
+        let by = said.issuer.map(|issuer| view::person(device, issuer.person)).unwrap_or_else(|| "the firm".to_owned());
+        return Some(format!(" They were enrolled anew, with a new device; {by} vouches for the new key."));
+    }
+    Some(match steps.last()?.recovered {
+        true => " They began again from their recovery sheet, on a new device.".to_owned(),
+        false => " They replaced it themselves: the key before has signed the new one.".to_owned(),
+    })
 }
 
 fn accept_with(device: &Device, person: PersonId) -> String {

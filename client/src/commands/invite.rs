@@ -12,6 +12,7 @@ use qrcode::render::unicode::Dense1x2;
 use serde_json::json;
 
 use crate::commands::Run;
+use crate::commands::identity::plain_handle;
 use crate::error::Error;
 use crate::session::{Session, now};
 use crate::{out, view};
@@ -20,10 +21,20 @@ use crate::{out, view};
 const HOUR_MS: u64 = 3600 * 1000;
 
 impl Run {
-    pub(super) async fn invite_new(&self, wanted: NewPersonInvite, lasts: Duration) -> Result<(), Error> {
+    pub(super) async fn invite_new(
+        &self,
+        wanted: NewPersonInvite,
+        replaces: Option<&str>,
+        lasts: Duration,
+    ) -> Result<(), Error> {
         let lasts_ms = u64::try_from(lasts.as_millis()).unwrap_or(u64::MAX);
-        let wanted = NewPersonInvite { lasts_ms, ..wanted };
+        let mut wanted = NewPersonInvite { lasts_ms, ..wanted };
         let (_held, mut session) = self.caught_up().await?;
+        if let Some(handle) = replaces {
+            let person = self.whom(&mut session, plain_handle(handle)).await?;
+            let role = session.device.person(person).map(|known| known.role);
+            wanted = NewPersonInvite { replaces: Some(person), role: role.unwrap_or(wanted.role), ..wanted };
+        }
         let made = now();
         let invite = session.device.invite(made, &wanted)?;
         let filed = self.until(&mut session, |notice| match notice {
@@ -39,6 +50,13 @@ impl Run {
         });
         self.print(&object, || shown(&url, out::columns()))?;
         out::note(&advice(wanted.role.word(), lasts_ms));
+        if let Some(handle) = replaces {
+            out::note(&format!(
+                "It makes whoever joins with it {}: hand it over face to face, or make sure by telephone that it is them. As soon as you \
+                 are online and they have joined, their old devices are shut out, and everybody who knows them is told.",
+                view::plain(handle, false)
+            ));
+        }
         Ok(())
     }
 

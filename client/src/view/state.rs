@@ -121,6 +121,15 @@ pub fn notice(notice: &Notice) -> Option<String> {
                 "{told}{handle} has another key than before{then}: ask them why; `privity identity trust {handle}` shows more"
             ))
         }
+        Notice::OwnKeyReplaced { recovered: false } => {
+            Some("your own key was replaced on another device of yours; this one stays, and goes by the new key".to_owned())
+        }
+        Notice::OwnKeyReplaced { recovered: true } => Some(
+            "WARNING: your own key was replaced with your recovery sheet, and this device stays. If that was not you, somebody has your \
+             sheet: tell your firm's IT at once"
+                .to_owned(),
+        ),
+        Notice::KeyRefused(why) => Some(format!("your new key was refused: {}", plain(&why.to_string(), false))),
         Notice::LooksAlike { label, like, .. } => Some(format!(
             "WARNING: {} has joined under a name that looks like that of {}. Make sure who it is; tell them apart by their handles",
             plain(label, false),

@@ -11,7 +11,7 @@
 use crate::cbor;
 use crate::device::recover::revocations;
 use crate::device::state::{KnownPerson, Profile};
-use crate::error::{Error, Malformed, PeerMisbehaved, Refused};
+use crate::error::{Error, Malformed, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{DeviceRegistration, Founding, Instance, InviteView, Registration};
 use crate::identity::{
     DeviceCertificate, Endorsement, Identity, Name, Role, Signed, check_handle, may_endorse, verify_chain,
@@ -19,6 +19,7 @@ use crate::identity::{
 use crate::ids::{DeviceId, MailboxId, PersonId, Timestamp};
 use crate::invite::{Claim, Invite, InviteStatement};
 use crate::limits;
+use crate::recovery::{RecoverySecret, SheetKind};
 use crate::secret::Secret;
 use crate::suite::{self, Label, PublicKey, SecretKey};
 
@@ -33,6 +34,8 @@ pub struct Enrolment {
     given: Option<Name>,
     /// Who is enrolled anew, as they were.
     replaced: Option<Identity>,
+    /// With the first invite: the sheet of the organisation that is to be.
+    sheet: Option<RecoverySecret>,
 }
 
 impl Enrolment {
@@ -47,15 +50,9 @@ impl Enrolment {
         organisation: Option<PublicKey>,
     ) -> Result<Self, Error> {
         let Some(pinned) = invite.organisation else {
-            return Ok(Self {
-                invite,
-                link_key,
-                statement: None,
-                organisation: None,
-                inviter: None,
-                given: None,
-                replaced: None,
-            });
+            let sheet = Some(RecoverySecret::random(SheetKind::Organisation));
+            let (statement, organisation, inviter, given, replaced) = (None, None, None, None, None);
+            return Ok(Self { invite, link_key, statement, organisation, inviter, given, replaced, sheet });
         };
         let organisation = organisation
             .filter(|key| key.fingerprint() == pinned)
@@ -93,7 +90,7 @@ impl Enrolment {
         let known = KnownPerson::new(&above, view.chain, None, Timestamp(0));
         let inviter = Some((above.person, known));
         let (statement, organisation) = (Some((signed, said)), Some(organisation));
-        Ok(Self { invite, link_key, statement, organisation, inviter, given, replaced })
+        Ok(Self { invite, link_key, statement, organisation, inviter, given, replaced, sheet: None })
     }
 
     /// Whether it enrols somebody anew, who keeps their handle and gets another key; every device that they had is revoked.
@@ -124,6 +121,11 @@ impl Enrolment {
     /// Whether the invite makes no person, but links one more device of the inviter's; see [`Self::link`].
     pub fn links(&self) -> bool {
         self.statement.as_ref().is_some_and(|(_, statement)| statement.links.is_some())
+    }
+
+    /// The sheet of the organisation's key, which is made with a relay's first invite: to be put on paper, for the key is on no other.
+    pub fn organisation_sheet(&self) -> Option<&RecoverySecret> {
+        self.sheet.as_ref()
     }
 
     /// Whether this is a relay's first invite, with which the organisation begins.
@@ -196,7 +198,7 @@ impl Enrolment {
                     adopted: false,
                     after: None,
                 };
-                let (key, founding) = found(&endorsement)?;
+                let (key, founding) = found(self.sheet.as_ref(), &endorsement)?;
                 (founding.key.clone(), Some(key), Some(founding))
             }
         };
@@ -351,8 +353,8 @@ pub(super) fn check_firm(firm: &str) -> Result<(), Error> {
 }
 
 /// A new organisation, whose key endorses its first registrar.
-fn found(registrar: &Endorsement) -> Result<(SecretKey, Founding), Error> {
-    let key = SecretKey::generate();
+fn found(sheet: Option<&RecoverySecret>, registrar: &Endorsement) -> Result<(SecretKey, Founding), Error> {
+    let key = sheet.ok_or(Misuse::State("organisation's sheet"))?.key()?;
     let endorsement = Signed::make(Label::Endorsement, &key, registrar)?;
     let founding = Founding { key: key.public()?, endorsement };
     Ok((key, founding))

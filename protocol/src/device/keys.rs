@@ -14,7 +14,7 @@ use minicbor::{Decode, Encode};
 use crate::device::recover::with_step;
 use crate::device::state::{KnownPerson, Table};
 use crate::device::{Asked, Device, Notice};
-use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
+use crate::error::{Error, Malformed, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{Blob, NewKey, RecoveryFiling, Reply, Request};
 use crate::identity::{
     DeviceCertificate, Identity, RecoveryKey, Replacement, Signed, Step, Verified, stays_since, verify_chain,
@@ -88,6 +88,27 @@ impl Device {
     pub fn sheet_since(&self) -> Option<Timestamp> {
         let statement = self.profile.recovery.as_ref()?;
         statement.unverified::<RecoveryKey>("recovery key").ok().map(|said| said.made_at)
+    }
+
+    /// Takes the organisation's key from its sheet into this vault again.
+    ///
+    /// # Errors
+    /// [`PeerMisbehaved::WrongKey`] if it is another organisation's; [`Refused::NotAllowed`] for whoever is no registrar.
+    pub fn restore_organisation(&mut self, now: Timestamp, secret: &RecoverySecret) -> Result<(), Error> {
+        if secret.kind() != SheetKind::Organisation {
+            return Err(Malformed::Text("recovery code of an organisation").into());
+        }
+        if !self.profile.registrar {
+            return Err(Refused::not_allowed("only a registrar's device keeps the organisation's key").into());
+        }
+        let key = secret.key()?;
+        if key.public()? != self.profile.organisation {
+            return Err(PeerMisbehaved::WrongKey("the organisation's key").into());
+        }
+        self.profile.organisation_key = Some(key);
+        self.save_profile();
+        self.settle(now);
+        Ok(())
     }
 
     /// Replaces this person's key by a new one, made here; every device stays. [`Notice::KeyReplaced`] or [`Notice::KeyRefused`] tells what

@@ -825,6 +825,8 @@ impl Counters {
     pub const LOG: &'static [u8] = b"log";
     /// Whether this person is endorsed, as far as this device knows.
     pub const READY: &'static [u8] = b"ready";
+    /// The secret of the organisation's recovery sheet, until somebody has put it on paper; the shell's.
+    pub const ORGANISATION_SHEET: &'static [u8] = b"organisation sheet";
     /// The cursor of the last record that `recv` or `chat` printed; the shell's.
     pub const PRINTED: &'static [u8] = b"printed";
 }
