@@ -24,6 +24,7 @@ pub mod admission;
 mod devices;
 pub mod history;
 mod joining;
+mod keys;
 mod people;
 mod post;
 mod rates;
@@ -119,8 +120,8 @@ pub enum Wake {
 /// Whether a request changes nothing, so that [`answer`] is all it takes.
 pub fn only_reads(request: &Request) -> bool {
     use Request::{Adoptable, Checkpoint, Consistency, History, Invites, Renewals};
-    use Request::{Certified, Chain, Newcomers, OpenInvite, People, Revocations, Roster, WaitingDevices};
-    matches!(request, People | Chain { .. } | Newcomers | OpenInvite { .. } | Roster { .. })
+    use Request::{Certified, Chain, Newcomers, OpenInvite, OpenRecovery, People, Revocations, Roster, WaitingDevices};
+    matches!(request, People | Chain { .. } | Newcomers | OpenInvite { .. } | OpenRecovery { .. } | Roster { .. })
         || matches!(request, Checkpoint | Consistency { .. } | History { .. } | Invites | Renewals)
         || matches!(request, Adoptable | WaitingDevices | Certified)
         || matches!(request, Revocations { .. } | Request::StatementsAbout { .. })
@@ -157,6 +158,7 @@ fn logged(person: Option<PersonId>, at: Timestamp, act: Act) -> Write {
 pub fn answer(store: &dyn Read, from: &From, request: &Request, now: Timestamp) -> Result<Reply, No> {
     let caller = match (from, request) {
         (_, Request::OpenInvite { invite, token }) => return joining::open_invite(store, *invite, token, now),
+        (_, Request::OpenRecovery { handle, token }) => return keys::open(store, handle, token),
         (From::Newcomer(_), _) => return Err(Refused::not_allowed("register first").into()),
         (From::Device(caller), _) => admission::still(store, *caller)?,
     };
@@ -204,6 +206,9 @@ impl Rules {
             (From::Newcomer(link_key), Request::RegisterDevice(registration)) => {
                 return devices::register(store, link_key, registration, now);
             }
+            (From::Newcomer(link_key), Request::Recover(recovery)) => {
+                return keys::recover(store, link_key, recovery, now);
+            }
             (From::Newcomer(_), _) => return Err(Refused::not_allowed("register first").into()),
             // What an instance posts that another has replaced is not noted: that one knows that it is the newer copy.
             (From::Device(caller), _) => admission::still(store, *caller)?,
@@ -223,6 +228,8 @@ impl Rules {
             Request::Linked => devices::linked(store, caller),
             Request::RevokeDevice { revocation } => devices::revoke(store, caller, revocation, now),
             Request::WithdrawEndorsement { revocation } => statements::withdraw(store, caller, revocation, now),
+            Request::SetRecovery(filing) => keys::file(store, caller, filing),
+            Request::ReplaceKey(new) => keys::replace(store, caller, new, now),
             Request::Invite(invite) => joining::file_invite(store, caller, invite, now),
             Request::CancelInvite { invite } => joining::cancel_invite(store, caller, *invite, now),
             Request::Endorse { person, endorsement } => people::endorse(store, caller, *person, endorsement, now),

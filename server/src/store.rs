@@ -7,8 +7,10 @@
 
 use bytes::Bytes;
 use minicbor::{Decode, Encode};
-use privity_protocol::frame::{Blob, DeviceRegistration, Entry, Instance, NewInvite, Registration, Rights};
-use privity_protocol::identity::{Role, Signed};
+use privity_protocol::frame::{
+    Blob, DeviceRegistration, Entry, Instance, NewInvite, RecoveryFiling, Registration, Rights,
+};
+use privity_protocol::identity::{Identity, Role, Signed, Step};
 use privity_protocol::ids::{DeviceId, InviteId, MailboxId, PersonId, Position, Timestamp};
 use privity_protocol::invite::InviteStatement;
 use privity_protocol::log::{Event, Last, TreeHash};
@@ -91,6 +93,20 @@ pub struct PersonRow {
     /// The newest statement that took an endorsement of theirs back.
     #[n(70)]
     pub withdrawn: Option<WithdrawnRow>,
+    /// Their recovery sheet.
+    #[n(40)]
+    pub recovery: Option<RecoveryFiling>,
+    /// How keys before lead to the one in the registration.
+    #[n(41)]
+    #[cbor(default)]
+    pub line: Vec<Step>,
+    /// What they registered with anew, until somebody endorses the new key.
+    #[n(42)]
+    pub again: Option<Registration>,
+    /// Who they were before their key was replaced, the newest last.
+    #[n(43)]
+    #[cbor(default)]
+    pub past: Vec<Identity>,
 }
 
 impl PersonRow {
@@ -144,6 +160,9 @@ pub enum Told {
     /// Their endorsement was withdrawn: the statement.
     #[n(1)]
     Withdrawn(#[n(0)] Signed),
+    /// Their key was replaced.
+    #[n(2)]
+    Replaced,
 }
 
 /// A device of a person.
@@ -177,12 +196,25 @@ pub struct DeviceRow {
     #[n(10)]
     #[cbor(default)]
     pub revoked: Option<RevokedRow>,
+    /// Whether it waits for its person's new key to be endorsed.
+    #[n(40)]
+    #[cbor(default)]
+    pub pending: bool,
+    /// Whether its certificate is of a key that its person has no more.
+    #[n(41)]
+    #[cbor(default)]
+    pub former: bool,
 }
 
 impl DeviceRow {
     /// Whether it is served like any device of its person.
     pub fn is_in_use(&self) -> bool {
-        self.waiting.is_none() && self.revoked.is_none()
+        !self.waits() && self.revoked.is_none()
+    }
+
+    /// Whether it is not served yet: nobody has certified it, or endorsed its person's new key.
+    pub fn waits(&self) -> bool {
+        self.waiting.is_some() || self.pending
     }
 }
 

@@ -62,7 +62,7 @@ pub fn judge(store: &dyn Read, hello: &HelloBody) -> Result<Judged, No> {
         from: From::Device(Caller { device, person: row.person, instance }),
         idem: post::newest_received(store, device)?,
         key_packages: store.key_packages_left(device)?,
-        ready: row.waiting.is_none() && person.is_some_and(|person| person.is_endorsed()),
+        ready: !row.waits() && person.is_some_and(|person| person.is_endorsed()),
         organisation,
         admitted: is_admitted(store, device, instance)?,
     })

@@ -28,8 +28,8 @@ pub(super) fn may_ask(store: &dyn Read, caller: Caller, request: &Request) -> Re
     if matches!(request, Request::PublishKeyPackages { .. } | Request::Ack { .. } | Request::Certified) {
         return Ok(());
     }
-    if store.device(caller.device)?.is_some_and(|row| row.waiting.is_some()) {
-        return Err(Refused::not_allowed("this device waits to be linked").into());
+    if store.device(caller.device)?.is_some_and(|row| row.waits()) {
+        return Err(Refused::not_allowed("this device waits to be let in").into());
     }
     Ok(())
 }
@@ -94,6 +94,8 @@ fn enter(
         waiting: Some(registration),
         pack: None,
         revoked: None,
+        pending: false,
+        former: false,
     };
     let writes = vec![
         Write::Mailbox { mailbox: asked.inbox, inbox_of: Some(certificate.device) },

@@ -17,7 +17,8 @@ use privity_protocol::limits;
 use privity_protocol::log::Act;
 use privity_protocol::suite::{self, Digest, Label, PublicKey};
 
-use super::people::{chain, verified_by_device};
+use super::keys;
+use super::people::{chain, chain as chain_of, verified_by_device};
 use super::{Outcome, Wake, logged};
 use crate::policy::{self, Caller, No};
 use crate::store::{DeviceRow, InviteRow, PersonRow, Read, StoreError, Write};
@@ -35,8 +36,10 @@ pub(super) fn file_invite(store: &dyn Read, caller: Caller, invite: &NewInvite, 
         None => policy::may_invite(&person, statement.role)?,
         Some(links) => check_link(&statement, links == caller.person && statement.role == person.role, now)?,
     }
-    if let Some(handle) = &statement.handle {
-        free_handle(store, handle)?;
+    match (statement.replaces, &statement.handle) {
+        (Some(person), _) => may_enrol_anew(store, person, &statement)?,
+        (None, Some(handle)) => free_handle(store, handle)?,
+        (None, None) => {}
     }
     if statement.expires > now.plus_ms(limits::INVITE_LIFETIME_MS + 60_000) {
         return Err(Refused::malformed("an invite is good for at most 72 hours").into());
@@ -66,6 +69,28 @@ pub(super) fn file_invite(store: &dyn Read, caller: Caller, invite: &NewInvite, 
     let act = Act::InviteMade { invite: row.invite, statement: Some(invite.statement.digest()), expires: row.expires };
     let writes = vec![Write::Invite(Box::new(row)), logged(Some(caller.person), now, act)];
     Ok(Outcome { writes, reply: Some(Reply::Done), wakes: Vec::new() })
+}
+
+/// Whoever is enrolled anew keeps handle and role; a registrar is vouched for by the organisation's key alone.
+fn may_enrol_anew(store: &dyn Read, person: PersonId, statement: &InviteStatement) -> Result<(), No> {
+    let row = store.person(person)?.filter(|row| row.endorsement.is_some());
+    let row = row.ok_or_else(|| Refused::not_found("that person"))?;
+    if person == statement.issuer.person {
+        return Err(Refused::not_allowed("nobody enrols themselves anew").into());
+    }
+    if row.registrar {
+        return Err(Refused::not_allowed("a registrar begins again with their recovery sheet").into());
+    }
+    let same = statement.handle.as_deref() == Some(row.registration.handle.as_str()) && statement.role == row.role;
+    if !same || statement.links.is_some() {
+        return Err(Refused::malformed("whoever is enrolled anew keeps handle and role").into());
+    }
+    Ok(())
+}
+
+/// Whom an invite enrols anew, if it makes no new person.
+fn replaces(invite: &InviteRow) -> Result<Option<PersonId>, StoreError> {
+    Ok(invite.statement()?.and_then(|statement| statement.replaces))
 }
 
 /// An invite that exists, to whoever proves its token.
@@ -152,8 +177,12 @@ pub(super) fn open_invite(store: &dyn Read, invite: InviteId, token: &[u8; 32], 
         return Err(refused.into());
     }
     let chain = row.inviter.map_or_else(|| Ok(Vec::new()), |inviter| chain(store, inviter))?;
+    let replaced = match replaces(&row)? {
+        Some(person) => chain_of(store, person)?.into_iter().next(),
+        None => None,
+    };
     let (statement, name) = row.filed.map_or((None, None), |filed| (Some(filed.statement), filed.name));
-    Ok(Reply::Invite(Box::new(InviteView { statement, name, chain, replaced: None })))
+    Ok(Reply::Invite(Box::new(InviteView { statement, name, chain, replaced })))
 }
 
 /// Whether the log has room for one more refused use of an invite: somebody who has it and is turned away again and again makes the
@@ -221,7 +250,9 @@ fn enter(
     let registration = without_token(asked);
     if let Some(used_by) = invite.used_by {
         let known = if used_by == asked.person { store.person(used_by)? } else { None };
-        let same = known.is_some_and(|row| without_token(&row.registration) == registration);
+        let same = known.is_some_and(|row| {
+            without_token(&row.registration) == registration || row.again.as_ref() == Some(&registration)
+        });
         return if same { Ok(Outcome::reply(Reply::Done)) } else { Err(used().into()) };
     }
     if let Some(refused) = unusable(&standing(store, &invite, now)?) {
@@ -232,7 +263,14 @@ fn enter(
             Refused::Invite { what: "it is for one more device of somebody who is here already".to_owned() }.into()
         );
     }
+    let again = replaces(&invite)?;
     let certificate = check_registration(store, &invite, link_key, asked)?;
+    if let Some(person) = again {
+        return enter_anew(store, invite, link_key, registration, (person, certificate.device), now);
+    }
+    if !asked.revocations.is_empty() {
+        return Err(Refused::malformed("a newcomer revokes nothing").into());
+    }
     let founding = founding(store, &invite, asked)?;
     let (device, person) = (certificate.device, asked.person);
     if store.person(person)?.is_some() || store.device(device)?.is_some() || store.mailbox(asked.inbox)?.is_some() {
@@ -251,6 +289,10 @@ fn enter(
         inviter: invite.inviter,
         registered: now,
         withdrawn: None,
+        recovery: None,
+        line: Vec::new(),
+        again: None,
+        past: Vec::new(),
     };
     let ready = row.endorsement.is_some();
     writes.push(Write::Person(Box::new(row)));
@@ -264,12 +306,57 @@ fn enter(
         waiting: None,
         pack: None,
         revoked: None,
+        pending: false,
+        former: false,
     })));
     let wakes = match invite.inviter {
         Some(inviter) if !ready => vec![Wake::Person { person: inviter, event: Event::Newcomer }],
         _ => Vec::new(),
     };
     writes.push(Write::Invite(Box::new(invite)));
+    Ok(Outcome { writes, reply: Some(Reply::Done), wakes })
+}
+
+/// Somebody registers anew: nothing changes for who they were before the new key is endorsed.
+fn enter_anew(
+    store: &dyn Read,
+    mut invite: InviteRow,
+    link_key: &PublicKey,
+    registration: Registration,
+    (person, device): (PersonId, DeviceId),
+    now: Timestamp,
+) -> Result<Outcome, No> {
+    let row = store.person(person)?.ok_or_else(|| Refused::not_found("that person"))?;
+    if registration.person != person || registration.organisation.is_some() {
+        return Err(Refused::malformed("the registration is somebody else's").into());
+    }
+    if store.device(device)?.is_some() || store.mailbox(registration.inbox)?.is_some() {
+        return Err(Refused::malformed("an id is in use").into());
+    }
+    keys::may_enrol_anew(store, row.clone(), &registration)?;
+    invite.used_by = Some(person);
+    let inviter = invite.inviter;
+    let used = Act::InviteUsed { invite: invite.invite, by: person };
+    let come = DeviceRow {
+        device,
+        person,
+        link_key: link_key.clone(),
+        certificate: registration.certificate.clone(),
+        inbox: registration.inbox,
+        waiting: None,
+        pack: None,
+        revoked: None,
+        pending: true,
+        former: false,
+    };
+    let writes = vec![
+        logged(inviter, now, used),
+        Write::Mailbox { mailbox: registration.inbox, inbox_of: Some(device) },
+        Write::Device(Box::new(come)),
+        Write::Person(Box::new(PersonRow { again: Some(registration), ..row })),
+        Write::Invite(Box::new(invite)),
+    ];
+    let wakes = inviter.map(|inviter| Wake::Person { person: inviter, event: Event::Newcomer }).into_iter().collect();
     Ok(Outcome { writes, reply: Some(Reply::Done), wakes })
 }
 
@@ -335,7 +422,9 @@ fn check_registration(
     if !role_fits {
         return Err(Refused::Invite { what: "it is for another role".to_owned() }.into());
     }
-    free_handle(store, &asked.handle)?;
+    if replaces(invite)?.is_none() {
+        free_handle(store, &asked.handle)?;
+    }
     let certificate: DeviceCertificate = asked
         .certificate
         .verify(Label::DeviceCertificate, &asked.person_key, "device certificate")

@@ -3,13 +3,14 @@
 //! Invariant: nobody learns of a person whom they may not see, and an endorsement is kept only if its author may give it.
 
 use privity_protocol::error::Refused;
-use privity_protocol::frame::{Event, Interval, PersonView, Reply, Rights};
+use privity_protocol::frame::{Event, Interval, PersonView, Registration, Reply, Rights};
 use privity_protocol::identity::{DeviceCertificate, Endorsement, Identity, Signed};
 use privity_protocol::ids::{DeviceId, MailboxId, PersonId, Timestamp};
 use privity_protocol::limits;
 use privity_protocol::log::Act;
 use privity_protocol::suite::Label;
 
+use super::keys;
 use super::statements::lift;
 use super::{Outcome, Wake, logged};
 use crate::policy::{self, Caller, No};
@@ -59,29 +60,49 @@ pub(super) fn roster(store: &dyn Read, caller: Caller, mailbox: MailboxId) -> Re
 
 /// A person and whoever endorses them, up to one endorsed by the organisation's key.
 pub(super) fn chain(store: &dyn Read, person: PersonId) -> Result<Vec<Identity>, No> {
+    chain_as_of(store, person, None)
+}
+
+/// The same; where a device of theirs is named, the person as they were when that one was theirs.
+pub(super) fn chain_as_of(store: &dyn Read, person: PersonId, device: Option<DeviceId>) -> Result<Vec<Identity>, No> {
     let mut chain = Vec::new();
-    let mut next = Some((person, None));
+    let mut next = Some((person, device));
     while let Some((person, issuer)) = next {
         if chain.len() >= limits::CHAIN_MAX {
             break;
         }
         let row = store.person(person)?.ok_or_else(|| Refused::not_found("that person"))?;
-        let endorsement = row.endorsement.ok_or_else(|| Refused::not_found("an endorsement of that person"))?;
+        let before = match issuer {
+            Some(device) => keys::as_of(store, &row, device)?,
+            None => None,
+        };
+        let identity = match before {
+            Some(before) => before,
+            None => Identity {
+                person,
+                endorsement: row.endorsement.ok_or_else(|| Refused::not_found("an endorsement of that person"))?,
+                person_key: row.registration.person_key,
+                certificates: certificates(store, person, issuer)?,
+                line: row.line,
+            },
+        };
         let said: Endorsement =
-            endorsement.unverified("endorsement").map_err(|_| StoreError::Damaged("endorsement"))?;
+            identity.endorsement.unverified("endorsement").map_err(|_| StoreError::Damaged("endorsement"))?;
         next = said.issuer.map(|issuer| (issuer.person, Some(issuer.device)));
-        let certificates = certificates(store, person, issuer)?;
-        let person_key = row.registration.person_key;
-        chain.push(Identity { person, person_key, certificates, endorsement, line: Vec::new() });
+        chain.push(identity);
     }
     Ok(chain)
 }
 
 /// The certificates of a person's devices: the one that has endorsed whoever comes before in the chain, those in use, and then revoked
 /// ones, for matters that they are still in.
-fn certificates(store: &dyn Read, person: PersonId, issuer: Option<DeviceId>) -> Result<Vec<Signed>, StoreError> {
+pub(super) fn certificates(
+    store: &dyn Read,
+    person: PersonId,
+    issuer: Option<DeviceId>,
+) -> Result<Vec<Signed>, StoreError> {
     let mut devices = store.devices_of(person)?;
-    devices.retain(|row| row.waiting.is_none());
+    devices.retain(|row| !row.waits() && !row.former);
     devices.sort_by_key(|row| (Some(row.device) != issuer, row.revoked.is_some()));
     Ok(devices.into_iter().map(|row| row.certificate).take(limits::DEVICES_PER_PERSON_MAX).collect())
 }
@@ -91,9 +112,15 @@ pub(super) fn newcomers(store: &dyn Read, caller: Caller) -> Result<Reply, No> {
         .people()?
         .into_iter()
         .filter(|person| person.endorsement.is_none() && person.inviter == Some(caller.person))
-        .map(|person| person.registration)
-        .take(limits::INVITES_OPEN_MAX)
-        .collect();
+        .map(|person| person.registration);
+    let mut newcomers: Vec<Registration> = newcomers.collect();
+    // Whoever is enrolled anew waits for the one who has invited them this time.
+    for again in store.people()?.into_iter().filter_map(|person| person.again) {
+        if store.invite(again.invite)?.is_some_and(|invite| invite.inviter == Some(caller.person)) {
+            newcomers.push(again);
+        }
+    }
+    newcomers.truncate(limits::INVITES_OPEN_MAX);
     Ok(Reply::Newcomers { newcomers })
 }
 
@@ -145,11 +172,24 @@ pub(super) fn endorse(
         return endorse_registrar(store, caller, &own, row, endorsement, now);
     }
     let said: Endorsement = verified_by_device(store, caller, endorsement, Label::Endorsement)?;
-    may_endorse(&own, &row, &said)?;
     policy::may_invite(&own, said.role)?;
     if row.registrar {
         return Err(Refused::not_allowed("a registrar is endorsed by the organisation's key alone").into());
     }
+    let again = row.again.clone().filter(|again| again.person_key.digest() == said.person_key);
+    let (row, mut writes, mut wakes) = match again {
+        None => {
+            may_endorse(&own, &row, &said)?;
+            (row, Vec::new(), Vec::new())
+        }
+        Some(again) => {
+            let invited = store.invite(again.invite)?.is_some_and(|invite| invite.inviter == Some(caller.person));
+            if !invited && !own.registrar {
+                return Err(Refused::not_allowed("you did not invite that person anew").into());
+            }
+            keys::enrolled_anew(store, row, again, caller.person, now)?
+        }
+    };
     let fits = said.person == person
         && said.issuer.is_some_and(|issuer| issuer.person == caller.person && issuer.device == caller.device)
         && said.person_key == row.registration.person_key.digest()
@@ -159,7 +199,10 @@ pub(super) fn endorse(
     if !fits {
         return Err(Refused::malformed("the endorsement is for somebody else").into());
     }
-    given(&own, row, endorsement, &said, now)
+    let given = given(&own, row, endorsement, &said, now)?;
+    writes.extend(given.writes);
+    wakes.extend(given.wakes);
+    Ok(Outcome { writes, wakes, reply: given.reply })
 }
 
 /// Somebody's new endorsement is kept.
@@ -225,7 +268,10 @@ pub(super) fn renewals(store: &dyn Read, caller: Caller, now: Timestamp) -> Resu
     for row in store.people()? {
         let person = row.registration.person;
         // What was withdrawn is not renewed by itself.
-        let Some(said) = said_of(&row)?.filter(|said| said.is_due(now) && !row.is_withdrawn()) else { continue };
+        let key = row.registration.person_key.digest();
+        // An endorsement of a key that was replaced since is given once more, for the new one.
+        let due = |said: &Endorsement| said.is_due(now) || said.person_key != key;
+        let Some(said) = said_of(&row)?.filter(|said| due(said) && !row.is_withdrawn()) else { continue };
         let may = match said.issuer {
             Some(issuer) => own.registrar || issuer.person == caller.person,
             None => person == caller.person,

@@ -21,7 +21,9 @@ use privity_protocol::suite::Digest;
 use super::rates::Rates;
 use super::{Outcome, Wake, logged};
 use crate::policy::{self, Caller, No};
-use crate::store::{GrantRow, IdemRow, MailboxRow, PersonRow, Read, ReceivedRow, StoreError, Waiting, Write};
+use crate::store::{
+    DeviceRow, GrantRow, IdemRow, MailboxRow, PersonRow, Read, ReceivedRow, StoreError, Waiting, Write,
+};
 
 /// The largest idem: what the store can keep.
 const IDEM_LAST: u64 = i64::MAX as u64;
@@ -272,7 +274,9 @@ impl<'a> Plan<'a> {
         let target = self.store.device(device)?.filter(|row| row.waiting.is_none());
         let target = target.ok_or_else(|| Refused::not_found("that device"))?;
         // Nobody gives themselves more than they have.
-        self.may_change_roster(mailbox, target.person, rights)?;
+        if !self.has_one_like(mailbox, &target, rights)? {
+            self.may_change_roster(mailbox, target.person, rights)?;
+        }
         if rights.include(Rights::MANAGER) && !self.store.person(target.person)?.is_some_and(|p| p.role.manages()) {
             return Err(Refused::not_allowed("only attorneys and staff manage a matter").into());
         }
@@ -328,7 +332,11 @@ impl<'a> Plan<'a> {
     fn revoke(&mut self, mailbox: MailboxId, device: DeviceId) -> Result<(), No> {
         let row = self.matter_mailbox(mailbox)?;
         let target = self.store.device(device)?.ok_or_else(|| Refused::not_found("that device"))?;
-        self.may_change_roster(mailbox, target.person, Rights::READ)?;
+        // A revoked device reads nothing any more: whoever posts the Commit that puts it out may say so.
+        let own = self.device_grants(mailbox, self.caller.device)?;
+        if target.revoked.is_none() || policy::open_grant(&own, Rights::MEMBER).is_err() {
+            self.may_change_roster(mailbox, target.person, Rights::READ)?;
+        }
         self.rosters.insert(mailbox);
         // Who has left by themselves is removed from the group by a Commit that comes later, with its own Revoke.
         if self.end_grant(mailbox, device, self.border(&row))? {
@@ -352,6 +360,21 @@ impl<'a> Plan<'a> {
         self.left.insert(mailbox);
         self.outcome.writes.push(Write::EndGrant { mailbox, device, until });
         Ok(true)
+    }
+
+    /// Whether whoever may post here lets in a device of somebody who is in with another one, and gives it no more than that one has: their
+    /// key was replaced, and any member may make the Commit.
+    fn has_one_like(&self, mailbox: MailboxId, target: &DeviceRow, rights: Rights) -> Result<bool, No> {
+        let own = self.device_grants(mailbox, self.caller.device)?;
+        if !target.is_in_use() || policy::open_grant(&own, Rights::MEMBER).is_err() {
+            return Ok(false);
+        }
+        for grant in self.open_grants(mailbox)?.into_iter().filter(|grant| grant.rights.include(rights)) {
+            if self.store.device(grant.device)?.is_some_and(|row| row.person == target.person) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     /// Anyone may change the devices of their own person; beyond that it needs `manage`.

@@ -4,7 +4,7 @@
 //!    organisation's key a registrar's. The leaf is durable with it.
 //! 2. From then on nobody serves that person's devices: their links end, they are admitted no more, and no key package of theirs is given.
 //! 3. A later endorsement that names the statement makes the person whole again, under the instances that were admitted before.
-//! 4. What is told of people has one counter for all kinds: who asks is told what came behind the number they name.
+//! 4. What is told of people has one counter for all kinds: who asks is told what came behind the number they name: people whose key was replaced (`keys.rs`), too.
 //!
 //! Invariant: what a person has endorsed stays in the directory; nobody withdraws their own endorsement.
 
@@ -13,12 +13,12 @@ use privity_protocol::cbor;
 use privity_protocol::error::{Error, Refused};
 use privity_protocol::frame::{Event, Instance, Reply};
 use privity_protocol::identity::{DeviceRevocation, Endorsement, EndorsementRevocation, Identity, Signed};
-use privity_protocol::ids::{PersonId, Timestamp};
+use privity_protocol::ids::{DeviceId, PersonId, Timestamp};
 use privity_protocol::limits;
 use privity_protocol::log::Act;
 use privity_protocol::suite::Label;
 
-use super::people::{chain, said_of, verified_by_device};
+use super::people::{chain_as_of, said_of, verified_by_device};
 use super::{Outcome, Wake, logged};
 use crate::policy::{self, Caller, No};
 use crate::store::{PersonRow, Read, StoreError, Told, ToldRow, WithdrawnRow, Write};
@@ -173,7 +173,7 @@ pub(super) fn statements(store: &dyn Read, caller: Caller, of: Option<PersonId>,
     let rows = store.told(of, after, limits::REVOCATIONS_MAX)?;
     let mut more = rows.len() == limits::REVOCATIONS_MAX;
     let mut upto = after;
-    let (mut revocations, mut withdrawn) = (Vec::new(), Vec::new());
+    let (mut revocations, mut withdrawn, mut replaced) = (Vec::new(), Vec::new(), Vec::new());
     let mut verified_by = VerifiedBy::default();
     for ToldRow { number, person, what } in rows {
         let Some(row) = store.person(person)? else { continue };
@@ -182,23 +182,25 @@ pub(super) fn statements(store: &dyn Read, caller: Caller, of: Option<PersonId>,
                 more = true;
                 break;
             }
-            verified_by.add(store, author(person, &what)?)?;
+            let (author, device) = author(person, &what)?;
+            verified_by.add(store, author, device)?;
             match what {
                 Told::Revoked(statement) => revocations.push(statement),
                 Told::Withdrawn(statement) => {
-                    verified_by.add(store, person)?;
+                    verified_by.add(store, person, None)?;
                     withdrawn.push(statement);
                 }
+                Told::Replaced => replaced.push(person),
             }
         }
         upto = number;
     }
     let identities = verified_by.identities;
-    Ok(Reply::Revocations { revocations, identities, upto, more, withdrawn, replaced: Vec::new() })
+    Ok(Reply::Revocations { revocations, identities, upto, more, withdrawn, replaced })
 }
 
-/// Whose identity verifies what is told of somebody.
-fn author(person: PersonId, what: &Told) -> Result<PersonId, StoreError> {
+/// Whose identity verifies what is told of somebody, with the device that has signed, where one has.
+fn author(person: PersonId, what: &Told) -> Result<(PersonId, Option<DeviceId>), StoreError> {
     let issuer = match what {
         Told::Revoked(statement) => {
             let said: DeviceRevocation =
@@ -210,8 +212,9 @@ fn author(person: PersonId, what: &Told) -> Result<PersonId, StoreError> {
                 statement.unverified("withdrawal").map_err(|_| StoreError::Damaged("withdrawal"))?;
             said.issuer
         }
+        Told::Replaced => None,
     };
-    Ok(issuer.map_or(person, |issuer| issuer.person))
+    Ok(issuer.map_or((person, None), |issuer| (issuer.person, Some(issuer.device))))
 }
 
 /// Identities, each once.
@@ -222,9 +225,10 @@ struct VerifiedBy {
 }
 
 impl VerifiedBy {
-    fn add(&mut self, store: &dyn Read, person: PersonId) -> Result<(), StoreError> {
-        for identity in policy::refusal(chain(store, person))?.unwrap_or_default() {
-            if !self.identities.iter().any(|known| known.person == identity.person) {
+    fn add(&mut self, store: &dyn Read, person: PersonId, device: Option<DeviceId>) -> Result<(), StoreError> {
+        for identity in policy::refusal(chain_as_of(store, person, device))?.unwrap_or_default() {
+            let same = |known: &Identity| known.person == identity.person && known.person_key == identity.person_key;
+            if !self.identities.iter().any(same) {
                 self.bytes += cbor::encode(&identity).len();
                 self.identities.push(identity);
             }

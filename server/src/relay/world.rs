@@ -110,6 +110,10 @@ impl World {
             inviter: None,
             registered: self.now,
             withdrawn: None,
+            recovery: None,
+            line: Vec::new(),
+            again: None,
+            past: Vec::new(),
         };
         self.put_person(row);
         self.put_device(human, human.caller, human.inbox);
@@ -126,6 +130,8 @@ impl World {
             waiting: None,
             pack: None,
             revoked: None,
+            pending: false,
+            former: false,
         };
         self.write(&[Write::Device(Box::new(row)), Write::Mailbox { mailbox: inbox, inbox_of: Some(device) }]);
         self.admit(caller).unwrap();

@@ -103,6 +103,10 @@ fn person(handle: &str) -> (PersonRow, DeviceRow) {
         inviter: None,
         registered: Timestamp(5),
         withdrawn: None,
+        recovery: None,
+        line: Vec::new(),
+        again: None,
+        past: Vec::new(),
     };
     let inbox = row.registration.inbox;
     let device = DeviceRow {
@@ -114,6 +118,8 @@ fn person(handle: &str) -> (PersonRow, DeviceRow) {
         waiting: None,
         pack: None,
         revoked: None,
+        pending: false,
+        former: false,
     };
     (row, device)
 }

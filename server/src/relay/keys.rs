@@ -1,0 +1,338 @@
+//! Person keys that are replaced: by a recovery sheet, by their person, or because somebody vouches for another one.
+//!
+//! 1. A person files a recovery key that their own key has certified, with a note for whoever holds the sheet.
+//! 2. Whoever proves the sheet's token is shown the note, and replaces the key by a statement that the recovery key has signed.
+//! 3. A person replaces their key by a statement that the key before has signed; every device of theirs stays.
+//! 4. Whoever is enrolled anew waits until the new key is endorsed: until then nothing changes for the one before (`joining.rs`).
+//!
+//! What somebody endorsed under a key before stays verifiable: their identity of that time is kept for it.
+//!
+//! Invariant: a person's key is replaced only with every device of theirs named, staying or revoked, and in one step with the leaf that
+//! says so.
+
+use privity_protocol::device::with_step;
+use privity_protocol::error::{Error, Refused};
+use privity_protocol::frame::{NewKey, Recovery, RecoveryFiling, RecoveryView, Registration, Reply};
+use privity_protocol::identity::{
+    DeviceCertificate, DeviceRevocation, Identity, RecoveryKey, Signed, Step, check_handle, handle_skeleton,
+};
+use privity_protocol::ids::{DeviceId, MailboxId, PersonId, Timestamp};
+use privity_protocol::limits;
+use privity_protocol::log::Act;
+use privity_protocol::recovery::token_hash;
+use privity_protocol::suite::{self, Digest, Label, PublicKey};
+
+use super::people::certificates;
+use super::statements::{last_instance, tell_those_who_see};
+use super::{Outcome, Wake, logged};
+use crate::policy::{self, Caller, No};
+use crate::store::{DeviceRow, PersonRow, Read, RevokedRow, StoreError, Told, ToldRow, Write};
+
+fn malformed(error: Error) -> No {
+    Refused::malformed(error.to_string()).into()
+}
+
+pub(super) fn file(store: &dyn Read, caller: Caller, filing: &RecoveryFiling) -> Result<Outcome, No> {
+    let mut row = policy::endorsed(store, caller)?;
+    if filing.note.0.len() > limits::RECOVERY_NOTE_MAX {
+        return Err(Refused::malformed("the note of a recovery sheet is too large").into());
+    }
+    certified_recovery(&row, &filing.statement, &row.registration.person_key)?;
+    row.recovery = Some(filing.clone());
+    let writes = vec![Write::Person(Box::new(row))];
+    Ok(Outcome { writes, reply: Some(Reply::Done), wakes: Vec::new() })
+}
+
+/// A recovery key that this person key has certified.
+fn certified_recovery(row: &PersonRow, statement: &Signed, key: &PublicKey) -> Result<RecoveryKey, No> {
+    let said: RecoveryKey = statement.verify(Label::RecoveryKey, key, "recovery key").map_err(malformed)?;
+    if said.person == row.registration.person {
+        Ok(said)
+    } else {
+        Err(Refused::malformed("the recovery key is somebody else's").into())
+    }
+}
+
+/// Whose sheet a token proves.
+fn proved(store: &dyn Read, handle: &str, token: &[u8; 32]) -> Result<(PersonRow, RecoveryFiling), No> {
+    let unknown = || Refused::Invite {
+        what: "this relay keeps no such recovery sheet, or a newer one has taken its place".to_owned(),
+    };
+    let row = of_handle(store, handle)?.ok_or_else(unknown)?;
+    let filing = row.recovery.clone().ok_or_else(unknown)?;
+    if !suite::same(filing.token_hash.as_bytes(), token_hash(token).as_bytes()) {
+        return Err(unknown().into());
+    }
+    if row.is_withdrawn() {
+        return Err(Refused::not_allowed("the firm has withdrawn that person's endorsement").into());
+    }
+    Ok((row, filing))
+}
+
+fn of_handle(store: &dyn Read, handle: &str) -> Result<Option<PersonRow>, No> {
+    if check_handle(handle).is_err() {
+        return Ok(None);
+    }
+    let Some(person) = store.handle_owner(&handle_skeleton(handle))? else { return Ok(None) };
+    Ok(store.person(person)?.filter(|row| row.registration.handle == handle))
+}
+
+pub(super) fn open(store: &dyn Read, handle: &str, token: &[u8; 32]) -> Result<Reply, No> {
+    let (row, filing) = proved(store, handle, token)?;
+    let chain = super::people::chain(store, row.registration.person)?;
+    let RecoveryFiling { statement, note, .. } = filing;
+    Ok(Reply::Recovery(Box::new(RecoveryView { chain, statement, note })))
+}
+
+pub(super) fn recover(store: &dyn Read, link_key: &PublicKey, asked: &Recovery, now: Timestamp) -> Result<Outcome, No> {
+    if is_done(store, link_key, asked)? {
+        return Ok(Outcome::reply(Reply::Done));
+    }
+    let (row, filing) = proved(store, &asked.handle, &asked.token)?;
+    let step = Step {
+        key: row.registration.person_key.clone(),
+        statement: asked.statement.clone(),
+        recovery: Some(filing.statement),
+    };
+    let act = Act::Recovered { person_key: asked.person_key.digest(), statement: asked.statement.digest() };
+    let mut change = Change::new(store, row, &asked.person_key)?;
+    change.step(step, &asked.stays)?;
+    change.takes(&asked.revocations)?;
+    change.newcomer(&asked.certificate, asked.inbox, link_key)?;
+    // The sheet is used up: what is typed into a machine is on paper alone no more.
+    change.row.recovery = None;
+    change.done(act, now)
+}
+
+/// The answer to this very request was lost.
+fn is_done(store: &dyn Read, link_key: &PublicKey, asked: &Recovery) -> Result<bool, No> {
+    let said: DeviceCertificate =
+        asked.certificate.unverified("device certificate").map_err(|error| malformed(error.into()))?;
+    let row = of_handle(store, &asked.handle)?.filter(|row| row.registration.person_key == asked.person_key);
+    let device = store.device(said.device)?.filter(|device| device.link_key == *link_key && device.revoked.is_none());
+    Ok(row.is_some_and(|row| device.is_some_and(|device| device.person == row.registration.person)))
+}
+
+pub(super) fn replace(store: &dyn Read, caller: Caller, asked: &NewKey, now: Timestamp) -> Result<Outcome, No> {
+    let row = policy::endorsed(store, caller)?;
+    if row.registration.person_key == asked.person_key {
+        return Ok(Outcome::reply(Reply::Done));
+    }
+    let recovery = match (&row.recovery, &asked.recovery) {
+        (Some(filed), Some(statement)) => {
+            let said = certified_recovery(&row, statement, &asked.person_key)?;
+            let before = certified_recovery(&row, &filed.statement, &row.registration.person_key)?;
+            // The sheet on paper stays good under the new key.
+            (said.key == before.key).then(|| RecoveryFiling { statement: statement.clone(), ..filed.clone() })
+        }
+        _ => None,
+    };
+    let step = Step { key: row.registration.person_key.clone(), statement: asked.statement.clone(), recovery: None };
+    let act = Act::KeyRotated { key: asked.person_key.digest(), statement: asked.statement.digest() };
+    let mut change = Change::new(store, row, &asked.person_key)?;
+    change.step(step, &asked.certificates)?;
+    change.row.recovery = recovery;
+    change.done(act, now)
+}
+
+/// Whether somebody may be enrolled anew with these devices revoked.
+pub(super) fn may_enrol_anew(store: &dyn Read, row: PersonRow, again: &Registration) -> Result<(), No> {
+    let mut change = Change::new(store, row, &again.person_key)?;
+    change.takes(&again.revocations)?;
+    change.all_named()
+}
+
+/// Somebody who was enrolled anew is vouched for: the new key takes the place of the old one. What else is to be written, and the person
+/// as they are then.
+pub(super) fn enrolled_anew(
+    store: &dyn Read,
+    row: PersonRow,
+    again: Registration,
+    by: PersonId,
+    now: Timestamp,
+) -> Result<(PersonRow, Vec<Write>, Vec<Wake>), No> {
+    let said: DeviceCertificate =
+        again.certificate.unverified("device certificate").map_err(|error| malformed(error.into()))?;
+    let waits = store.device(said.device)?.ok_or_else(|| Refused::not_found("the new device"))?;
+    let act = Act::Replaced { person_key: again.person_key.digest(), by };
+    let mut change = Change::new(store, row, &again.person_key)?;
+    change.takes(&again.revocations)?;
+    change.come = Some(DeviceRow { pending: false, ..waits });
+    change.row.recovery = None;
+    change.row.line = Vec::new();
+    change.row.again = None;
+    let (Outcome { writes, wakes, .. }, mut row) = change.decided(act, now)?;
+    row.registration = again;
+    Ok((row, writes, wakes))
+}
+
+/// A person's key about to be replaced.
+struct Change<'a> {
+    store: &'a dyn Read,
+    row: PersonRow,
+    before: Identity,
+    key: PublicKey,
+    devices: Vec<DeviceRow>,
+    stays: Vec<Signed>,
+    revoked: Vec<(DeviceId, Signed)>,
+    come: Option<DeviceRow>,
+}
+
+impl<'a> Change<'a> {
+    fn new(store: &'a dyn Read, row: PersonRow, key: &PublicKey) -> Result<Self, No> {
+        let person = row.registration.person;
+        let endorsement = row.endorsement.clone().ok_or_else(|| Refused::not_found("an endorsement of that person"))?;
+        let before = Identity {
+            person,
+            person_key: row.registration.person_key.clone(),
+            certificates: certificates(store, person, None)?,
+            endorsement,
+            line: row.line.clone(),
+        };
+        let devices = store.devices_of(person)?;
+        let (stays, revoked, come) = (Vec::new(), Vec::new(), None);
+        Ok(Self { store, row, before, key: key.clone(), devices, stays, revoked, come })
+    }
+
+    /// A statement leads from the key before to the new one, which has signed the certificates of those that stay.
+    fn step(&mut self, step: Step, stays: &[Signed]) -> Result<(), No> {
+        let said = step.verify(self.before.person).map_err(malformed)?.said;
+        let mut named: Vec<Digest> = Vec::new();
+        for certificate in stays {
+            let of: DeviceCertificate =
+                certificate.verify(Label::DeviceCertificate, &self.key, "device certificate").map_err(malformed)?;
+            let known = self
+                .devices
+                .iter()
+                .any(|row| row.device == of.device && row.is_in_use() && row.certificate.body == certificate.body);
+            if !known {
+                return Err(Refused::malformed("a device stays that is none of that person's").into());
+            }
+            named.push(certificate.digest());
+        }
+        named.sort();
+        if said.to != self.key.digest() || said.stays != named {
+            return Err(Refused::malformed("the statement is about other keys or devices").into());
+        }
+        self.row.line = with_step(&self.row.line, step);
+        self.stays = stays.to_vec();
+        Ok(())
+    }
+
+    /// Revocations by the new key.
+    fn takes(&mut self, revocations: &[Signed]) -> Result<(), No> {
+        for statement in revocations.iter().take(limits::DEVICES_PER_PERSON_MAX) {
+            let said: DeviceRevocation =
+                statement.verify(Label::DeviceRevocation, &self.key, "revocation").map_err(malformed)?;
+            if said.person != self.before.person || said.issuer.is_some() {
+                return Err(Refused::malformed("a revocation of somebody else's device").into());
+            }
+            self.revoked.push((said.device, statement.clone()));
+        }
+        Ok(())
+    }
+
+    fn newcomer(&mut self, certificate: &Signed, inbox: MailboxId, link_key: &PublicKey) -> Result<(), No> {
+        let said: DeviceCertificate =
+            certificate.verify(Label::DeviceCertificate, &self.key, "device certificate").map_err(malformed)?;
+        if said.person != self.before.person || said.link_key != link_key.digest() {
+            return Err(Refused::malformed("the device certificate is for another device").into());
+        }
+        if self.store.device(said.device)?.is_some() || self.store.mailbox(inbox)?.is_some() {
+            return Err(Refused::malformed("an id is in use").into());
+        }
+        self.come = Some(DeviceRow {
+            device: said.device,
+            person: said.person,
+            link_key: link_key.clone(),
+            certificate: certificate.clone(),
+            inbox,
+            waiting: None,
+            pack: None,
+            revoked: None,
+            pending: false,
+            former: false,
+        });
+        Ok(())
+    }
+
+    /// Whether every device in use stays or is revoked: none is forgotten.
+    fn all_named(&self) -> Result<(), No> {
+        let stays: Vec<Digest> = self.stays.iter().map(Signed::digest).collect();
+        let named = |row: &DeviceRow| {
+            stays.contains(&row.certificate.digest()) || self.revoked.iter().any(|(device, _)| *device == row.device)
+        };
+        if self.devices.iter().filter(|row| row.is_in_use()).all(named) {
+            return Ok(());
+        }
+        Err(Refused::malformed("a device of that person is left out; somebody has linked one meanwhile: begin again")
+            .into())
+    }
+
+    fn done(self, act: Act, now: Timestamp) -> Result<Outcome, No> {
+        let (mut outcome, row) = self.decided(act, now)?;
+        outcome.writes.push(Write::Person(Box::new(row)));
+        outcome.reply = Some(Reply::Done);
+        Ok(outcome)
+    }
+
+    fn decided(mut self, act: Act, now: Timestamp) -> Result<(Outcome, PersonRow), No> {
+        self.all_named()?;
+        let person = self.before.person;
+        let mut number = self.store.newest_told()?.saturating_add(1);
+        let mut outcome = Outcome::default();
+        outcome.writes.push(Write::Told(Box::new(ToldRow { number, person, what: Told::Replaced })));
+        outcome.writes.push(logged(Some(person), now, act));
+        for row in std::mem::take(&mut self.devices) {
+            let (device, certificate) = (row.device, row.certificate.digest());
+            let signed = self.stays.iter().find(|signed| signed.digest() == certificate);
+            let revoked = self.revoked.iter().find(|(gone, _)| *gone == device && row.is_in_use());
+            let row = match (signed, revoked) {
+                (Some(signed), _) => DeviceRow { certificate: signed.clone(), ..row },
+                (None, Some((_, statement))) => {
+                    number = number.saturating_add(1);
+                    let told = ToldRow { number, person, what: Told::Revoked(statement.clone()) };
+                    outcome.writes.push(Write::Told(Box::new(told)));
+                    outcome.writes.push(Write::DropKeyPackages { device });
+                    outcome.writes.push(Write::Instance { device, instance: last_instance() });
+                    let gone = Act::DeviceRevoked { device, certificate, by: None };
+                    outcome.writes.push(logged(Some(person), now, gone));
+                    outcome.wakes.push(Wake::Revoked { device });
+                    let revoked = Some(RevokedRow { number, statement: statement.clone() });
+                    DeviceRow { pack: None, former: true, revoked, ..row }
+                }
+                // Revoked before, or one that waits and that the new key has yet to certify.
+                (None, None) => DeviceRow { former: row.revoked.is_some(), ..row },
+            };
+            if self.come.as_ref().is_none_or(|come| come.device != row.device) {
+                outcome.writes.push(Write::Device(Box::new(row)));
+            }
+        }
+        if let Some(come) = self.come.take() {
+            let (device, inbox) = (come.device, come.inbox);
+            let added = Act::DeviceAdded { device, certificate: come.certificate.digest() };
+            outcome.writes.push(logged(Some(person), now, added));
+            if self.store.mailbox(inbox)?.is_none() {
+                outcome.writes.push(Write::Mailbox { mailbox: inbox, inbox_of: Some(device) });
+            }
+            outcome.writes.push(Write::Device(Box::new(come)));
+        }
+        outcome.wakes.extend(tell_those_who_see(self.store, &self.row)?);
+        let mut row = self.row;
+        row.registration.person_key = self.key;
+        row.past.push(self.before);
+        let surplus = row.past.len().saturating_sub(limits::PAST_IDENTITIES);
+        row.past.drain(..surplus);
+        Ok((outcome, row))
+    }
+}
+
+/// Somebody as they were when a device of theirs endorsed: before their key was replaced, if that device was of then.
+pub(super) fn as_of(store: &dyn Read, row: &PersonRow, device: DeviceId) -> Result<Option<Identity>, StoreError> {
+    let now = store.device(device)?.is_some_and(|row| !row.former);
+    Ok(row.past.iter().rev().find(|past| !now && past.certifies(device)).cloned())
+}
+
+#[cfg(test)]
+#[path = "keys/tests.rs"]
+mod tests;

@@ -1,0 +1,338 @@
+//! Replaced keys at the relay, with real keys and signatures.
+
+use privity_protocol::frame::{Blob, NewInvite, Part, Request, Rights};
+use privity_protocol::identity::{Replacement, Role};
+use privity_protocol::invite::{InviteSecret, InviteStatement};
+use privity_protocol::recovery::{RecoverySecret, SheetKind};
+use privity_protocol::suite::SecretKey;
+
+use super::super::world::{Human, World, append};
+use super::*;
+use crate::relay::From;
+use crate::relay::people::chain;
+use crate::store::Store as _;
+
+fn recovery_key(of: &Human, secret: &RecoverySecret, signer: &SecretKey) -> Signed {
+    let key = secret.key().unwrap().public().unwrap();
+    let said = RecoveryKey { person: of.caller.person, key, made_at: Timestamp(1) };
+    Signed::make(Label::RecoveryKey, signer, &said).unwrap()
+}
+
+fn file(world: &mut World, of: &Human, secret: &RecoverySecret) -> Result<Reply, Refused> {
+    let statement = recovery_key(of, secret, &of.person_key);
+    let filing = RecoveryFiling { token_hash: secret.token_hash(), statement, note: Blob(vec![1; 100]) };
+    world.ask(of.caller, &Request::SetRecovery(Box::new(filing)))
+}
+
+/// The same person with another key and another device.
+fn again(of: &Human) -> Human {
+    let mut again = Human::new(&of.handle);
+    again.caller.person = of.caller.person;
+    again
+}
+
+fn replacement(of: &Human, to: &SecretKey, stays: &[&Signed]) -> Replacement {
+    let stays = stays.iter().map(|signed| signed.digest()).collect();
+    Replacement::new(of.caller.person, &of.person_key.public().unwrap(), to, stays, Timestamp(5)).unwrap()
+}
+
+fn revocation(by: &SecretKey, of: &Human, device: DeviceId) -> Signed {
+    let said = DeviceRevocation { person: of.caller.person, device, issuer: None, at: Timestamp(5) };
+    Signed::make(Label::DeviceRevocation, by, &said).unwrap()
+}
+
+fn recovery(of: &Human, anew: &Human, secret: &RecoverySecret) -> Recovery {
+    let said = replacement(of, &anew.person_key, &[]);
+    Recovery {
+        handle: of.handle.clone(),
+        token: secret.token(),
+        person_key: anew.person_key.public().unwrap(),
+        statement: Signed::make(Label::Replacement, &secret.key().unwrap(), &said).unwrap(),
+        certificate: anew.certificate(),
+        stays: Vec::new(),
+        revocations: vec![revocation(&anew.person_key, of, of.caller.device)],
+        inbox: anew.inbox,
+    }
+}
+
+fn recover(world: &mut World, anew: &Human, asked: &Recovery) -> Result<Outcome, Refused> {
+    world.handle(&From::Newcomer(anew.link_key()), &Request::Recover(Box::new(asked.clone())))
+}
+
+/// An attorney with a sheet, and a client.
+fn office() -> (World, Human, Human, RecoverySecret) {
+    let mut world = World::new();
+    let (ada, dan) = (world.person("ada", Role::Attorney), world.person("dan", Role::Client));
+    let secret = RecoverySecret::random(SheetKind::Person);
+    file(&mut world, &ada, &secret).unwrap();
+    (world, ada, dan, secret)
+}
+
+fn acts(world: &World) -> Vec<Act> {
+    let rows = world.store.as_read().log_rows(0, 99).unwrap();
+    let act = |row: crate::store::LogRow| {
+        let event: privity_protocol::log::Event = privity_protocol::cbor::decode(&row.opening.event, "event").unwrap();
+        event.act
+    };
+    rows.into_iter().map(act).collect()
+}
+
+fn bodies(of: &Identity) -> Vec<Vec<u8>> {
+    of.certificates.iter().map(|signed| signed.body.clone()).collect()
+}
+
+fn current(world: &World, of: &Human) -> Identity {
+    chain_first(world, of.caller.person)
+}
+
+fn chain_first(world: &World, person: PersonId) -> Identity {
+    let row = world.store.person(person).unwrap().unwrap();
+    Identity {
+        person,
+        person_key: row.registration.person_key,
+        certificates: certificates(&world.store, person, None).unwrap(),
+        endorsement: row.endorsement.unwrap(),
+        line: row.line,
+    }
+}
+
+#[test]
+fn a_sheet_replaces_the_key_once_shuts_out_the_lost_device_and_is_logged() {
+    let (mut world, ada, dan, secret) = office();
+    let matter = world.matter(&ada, &[(dan.caller, Rights::MEMBER)]);
+    let open = Request::OpenRecovery { handle: "ada".to_owned(), token: secret.token() };
+    assert!(world.newcomer(&again(&ada), &open).is_err(), "whoever endorsed her is nobody here, so there is no chain");
+    let anew = again(&ada);
+    let asked = recovery(&ada, &anew, &secret);
+    let outcome = recover(&mut world, &anew, &asked).unwrap();
+    assert!(outcome.wakes.contains(&Wake::Revoked { device: ada.caller.device }));
+    let identity = current(&world, &ada);
+    assert_eq!(identity.person_key, anew.person_key.public().unwrap());
+    assert_eq!(bodies(&identity), [anew.certificate().body], "of the old key there is none");
+    let steps = privity_protocol::identity::verify_line(&identity).unwrap();
+    assert!(steps.last().unwrap().recovered);
+    assert!(world.say(ada.caller, matter).is_err(), "the lost device posts nothing");
+    world.admit(anew.caller).unwrap();
+    let told = world.ask(dan.caller, &Request::Revocations { after: 0 }).unwrap();
+    let Reply::Revocations { revocations, replaced, upto, .. } = told else { panic!("{told:?}") };
+    assert_eq!((revocations, replaced, upto), (asked.revocations.clone(), vec![ada.caller.person], 2));
+    let acts = acts(&world);
+    let is = |wanted: fn(&Act) -> bool| acts.iter().filter(|act| wanted(act)).count();
+    assert_eq!(is(|act| matches!(act, Act::Recovered { .. })), 1);
+    assert_eq!(is(|act| matches!(act, Act::DeviceRevoked { .. })), 1);
+    assert_eq!(is(|act| matches!(act, Act::DeviceAdded { .. })), 1);
+    // An answer that was lost is given again; the sheet opens nothing more.
+    recover(&mut world, &anew, &asked).unwrap();
+    assert_eq!(acts_count(&world), acts.len());
+    let thief = again(&ada);
+    assert!(matches!(recover(&mut world, &thief, &recovery(&anew, &thief, &secret)), Err(Refused::Invite { .. })));
+}
+
+fn acts_count(world: &World) -> usize {
+    acts(world).len()
+}
+
+#[test]
+fn what_is_not_exactly_what_the_sheet_may_do_changes_nothing() {
+    let (mut world, ada, _, secret) = office();
+    let second = world.device(&ada);
+    let before = current(&world, &ada);
+    let anew = again(&ada);
+    let good = Recovery {
+        revocations: vec![
+            revocation(&anew.person_key, &ada, ada.caller.device),
+            revocation(&anew.person_key, &ada, second.device),
+        ],
+        ..recovery(&ada, &anew, &secret)
+    };
+    let other = RecoverySecret::random(SheetKind::Person);
+    let by = |key: &SecretKey, said: &Replacement| Signed::make(Label::Replacement, key, said).unwrap();
+    let said = replacement(&ada, &anew.person_key, &[]);
+    let eve = world.person("eve", Role::Client);
+    let cases: Vec<(&str, Recovery)> = vec![
+        ("another token", Recovery { token: other.token(), ..good.clone() }),
+        ("another handle", Recovery { handle: "eve".to_owned(), ..good.clone() }),
+        ("signed by another sheet", Recovery { statement: by(&other.key().unwrap(), &said), ..good.clone() }),
+        ("signed by the new key", Recovery { statement: by(&anew.person_key, &said), ..good.clone() }),
+        ("another new key", Recovery { person_key: eve.person_key.public().unwrap(), ..good.clone() }),
+        ("a device left out", Recovery { revocations: good.revocations[..1].to_vec(), ..good.clone() }),
+        ("a device that stays unnamed", Recovery { stays: vec![ada.certificate()], ..good.clone() }),
+        ("a certificate by the old key", {
+            let mut lost = again(&ada);
+            lost.person_key = ada.person_key.clone();
+            Recovery { certificate: lost.certificate(), ..good.clone() }
+        }),
+        ("a revocation by the old key", {
+            let by_old = revocation(&ada.person_key, &ada, second.device);
+            Recovery { revocations: vec![good.revocations[0].clone(), by_old], ..good.clone() }
+        }),
+        ("an inbox in use", Recovery { inbox: eve.inbox, ..good.clone() }),
+    ];
+    for (case, asked) in cases {
+        assert!(recover(&mut world, &anew, &asked).is_err(), "{case}");
+        assert_eq!(current(&world, &ada), before, "{case}");
+    }
+    let elsewhere = again(&ada);
+    let asked = Request::Recover(Box::new(good.clone()));
+    assert!(world.handle(&From::Newcomer(elsewhere.link_key()), &asked).is_err(), "over another link key");
+    recover(&mut world, &anew, &good).unwrap();
+}
+
+#[test]
+fn a_sheet_is_filed_for_oneself_alone_and_the_newest_counts() {
+    let (mut world, ada, dan, first) = office();
+    let statement = recovery_key(&ada, &first, &ada.person_key);
+    let note = Blob(vec![1; 100]);
+    let foreign = RecoveryFiling { token_hash: first.token_hash(), statement: statement.clone(), note };
+    assert!(world.ask(dan.caller, &Request::SetRecovery(Box::new(foreign.clone()))).is_err());
+    let large = RecoveryFiling { note: Blob(vec![1; limits::RECOVERY_NOTE_MAX + 1]), ..foreign };
+    assert!(world.ask(ada.caller, &Request::SetRecovery(Box::new(large))).is_err());
+    let second = RecoverySecret::random(SheetKind::Person);
+    file(&mut world, &ada, &second).unwrap();
+    let anew = again(&ada);
+    assert!(recover(&mut world, &anew, &recovery(&ada, &anew, &first)).is_err());
+    recover(&mut world, &anew, &recovery(&ada, &anew, &second)).unwrap();
+}
+
+#[test]
+fn a_rotation_keeps_every_device_and_the_sheet() {
+    let (mut world, ada, dan, secret) = office();
+    let matter = world.matter(&ada, &[(dan.caller, Rights::MEMBER)]);
+    let key = SecretKey::generate();
+    let mut after = Human::new("ada");
+    after.caller = ada.caller;
+    (after.link_key, after.mls_key, after.person_key) = (ada.link_key.clone(), ada.mls_key.clone(), key.clone());
+    let certificate = after.certificate();
+    let said = replacement(&ada, &key, &[&certificate]);
+    let good = NewKey {
+        person_key: key.public().unwrap(),
+        statement: Signed::make(Label::Replacement, &ada.person_key, &said).unwrap(),
+        certificates: vec![certificate.clone()],
+        recovery: Some(recovery_key(&ada, &secret, &key)),
+    };
+    let ask = |world: &mut World, asked: &NewKey| world.ask(ada.caller, &Request::ReplaceKey(Box::new(asked.clone())));
+    let none = replacement(&ada, &key, &[]);
+    let none = Signed::make(Label::Replacement, &ada.person_key, &none).unwrap();
+    assert!(ask(&mut world, &NewKey { certificates: Vec::new(), statement: none, ..good.clone() }).is_err());
+    let forged = Signed::make(Label::Replacement, &key, &said).unwrap();
+    assert!(ask(&mut world, &NewKey { statement: forged, ..good.clone() }).is_err());
+    assert!(world.ask(dan.caller, &Request::ReplaceKey(Box::new(good.clone()))).is_err());
+    ask(&mut world, &good).unwrap();
+    ask(&mut world, &good).unwrap();
+    assert_eq!(current(&world, &ada).certificates, [certificate]);
+    world.say(ada.caller, matter).unwrap();
+    let anew = again(&ada);
+    recover(&mut world, &anew, &recovery(&after, &anew, &secret)).unwrap();
+    assert_eq!(current(&world, &ada).line.len(), 2);
+}
+
+fn invite_anew(world: &World, by: &Human, whom: &Human, role: Role, secret: &InviteSecret) -> Request {
+    let statement = InviteStatement {
+        invite: secret.id(),
+        issuer: by.issuer(),
+        role,
+        handle: Some(whom.handle.clone()),
+        name: None,
+        expires: world.now.plus_ms(limits::INVITE_LIFETIME_MS),
+        links: None,
+        replaces: Some(whom.caller.person),
+    };
+    let statement = Signed::make(Label::Invite, &by.mls_key, &statement).unwrap();
+    Request::Invite(NewInvite { token_hash: secret.token_hash(), statement, name: None })
+}
+
+#[test]
+fn somebody_enrolled_anew_is_who_they_were_until_the_new_key_is_endorsed() {
+    let (mut world, ada, dan, _) = office();
+    let matter = world.matter(&ada, &[(dan.caller, Rights::MEMBER)]);
+    let secret = InviteSecret::random();
+    let request = invite_anew(&world, &ada, &dan, Role::Client, &secret);
+    world.ask(ada.caller, &request).unwrap();
+    let before = current(&world, &dan);
+    let anew = again(&dan);
+    let mut asked = anew.registration(secret.id(), secret.token(), Role::Client);
+    let register = |world: &mut World, asked: &Registration| {
+        world.handle(&From::Newcomer(anew.link_key()), &Request::Register(Box::new(asked.clone())))
+    };
+    assert!(register(&mut world, &asked).is_err(), "the old device is not named");
+    asked.revocations = vec![revocation(&anew.person_key, &dan, dan.caller.device)];
+    register(&mut world, &asked).unwrap();
+    register(&mut world, &asked).unwrap();
+    world.admit(anew.caller).unwrap();
+    assert_eq!(current(&world, &dan), before);
+    world.say(dan.caller, matter).unwrap();
+    let none = Part::Create { mailbox: MailboxId::random() };
+    assert!(world.post(anew.caller, vec![none]).is_err(), "the new device waits");
+    let Reply::Newcomers { newcomers } = world.ask(ada.caller, &Request::Newcomers).unwrap() else { panic!() };
+    assert_eq!(newcomers.len(), 1);
+    let mut said = anew.endorsement_by(Some(ada.issuer()), Role::Client);
+    said.from = Timestamp(7);
+    let endorsement = Signed::make(Label::Endorsement, &ada.mls_key, &said).unwrap();
+    let endorse = Request::Endorse { person: dan.caller.person, endorsement };
+    world.ask(ada.caller, &endorse).unwrap();
+    let after = current(&world, &dan);
+    assert_eq!(bodies(&after), [anew.certificate().body]);
+    assert!(after.line.is_empty());
+    assert!(world.say(dan.caller, matter).is_err(), "the lost device is out");
+    let row = world.store.person(dan.caller.person).unwrap().unwrap();
+    assert_eq!(row.past, [before]);
+    assert!(acts(&world).iter().any(|act| matches!(act, Act::Replaced { by, .. } if *by == ada.caller.person)));
+}
+
+#[test]
+fn nobody_is_enrolled_anew_by_whoever_may_not_vouch_for_them() {
+    let (mut world, ada, dan, _) = office();
+    let (cyn, eve) = (world.person("cyn", Role::Staff), world.person("eve", Role::Client));
+    let registrar = Human::new("reg");
+    world.settle(&registrar, Role::Attorney, Some(&registrar.endorsement_by(None, Role::Attorney)));
+    let mut ask = |by: &Human, whom: &Human, role| {
+        let request = invite_anew(&world, by, whom, role, &InviteSecret::random());
+        world.ask(by.caller, &request)
+    };
+    assert!(ask(&eve, &dan, Role::Client).is_err(), "a client");
+    assert!(ask(&cyn, &ada, Role::Attorney).is_err(), "staff, an attorney");
+    assert!(ask(&ada, &registrar, Role::Attorney).is_err(), "a registrar");
+    assert!(ask(&registrar, &registrar, Role::Attorney).is_err(), "oneself");
+    assert!(ask(&registrar, &dan, Role::Attorney).is_err(), "in another role");
+    ask(&cyn, &dan, Role::Client).unwrap();
+    ask(&registrar, &ada, Role::Attorney).unwrap();
+}
+
+#[test]
+fn a_client_posts_the_commit_that_lets_their_attorney_back_in_and_nobody_else() {
+    let (mut world, ada, dan, secret) = office();
+    let eve = world.person("eve", Role::Attorney);
+    let matter = world.matter(&ada, &[(dan.caller, Rights::MEMBER)]);
+    let anew = again(&ada);
+    recover(&mut world, &anew, &recovery(&ada, &anew, &secret)).unwrap();
+    let commit = |world: &World| append(matter, world.fence(matter), true, b"commit");
+    let grant = |device, rights| Part::Grant { mailbox: matter, device, rights, resume: false };
+    let revoke = |device| Part::Revoke { mailbox: matter, device };
+    let stranger = vec![commit(&world), grant(eve.caller.device, Rights::MEMBER)];
+    assert!(world.post(dan.caller, stranger).is_err());
+    let outsider = vec![grant(anew.caller.device, Rights::MANAGER)];
+    assert!(world.post(eve.caller, outsider).is_err(), "whoever is not in the matter");
+    let parts = vec![commit(&world), grant(anew.caller.device, Rights::MANAGER), revoke(ada.caller.device)];
+    world.post(dan.caller, parts).unwrap();
+    world.admit(anew.caller).unwrap();
+    world.say(anew.caller, matter).unwrap();
+    // A device in use is put out by nobody who does not manage.
+    assert!(world.post(dan.caller, vec![revoke(anew.caller.device)]).is_err());
+}
+
+#[test]
+fn whoever_endorsed_under_a_key_before_is_shown_as_they_were_then() {
+    let (mut world, ada, _, secret) = office();
+    let bob = Human::new("bob");
+    let organisation = SecretKey::generate();
+    world.write(&[Write::Organisation(organisation.public().unwrap())]);
+    world.settle(&ada, Role::Attorney, Some(&ada.endorsement_by(None, Role::Attorney)));
+    world.settle(&bob, Role::Client, Some(&bob.endorsement_by(Some(ada.issuer()), Role::Client)));
+    file(&mut world, &ada, &secret).unwrap();
+    let before = current(&world, &ada);
+    let anew = again(&ada);
+    recover(&mut world, &anew, &recovery(&ada, &anew, &secret)).unwrap();
+    let shown = chain(&world.store, bob.caller.person).unwrap();
+    assert_eq!(shown[1], before);
+    assert_eq!(chain(&world.store, ada.caller.person).unwrap()[0], current(&world, &ada));
+}

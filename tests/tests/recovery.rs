@@ -1,0 +1,158 @@
+//! Everything lost, on the real binaries: a sheet restores its person, whoever has none is enrolled anew, and a key is rotated.
+
+use std::fs;
+use std::io::Write as _;
+use std::path::Path;
+use std::process::Stdio;
+
+use anyhow::Context as _;
+use privity_tests::{Firm, KDF_MEMORY, Person, Ran};
+
+/// Makes a sheet and reads its line.
+fn sheet(of: &Person, to: &Path) -> anyhow::Result<String> {
+    of.ok(&["recovery", "create", "--sheet", to.to_str().context("path")?])?;
+    let text = fs::read_to_string(to)?;
+    text.lines().find(|line| line.starts_with("privity-recovery://")).map(str::to_owned).context("no line in the sheet")
+}
+
+/// Restores from what is on standard input.
+fn restore(person: &Person, typed: &str) -> anyhow::Result<Ran> {
+    let arguments = ["--json", "recovery", "restore", "-", "--kdf-memory", KDF_MEMORY];
+    let mut command = person.command(&arguments)?;
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+    child.stdin.take().context("stdin")?.write_all(typed.as_bytes())?;
+    Ok(child.wait_with_output()?.into())
+}
+
+/// A folder of its own inside the firm's, for another profile under the same handle.
+fn elsewhere(firm: &Firm, name: &str, handle: &str) -> anyhow::Result<Person> {
+    let folder = firm.folder().join(name);
+    fs::create_dir(&folder)?;
+    Person::new(&folder, handle)
+}
+
+fn words(of: &Person, matter: &str) -> anyhow::Result<Vec<String>> {
+    Ok(of.texts(matter)?.into_iter().map(|(_, text)| text).collect())
+}
+
+/// An attorney alone with a client loses the only device. The client's device lets them back in.
+#[test]
+fn an_attorney_begins_again_from_a_sheet_and_their_client_lets_them_back_in() -> anyhow::Result<()> {
+    let firm = Firm::found()?;
+    let bob = firm.bring("bob", "Bob Jones", "client")?;
+    firm.matter("Jones", &[&bob])?;
+    firm.attorney.ok(&["send", "Jones", "before"])?;
+    bob.ok(&["recv"])?;
+    let line = sheet(&firm.attorney, &firm.folder().join("sheet"))?;
+
+    let ada = elsewhere(&firm, "new", "ada")?;
+    let restored = restore(&ada, &line)?;
+    assert_eq!(restored.code, Some(0), "{}", restored.stderr);
+    assert_eq!(restored.objects()?[0]["state"], "restored");
+    // The lost device is shut out, with everything that it has.
+    let refused = firm.attorney.run(&["send", "Jones", "from the thief"])?;
+    assert_eq!(refused.code, Some(5), "{}", refused.stderr);
+    // The client's next command lets her in, and tells of the new key.
+    let told = bob.run(&["recv"])?;
+    assert_eq!(told.code, Some(0), "{}", told.stderr);
+    assert!(told.stderr.contains("ada has another key than before"), "{}", told.stderr);
+    ada.ok(&["recv"])?;
+    ada.ok(&["send", "Jones", "I am back"])?;
+    bob.ok(&["send", "Jones", "welcome back"])?;
+    ada.ok(&["recv"])?;
+    bob.ok(&["recv"])?;
+    assert_eq!(words(&ada, "Jones")?, ["I am back", "welcome back"]);
+    assert_eq!(words(&bob, "Jones")?, ["before", "I am back", "welcome back"]);
+    let told = bob.run(&["identity", "trust", "ada", "--yes"])?;
+    assert!(told.stderr.contains("recovery sheet"), "{}", told.stderr);
+    // The sheet is used up.
+    let refused = restore(&elsewhere(&firm, "again", "ada")?, &line)?;
+    assert_eq!(refused.code, Some(5), "{}", refused.stderr);
+    // And whoever comes in later finds everybody vouched for.
+    let dan = ada.bring(&firm.folder().join("new"), "dan", "Dan Roe", "client")?;
+    ada.ok(&["matter", "add", "Jones", "dan"])?;
+    dan.ok(&["recv"])?;
+    dan.ok(&["send", "Jones", "good morning"])?;
+    bob.ok(&["recv"])?;
+    assert_eq!(words(&bob, "Jones")?.last().map(String::as_str), Some("good morning"));
+    Ok(())
+}
+
+/// No sheet: whoever may invite them enrols them anew. Nothing changes before that device has checked the newcomer's proof.
+#[test]
+fn a_client_without_a_sheet_is_enrolled_anew_under_their_handle() -> anyhow::Result<()> {
+    let firm = Firm::found()?;
+    let bob = firm.bring("bob", "Bob Jones", "client")?;
+    firm.matter("Jones", &[&bob])?;
+    bob.ok(&["recv"])?;
+    let invite = firm.attorney.ok(&["invite", "new", "--for", "bob"])?;
+    let url = invite[0]["url"].as_str().context("url")?.to_owned();
+    let anew = elsewhere(&firm, "new", "bob")?;
+    let joined = anew.ok(&["join", &url, "--name", "Bob Jones", "--kdf-memory", KDF_MEMORY])?;
+    assert_eq!(joined[0]["state"], "waiting");
+    bob.ok(&["send", "Jones", "still my old telephone"])?;
+    firm.attorney.ok(&["recv", "--timeout", "2"])?;
+    let refused = bob.run(&["send", "Jones", "from the lost one"])?;
+    assert_eq!(refused.code, Some(5), "{}", refused.stderr);
+    anew.ok(&["recv"])?;
+    firm.attorney.ok(&["recv", "--timeout", "2"])?;
+    anew.ok(&["recv"])?;
+    anew.ok(&["send", "Jones", "new telephone"])?;
+    firm.attorney.ok(&["recv"])?;
+    anew.ok(&["recv"])?;
+    assert_eq!(words(&firm.attorney, "Jones")?, ["still my old telephone", "new telephone"]);
+    assert_eq!(words(&anew, "Jones")?, ["new telephone"]);
+    // A client enrols nobody anew.
+    let refused = anew.run(&["invite", "new", "--for", "ada"])?;
+    assert_eq!(refused.code, Some(5), "{}", refused.stderr);
+    Ok(())
+}
+
+#[test]
+fn a_rotated_key_changes_nothing_in_matters_and_the_sheet_stays_good() -> anyhow::Result<()> {
+    let firm = Firm::found()?;
+    let bob = firm.bring("bob", "Bob Jones", "client")?;
+    firm.matter("Jones", &[&bob])?;
+    bob.ok(&["recv"])?;
+    let line = sheet(&bob, &firm.folder().join("sheet"))?;
+    let number = |of: &Person| -> anyhow::Result<String> {
+        Ok(of.ok(&["identity", "show", "ada"])?[0]["safety_number"].to_string())
+    };
+    let before = number(&bob)?;
+    bob.ok(&["identity", "rotate", "--yes"])?;
+    assert_ne!(number(&bob)?, before);
+    bob.ok(&["send", "Jones", "under a new key"])?;
+    firm.attorney.ok(&["recv"])?;
+    assert_eq!(words(&firm.attorney, "Jones")?, ["under a new key"]);
+    let anew = elsewhere(&firm, "new", "bob")?;
+    let restored = restore(&anew, &line)?;
+    assert_eq!(restored.code, Some(0), "{}", restored.stderr);
+    firm.attorney.ok(&["recv", "--timeout", "2"])?;
+    anew.ok(&["recv"])?;
+    anew.ok(&["send", "Jones", "and a new device"])?;
+    firm.attorney.ok(&["recv"])?;
+    assert_eq!(words(&firm.attorney, "Jones")?, ["under a new key", "and a new device"]);
+    Ok(())
+}
+
+/// The firm's key has a sheet of its own, which is shown until somebody has put it on paper.
+#[test]
+fn the_founder_gets_the_firms_key_back_from_its_sheet() -> anyhow::Result<()> {
+    let firm = Firm::found()?;
+    let firms = firm.folder().join("firm");
+    let path = firms.to_str().context("path")?;
+    firm.attorney.ok(&["recovery", "organisation", "--sheet", path])?;
+    let again = firm.attorney.run(&["recovery", "organisation", "--sheet", path])?;
+    assert_eq!(again.code, Some(1), "{}", again.stderr);
+    let line = sheet(&firm.attorney, &firm.folder().join("sheet"))?;
+    let ada = elsewhere(&firm, "new", "ada")?;
+    assert_eq!(restore(&ada, &line)?.code, Some(0));
+    assert_eq!(restore(&ada, &line)?.code, Some(1), "a person's sheet into a profile");
+    let told = restore(&ada, &fs::read_to_string(&firms)?)?;
+    assert_eq!(told.code, Some(0), "{}", told.stderr);
+    assert_eq!(told.objects()?[0]["organisation"], true);
+    // Nothing of a sheet is left where it was not asked for.
+    let refused = ada.run(&["recovery", "create"])?;
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    Ok(())
+}
