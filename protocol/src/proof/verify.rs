@@ -213,7 +213,8 @@ impl Notes {
             for (other, _) in self.signed.iter().skip(index.saturating_add(1)) {
                 let Some(how) = contradict(one, other) else { continue };
                 // The same two notes may stand in several folders.
-                let pair = [one, other].map(|note| (note.checkpoint.clone(), note.at));
+                let mut pair = [one, other].map(|note| (note.at, note.checkpoint.size, note.checkpoint.root));
+                pair.sort_unstable();
                 if !told.contains(&pair) {
                     told.push(pair);
                     found.push(Contradiction { one: one.file.clone(), other: other.file.clone(), how });
