@@ -341,7 +341,7 @@ impl Device {
         let rooms = self.rooms.values().flat_map(Room::wakes);
         let again = self.materials.values().filter_map(|material| material.again_at);
         let rotates = Some(self.last_resort.plus_ms(limits::LAST_RESORT_MS));
-        let notes = Some(self.notes.not_before);
+        let notes = Some(self.notes.not_before).into_iter().chain(self.notes.newcomers_at);
         rooms.chain(again).chain(rotates).chain(notes).chain(self.packages_due()).filter(|at| *at > self.now).min()
     }
 
@@ -613,6 +613,7 @@ impl Device {
         self.renew_in_time(now);
         self.notice_silence(now);
         self.find_lapses(now);
+        self.look_again_for_newcomers(now);
         self.pump(now);
         self.ask_what_waits();
         self.flush();

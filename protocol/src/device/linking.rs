@@ -84,6 +84,7 @@ impl Device {
             name: None,
             expires,
             links: true,
+            shared: false,
             replaces: None,
             relay: None,
         };

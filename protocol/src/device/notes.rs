@@ -39,6 +39,9 @@ pub(super) struct Notes {
     pub(super) devices: BTreeMap<DeviceId, OwnDevice>,
     /// Nothing is posted to inboxes of other devices before.
     pub(super) not_before: Timestamp,
+    /// When to look again for newcomers who were left to another device, and whether that was done.
+    pub(super) newcomers_at: Option<Timestamp>,
+    pub(super) newcomers_waited: bool,
 }
 
 impl Notes {
@@ -48,6 +51,8 @@ impl Notes {
             held: numbered(load(vault, Table::HeldNote, None, "held note")?)?,
             devices: keyed(load(vault, Table::OwnDevice, None, "own device")?, DeviceId::from_slice)?,
             not_before: Timestamp(0),
+            newcomers_at: None,
+            newcomers_waited: false,
         })
     }
 }

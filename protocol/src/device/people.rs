@@ -83,6 +83,7 @@ impl Device {
             name,
             expires,
             links: false,
+            shared: false,
             replaces: wanted.replaces,
             relay: None,
         };
@@ -310,6 +311,9 @@ impl Device {
             if !alone && !self.invites.contains_key(&newcomer.invite) {
                 continue;
             }
+            if self.leaves_to_another(now, newcomer.invite) {
+                continue;
+            }
             let under_way = |asked: &Asked| matches!(asked, Asked::Endorse(person, ..) if *person == newcomer.person);
             if self.link.as_ref().is_some_and(|link| link.asked.values().any(under_way)) {
                 continue;
@@ -323,6 +327,7 @@ impl Device {
                 Err(why) => self.deliver(Notice::Suspicious { handle: newcomer.handle, why }),
             }
         }
+        self.notes.newcomers_waited = false;
     }
 
     /// Judges a newcomer by the proof under the invite's check key, and signs for them.

@@ -19,7 +19,28 @@ use crate::limits;
 /// A name's time may be ahead of this device's clock by so much: clocks differ, and none may claim the last word for ever.
 const AHEAD_MS: u64 = 24 * 3600 * 1000;
 
+/// How long a device leaves a newcomer to the one that has made the invite, where both are online.
+const TURN_MS: u64 = 3_000;
+
 impl Device {
+    /// Whether a newcomer is left to the device that has made the invite: for a moment, unless that has passed.
+    pub(super) fn leaves_to_another(&mut self, now: Timestamp, invite: InviteId) -> bool {
+        let shared = self.invites.get(&invite).is_some_and(|own| own.shared);
+        if !shared || !self.is_caught_up() || self.notes.newcomers_waited {
+            return false;
+        }
+        self.notes.newcomers_at.get_or_insert_with(|| now.plus_ms(TURN_MS));
+        true
+    }
+
+    /// Asks once more for newcomers who were left to another device.
+    pub(super) fn look_again_for_newcomers(&mut self, now: Timestamp) {
+        if self.notes.newcomers_at.is_some_and(|at| at <= now) && self.link.is_some() {
+            (self.notes.newcomers_at, self.notes.newcomers_waited) = (None, true);
+            self.ask_newcomers();
+        }
+    }
+
     /// Tells the other devices of an invite that the relay has.
     pub(super) fn share_invite(&mut self, invite: InviteId) {
         let shared = self.invites.get(&invite).filter(|own| !own.links).map(|own| self.shared(own));
@@ -44,7 +65,7 @@ impl Device {
             if !good || self.invites.contains_key(&id) || self.invites.len() >= limits::INVITES_KEPT {
                 continue;
             }
-            let own = OwnInvite { secret, role, statement, name, expires, links: false, replaces, relay };
+            let own = OwnInvite { secret, role, statement, name, expires, links: false, replaces, relay, shared: true };
             self.batch.put(Table::Invite, None, id.as_bytes(), &own);
             self.invites.insert(id, own);
             news = true;

@@ -19,7 +19,7 @@ use crate::matter::MatterContext;
 use crate::rescue::{Fate, RepairRequest, Successor};
 use crate::rotation::PastRelay;
 use crate::secret::Secret;
-use crate::suite::{Digest, Fingerprint, PublicKey, SecretKey};
+use crate::suite::{Digest, PublicKey, SecretKey};
 
 mod between;
 mod devices;
@@ -29,7 +29,7 @@ mod past;
 mod person;
 mod record;
 
-pub use between::{HeldNote, OutNote, OwnDevice};
+pub use between::{HeldNote, OutNote, OwnDevice, OwnInvite};
 pub(super) use devices::RevocationsTold;
 pub use devices::Revoked;
 pub use history::{Mark, Past, Planned, Receiving, Sending, TRANSFER_LEN, largest};
@@ -745,37 +745,6 @@ pub enum Purpose {
         #[n(1)]
         index: u64,
     },
-}
-
-/// An invite that this device made. A secret until it is used.
-#[derive(Debug, Clone, Encode, Decode)]
-#[cbor(map)]
-pub struct OwnInvite {
-    /// Its secret.
-    #[n(0)]
-    pub secret: InviteSecret,
-    /// As what.
-    #[n(1)]
-    pub role: Role,
-    /// The hash of its statement.
-    #[n(2)]
-    pub statement: Digest,
-    /// The name that the inviter gave, if any.
-    #[n(3)]
-    pub name: Option<Name>,
-    /// Until when.
-    #[n(4)]
-    pub expires: Timestamp,
-    /// Whether it is for one more device of one's own, and makes no person.
-    #[n(10)]
-    #[cbor(default)]
-    pub links: bool,
-    /// Whom it enrols anew, if it makes no new person.
-    #[n(40)]
-    pub replaces: Option<PersonId>,
-    /// The key of the relay that its URL pins; none where that is the one that the profile has.
-    #[n(60)]
-    pub relay: Option<Fingerprint>,
 }
 
 /// One of the last entries of a mailbox.

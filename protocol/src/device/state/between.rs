@@ -1,12 +1,14 @@
-//! What a device keeps of the other devices of its person: notes to them, notes of them that wait, and what they are called.
+//! What devices of one person keep of each other: notes to them, notes of them that wait, what they are called, and the invites of all.
 //!
 //! Invariant: a note stays until the relay has it, and is sealed anew for each Post that carries it.
 
 use minicbor::{Decode, Encode};
 
-use crate::identity::Signed;
-use crate::ids::{DeviceId, Timestamp};
+use crate::identity::{Name, Role, Signed};
+use crate::ids::{DeviceId, PersonId, Timestamp};
+use crate::invite::InviteSecret;
 use crate::secret::Secret;
+use crate::suite::{Digest, Fingerprint};
 
 /// A note that the relay does not have yet. A secret.
 #[derive(Debug, Clone, Encode, Decode)]
@@ -51,4 +53,39 @@ pub struct OwnDevice {
     #[n(2)]
     #[cbor(default)]
     pub greeted: bool,
+}
+
+/// An invite that a device of this person has made. A secret until it is used.
+#[derive(Debug, Clone, Encode, Decode)]
+#[cbor(map)]
+pub struct OwnInvite {
+    /// Its secret.
+    #[n(0)]
+    pub secret: InviteSecret,
+    /// As what.
+    #[n(1)]
+    pub role: Role,
+    /// The hash of its statement.
+    #[n(2)]
+    pub statement: Digest,
+    /// The name that the inviter gave, if any.
+    #[n(3)]
+    pub name: Option<Name>,
+    /// Until when.
+    #[n(4)]
+    pub expires: Timestamp,
+    /// Whether it is for one more device of one's own, and makes no person.
+    #[n(10)]
+    #[cbor(default)]
+    pub links: bool,
+    /// Whom it enrols anew, if it makes no new person.
+    #[n(40)]
+    pub replaces: Option<PersonId>,
+    /// The key of the relay that its URL pins; none where that is the one that the profile has.
+    #[n(60)]
+    pub relay: Option<Fingerprint>,
+    /// Whether another device of this person has made it: that one goes first, where both are online.
+    #[n(50)]
+    #[cbor(default)]
+    pub shared: bool,
 }

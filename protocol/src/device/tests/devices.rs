@@ -138,6 +138,7 @@ fn an_invite_for_a_device_makes_no_person_and_one_for_a_person_no_device() {
         name: None,
         expires: world.now.plus_ms(1000),
         links: false,
+        shared: false,
         replaces: None,
         relay: None,
     };

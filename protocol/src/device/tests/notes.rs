@@ -62,6 +62,27 @@ fn whichever_device_is_online_first_lets_the_newcomer_in() {
     assert_eq!(world.words(second, matter), ["hello"]);
 }
 
+/// Both are online: the one that has made the invite goes first, the other only where it does nothing.
+#[test]
+fn of_two_devices_that_are_online_one_lets_the_newcomer_in() {
+    let mut world = World::office();
+    let second = world.link(ADA);
+    let invited = world.invite(ADA, "zoe", Role::Attorney);
+    let zoe = world.enter(invited);
+    world.settle_but(usize::MAX);
+    let endorsed = |world: &World, who| world.told(who, |notice| matches!(notice, Notice::Endorsed { .. }));
+    assert_eq!((endorsed(&world, ADA), endorsed(&world, second)), (1, 0));
+    assert_eq!(world.relay.endorsement(world.person(zoe)).issuer.unwrap().device, world.device(ADA));
+    // The first hears of nobody: after a moment it is the other's turn.
+    let invited = world.invite(ADA, "yan", Role::Attorney);
+    world.nodes[ADA].device.invites.clear();
+    let yan = world.enter(invited);
+    assert!(!ready(&world, yan));
+    world.settle_but(usize::MAX);
+    assert!(ready(&world, yan));
+    assert_eq!(endorsed(&world, second), 1);
+}
+
 #[test]
 fn invites_made_before_a_device_was_linked_come_to_it() {
     let mut world = World::office();
@@ -71,6 +92,7 @@ fn invites_made_before_a_device_was_linked_come_to_it() {
     assert_eq!(world.nodes[second].device.invites.len(), invited.len());
     world.disconnect(ADA);
     let zoe = world.enter(invited.into_iter().next_back().unwrap());
+    world.settle_but(ADA);
     assert!(ready(&world, zoe));
 }
 
