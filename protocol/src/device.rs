@@ -44,6 +44,7 @@ mod inbox;
 mod keys;
 mod lapses;
 mod linking;
+mod logged;
 mod notes;
 mod notice;
 mod packages;
@@ -79,7 +80,7 @@ pub use people::NewPersonInvite;
 pub use recover::{Recovering, with_step};
 use room::{Room, keyed, numbered};
 use state::{
-    Batch, Counters, Intent, KnownPerson, MatterRow, OutItem, OwnInvite, PendingPost, Profile, RevocationsTold,
+    Batch, Counters, Intent, KnownPerson, Logged, MatterRow, OutItem, OwnInvite, PendingPost, Profile, RevocationsTold,
     Revoked, Rows, Snapshot, Stage, Table, Withdrawn, load,
 };
 use transparency::Watch;
@@ -143,6 +144,7 @@ enum Asked {
     Checkpoint,
     Grown { from: LogHead, to: LogHead, by: Option<PersonId> },
     History(PersonId, u64),
+    Statements(PersonId, u64),
     OwnHistory(u64),
     SetRecovery(Signed),
     ReplaceKey,
@@ -212,6 +214,8 @@ pub struct Device {
     used_welcomes: Option<u64>,
     /// Up to which seq the inbox was read under the relay's incarnation before.
     restored_inbox: Option<u64>,
+    /// What the audit log says of people, as far as it was read.
+    histories: BTreeMap<PersonId, Logged>,
     /// The relay's audit log.
     watch: Box<Watch>,
     /// The link is to be closed and opened again.
@@ -290,10 +294,7 @@ impl Device {
             lapses_at: Timestamp(0),
             told: told::told(counters.get(Counters::REVOCATIONS)),
             inbox,
-            instance: match counters.get(Counters::INSTANCE) {
-                Some(value) => cbor::decode(value, "instance").map_err(|_| Misuse::State("instance"))?,
-                None => profile.instance,
-            },
+            instance: kept(counters.get(Counters::INSTANCE), "instance")?.unwrap_or(profile.instance),
             idem: count(Counters::IDEM).unwrap_or(0),
             issued: counters.get(Counters::ISSUED).and_then(|value| cbor::decode(value, "issued").ok()),
             let_in: BTreeMap::new(),
@@ -308,6 +309,7 @@ impl Device {
             incarnation: met(counters.get(Counters::INCARNATION)),
             used_welcomes: count(Counters::USED_WELCOMES),
             restored_inbox: count(Counters::RESTORED_INBOX),
+            histories: keyed(load(vault, Table::Logged, None, "log of a person")?, PersonId::from_slice)?,
             watch: Box::new(Watch::of(counters.get(Counters::LOG).and_then(|value| cbor::decode(value, "log").ok()))),
             reconnect: false,
             now: Timestamp(0),
@@ -515,6 +517,7 @@ impl Device {
             Asked::TakeOwn(device) => self.own_package_came(now, device, reply),
             Asked::Checkpoint => self.checkpoint_came(reply),
             Asked::Grown { from, to, by } => self.growth_came((from, to), by, reply),
+            Asked::Statements(person, after) => self.statements_came(person, after, reply),
             Asked::History(person, size) => self.history_came(person, size, reply),
             Asked::OwnHistory(size) => self.own_history_came(size, reply),
             Asked::SetRecovery(statement) => self.sheet_answered(statement, reply),
@@ -642,7 +645,7 @@ impl Device {
             .chain(std::iter::once(inbox))
             .collect();
         let Some(link) = self.link.as_mut() else { return };
-        let waits = link.asked.values().any(|asked| !matches!(asked, Asked::Ack | Asked::Post(_)));
+        let waits = link.asked.values().any(|asked| !matches!(asked, Asked::Ack | Asked::Post(_) | Asked::History(..)));
         let reading = link.asked.values().any(|asked| matches!(asked, Asked::Subscribe(..)));
         let heads = link.heads.iter().filter(|(mailbox, _)| !link.resting.contains(mailbox));
         let unread = heads.filter(|(mailbox, head)| read.get(*mailbox).is_some_and(|seq| seq < *head));
@@ -750,6 +753,14 @@ impl Device {
             self.ask(Asked::Post(idem), Request::Post(post));
         }
     }
+}
+
+/// What a counter's row has, if there is one.
+fn kept<T: for<'b> minicbor::Decode<'b, ()>>(
+    bytes: Option<&Zeroizing<Vec<u8>>>,
+    what: &'static str,
+) -> Result<Option<T>, Misuse> {
+    bytes.map(|bytes| cbor::decode(bytes, what).map_err(|_| Misuse::State(what))).transpose()
 }
 
 /// The incarnation of the relay that a vault has met.

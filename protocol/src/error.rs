@@ -179,6 +179,9 @@ pub enum PeerMisbehaved {
     /// The relay has served a single-use key package twice.
     #[error("the relay hands out a key of that person's that was used before")]
     ServedTwice,
+    /// A person was endorsed by a device after it was revoked, or by somebody after their own endorsement was withdrawn.
+    #[error("that person was endorsed by somebody whom the firm had shut out before")]
+    EndorsedLate,
     /// The relay shows another history than before.
     #[error("the relay shows another history of a mailbox than before, at {seq}")]
     Fork {

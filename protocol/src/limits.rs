@@ -250,8 +250,20 @@ pub const LOG_FAULTS_MAX: usize = 8;
 /// makes no proof that nobody reads.
 pub const CLAIMS_MAX: usize = 64;
 
-/// Answers with leaves of one person that a device reads before it gives up finding an identity in them.
-pub const HISTORY_PAGES: usize = 64;
+/// What says who somebody is, of what the audit log says of them, as a device keeps it: devices and endorsements of decades.
+pub const HISTORY_ACTS: usize = 256;
+
+/// People whose histories are read in one round, the least recently read first: a round is done in a second or two.
+pub const HISTORIES_A_ROUND: usize = 64;
+
+/// Histories that are asked for at once: far below what may be [unanswered](IN_FLIGHT_MAX).
+pub const HISTORIES_AT_ONCE: usize = 16;
+
+/// Rounds on one link in a while, for heads that members tell of one after the other.
+pub const HISTORY_ROUNDS: u32 = 4;
+
+/// How long that while is: five minutes, in milliseconds.
+pub const HISTORY_ROUND_MS: u64 = 5 * 60 * 1000;
 
 /// Leaves of the audit log in one answer, each with its proof.
 pub const HISTORY_MAX: usize = 32;

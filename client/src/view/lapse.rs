@@ -24,6 +24,9 @@ fn happened(cause: Cause) -> &'static str {
     match cause {
         Cause::Withdrawn(_) => "has no endorsement any more: the firm has withdrawn it",
         Cause::Expired(_) => "has no endorsement any more: it has ended, and nobody has renewed it",
+        Cause::KeptBack(_) => {
+            "may not be who they were: the relay's audit log says that they, or a device of theirs, were shut out, and the relay keeps back by whom"
+        }
     }
 }
 
@@ -57,6 +60,7 @@ fn lapse_json(device: &Device, lapse: &Lapse) -> Value {
     let why = match lapse.cause {
         Cause::Withdrawn(_) => "withdrawn",
         Cause::Expired(_) => "expired",
+        Cause::KeptBack(_) => "kept_back",
     };
     let mut object = person_json(device, lapse.person);
     object["why"] = json!(why);

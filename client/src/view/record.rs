@@ -14,7 +14,7 @@ pub fn line(device: &Device, record: &Record, now: Timestamp) -> String {
     let at = clock(record.at, now);
     let named = |id: PersonId| person(device, id);
     let told = match record.what {
-        RecordBody::Withdrawn { person } | RecordBody::Expired { person } => {
+        RecordBody::Withdrawn { person } | RecordBody::Expired { person } | RecordBody::KeptBack { person } => {
             format!("{}; {}", sentence(record, &named), way_out(device, record.matter, person))
         }
         _ => sentence(record, &named),
@@ -70,6 +70,12 @@ fn sentence(record: &Record, named: &dyn Fn(PersonId) -> String) -> String {
         RecordBody::Expired { person } => format!(
             "— WARNING: the endorsement of {} has ended, and nobody has renewed it. Nothing is sent here until a registrar renews it, they \
              are out, or you say /anyway (`privity send --anyway`)",
+            named(*person)
+        ),
+        RecordBody::KeptBack { person } => format!(
+            "— WARNING: the relay's audit log says that {}, or a device of theirs, was shut out, and the relay keeps back by whom. Ask them and \
+             a registrar by telephone, and tell your firm's IT. Nothing is sent here until it is explained, they are out, or you say /anyway \
+             (`privity send --anyway`)",
             named(*person)
         ),
         RecordBody::DeviceAdded { person, .. } => format!("— a device of {} came in", whose(*person)),
@@ -194,6 +200,7 @@ fn body(what: &RecordBody) -> (&'static str, Value) {
         }
         RecordBody::Withdrawn { person } => ("endorsement_withdrawn", json!({ "person": person.to_string() })),
         RecordBody::Expired { person } => ("endorsement_expired", json!({ "person": person.to_string() })),
+        RecordBody::KeptBack { person } => ("kept_back", json!({ "person": person.to_string() })),
         RecordBody::OutOfStep => ("out_of_step", json!({})),
         RecordBody::Repaired { from, upto } => ("repaired", json!({ "from": from, "upto": upto })),
         RecordBody::DeviceAdded { person, device } => {
@@ -254,6 +261,7 @@ mod tests {
             RecordBody::IdentityChanged { person: PersonId::new(EVE), verified: true },
             RecordBody::Withdrawn { person: PersonId::new(EVE) },
             RecordBody::Expired { person: PersonId::new(EVE) },
+            RecordBody::KeptBack { person: PersonId::new(EVE) },
             RecordBody::OutOfStep,
             RecordBody::Repaired { from: 12, upto: 17 },
             RecordBody::LetBackIn { person: PersonId::new(EVE), device: DeviceId::new([5; 16]) },

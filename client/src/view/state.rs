@@ -5,6 +5,7 @@
 use privity_protocol::device::Notice;
 use privity_protocol::device::state::Stage;
 use privity_protocol::error::{Error, PeerMisbehaved, Refused};
+use privity_protocol::log::Act;
 
 use crate::view::{counted, day, plain};
 
@@ -138,9 +139,11 @@ pub fn notice(notice: &Notice) -> Option<String> {
         Notice::EndorsedAnew { outcome: Err(why), .. } => {
             Some(format!("warning: an endorsement could not be renewed: {}", plain(&why.to_string(), false)))
         }
-        Notice::Log { .. } | Notice::DoneInYourName(_) | Notice::RelayRotated { .. } | Notice::FalseWelcome(_) => {
-            relay_told(notice)
-        }
+        Notice::Log { .. }
+        | Notice::DoneInYourName(_)
+        | Notice::DoneForYou { .. }
+        | Notice::RelayRotated { .. }
+        | Notice::FalseWelcome(_) => relay_told(notice),
         Notice::Copied => Some(
             "this is a copy of your profile, or one restored from a backup. It asks the others to let it back in, and takes the \
              place of the other copy, which can't be used any more. Nothing to do; if you made no copy, tell your firm's IT at once"
@@ -187,6 +190,16 @@ fn relay_told(notice: &Notice) -> Option<String> {
             "WARNING: {what}: the relay shows two logs, or that member is mistaken. `privity security show` says who: compare with them \
              by another way; `privity audit proof` keeps it"
         )),
+        Notice::DoneForYou { act, label, .. } => {
+            let by = label.as_ref().map_or_else(|| "another device of yours".to_owned(), |label| plain(label, false));
+            let what = match act {
+                Act::EndorsementRevoked { .. } => "your endorsement was withdrawn",
+                _ => "a device of yours was revoked",
+            };
+            Some(format!(
+                "{what} by {by}, as a signed statement says. Nothing to do, if you know of it; if not, ask them"
+            ))
+        }
         Notice::DoneInYourName(act) => Some(format!(
             "WARNING: the relay's audit log says of you: {}. If you know nothing of it, tell your firm's IT and a registrar",
             act.name()

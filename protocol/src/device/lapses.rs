@@ -1,4 +1,5 @@
-//! People in a matter for whom nobody at the firm vouches any more: their endorsement was withdrawn, or has ended.
+//! People in a matter for whom nobody at the firm vouches any more, their endorsement withdrawn or ended, or of whom the relay keeps
+//! something back.
 //!
 //! 1. Whenever something was learnt, or time has passed, the people of every matter are looked at.
 //! 2. What is new of somebody is recorded in that matter once; whoever manages it is to remove them, or to have them endorsed again.
@@ -6,9 +7,11 @@
 //!
 //! Invariant: this blocks what is sent here, and nothing else: no Commit is judged by it, and nobody falls out of a matter.
 
+use crate::cbor;
 use crate::device::state::{Cause, Lapse, RecordBody, Stage};
 use crate::device::{Device, Notice};
 use crate::ids::{MatterId, PersonId, Timestamp};
+use crate::suite::Digest;
 
 impl Device {
     /// Who in a matter makes texts wait for the user's word, and why.
@@ -54,6 +57,7 @@ impl Device {
                 let what = match cause {
                     Cause::Withdrawn(_) => RecordBody::Withdrawn { person },
                     Cause::Expired(_) => RecordBody::Expired { person },
+                    Cause::KeptBack(_) => RecordBody::KeptBack { person },
                 };
                 self.record(now, matter, seq, None, now, what);
                 let label = self.label_of(person);
@@ -76,6 +80,7 @@ impl Device {
                 *next = said.until.min(*next);
             }
         }
+        causes.extend(self.unexplained(person).first().map(|act| Cause::KeptBack(Digest::of(&[&cbor::encode(*act)]))));
         causes
     }
 }

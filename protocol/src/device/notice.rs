@@ -240,6 +240,15 @@ pub enum Notice {
     /// A Welcome leads nowhere: it can't be opened, or into a matter that is not as it says. Whoever sent it may take this device for a
     /// member.
     FalseWelcome(Error),
+    /// The audit log says that this was done about this person by somebody else who may, and their statement is verified.
+    DoneForYou {
+        /// What.
+        act: Act,
+        /// Who has done it; none for this person's own key, on another device.
+        by: Option<PersonId>,
+        /// What to call them.
+        label: Option<String>,
+    },
     /// Something the relay or a member did wrong, worth knowing.
     Problem(Error),
 }

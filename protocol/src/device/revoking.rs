@@ -66,6 +66,8 @@ impl Device {
         self.batch.put(Table::Revoked, None, device.as_bytes(), &revoked);
         self.revoked.insert(device, revoked);
         self.look_at_devices();
+        // What this device writes from now on tells of a log that has it.
+        self.ask_checkpoint();
     }
 
     pub(super) fn verify_revocation(

@@ -25,6 +25,7 @@ mod between;
 mod devices;
 mod history;
 mod lapse;
+mod logged;
 mod past;
 mod person;
 mod record;
@@ -34,6 +35,7 @@ pub(super) use devices::RevocationsTold;
 pub use devices::Revoked;
 pub use history::{Mark, Past, Planned, Receiving, Sending, TRANSFER_LEN, largest};
 pub use lapse::{Cause, Lapse, Withdrawn};
+pub use logged::{Doubt, Logged};
 pub use past::{Old, Removal, Withheld};
 pub use person::{Changed, KnownPerson, Verification};
 pub use record::{Record, RecordBody};
@@ -87,6 +89,8 @@ pub enum Table {
     Past = 55,
     /// A [`Withdrawn`] endorsement by the person's id.
     Withdrawn = 70,
+    /// What the audit log says of a person: a [`Logged`] by their id.
+    Logged = 71,
 }
 
 /// How many of the last entries of a mailbox a device remembers, to hold against what others say they read.

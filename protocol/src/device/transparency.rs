@@ -2,7 +2,7 @@
 //!
 //! 1. On each link the relay's newest checkpoint is fetched; it must continue the newest one that this device knows.
 //! 2. What the log says of this person is read on from where it was read last: what this device does not know of is told.
-//! 3. Nobody is added whose key, certificates and endorsement, and those above them, are not in the log.
+//! 3. Nobody is added whose key, certificates and endorsement, and those above them, are not in the log (`logged.rs`).
 //! 4. Every text carries the head of the log that its author knows; the reader's log must be the same one, grown or yet to grow.
 //!
 //! Invariant: this device never takes a head that does not continue the one it knows, and what contradicts it is kept as proof.
@@ -11,14 +11,14 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use minicbor::{Decode, Encode};
 
-use crate::cbor;
 use crate::content::Content;
+use crate::device::logged::{Proof, Rounds, digest_of, ends};
 use crate::device::state::{Counters, Table};
 use crate::device::{Asked, Device, Notice};
 use crate::envelope;
 use crate::error::{Error, PeerMisbehaved};
 use crate::frame::{ProvedLeaf, Reply, Request};
-use crate::identity::{Identity, Signed};
+use crate::identity::Identity;
 use crate::ids::{PersonId, Timestamp};
 use crate::limits;
 use crate::log::{Act, Last, Leaf, LogHead, LogKeys, TreeHash, note, tree};
@@ -90,11 +90,20 @@ pub(super) struct Watch {
     /// Heads that were, and were found to be of one log.
     agreed: Vec<LogHead>,
     /// People whose leaves are being read.
-    proofs: BTreeMap<PersonId, Proof>,
+    pub(super) proofs: BTreeMap<PersonId, Proof>,
     /// Identities that are in the log, by the hash of their encoding.
-    proved: BTreeSet<Digest>,
+    pub(super) proved: BTreeSet<Digest>,
     /// Identities that were not found in it when they were looked for last.
-    unproved: BTreeSet<Digest>,
+    pub(super) unproved: BTreeSet<Digest>,
+    /// Who is to be read in this round.
+    pub(super) round: Vec<PersonId>,
+    rounds: Rounds,
+    /// No head was taken on this link yet.
+    begins: bool,
+    /// Whose history the relay did not show when it was asked last.
+    pub(super) refused: BTreeSet<PersonId>,
+    /// About whom statements were asked for on this link, because the log says more than was told.
+    pub(super) statements_asked: BTreeSet<PersonId>,
 }
 
 impl Watch {
@@ -103,14 +112,11 @@ impl Watch {
     }
 }
 
-/// What is still to be found of one identity.
-#[derive(Debug)]
-struct Proof {
-    identity: Digest,
-    missing: BTreeSet<Digest>,
-    last: Option<Last>,
-    asked: bool,
-    pages: usize,
+impl Watch {
+    /// Whether it is time to read what the log says of everybody.
+    pub(super) fn may_begin_round(&mut self, now: Timestamp) -> bool {
+        self.rounds.may_begin(now)
+    }
 }
 
 impl Device {
@@ -132,6 +138,9 @@ impl Device {
         self.watch.next = None;
         self.watch.proofs.clear();
         self.watch.unproved.clear();
+        self.watch.round.clear();
+        self.watch.statements_asked.clear();
+        (self.watch.rounds, self.watch.begins) = (Rounds::default(), true);
         self.ask_checkpoint();
     }
 
@@ -223,6 +232,8 @@ impl Device {
         let head = next.head;
         // The same head is news under another key of the relay's: what is kept is to verify under the pinned one.
         let news = before.is_none_or(|before| before.head != head || before.keys != next.keys);
+        // What was withheld on the link before is asked for on each.
+        let first = std::mem::take(&mut self.watch.begins);
         self.watch.view = Some(LogView { read, begun, faults: faults.unwrap_or_default(), ..next });
         if news {
             self.save_log();
@@ -238,7 +249,7 @@ impl Device {
                 self.log_told(person, told);
             }
         }
-        self.read_history();
+        self.read_histories(news || first);
         self.read_own_history();
     }
 
@@ -296,7 +307,7 @@ impl Device {
     }
 
     /// Something contradicts what this device knows of the log: told once, and kept.
-    fn log_fault(&mut self, what: &str, shown: Option<String>, told: Option<(PersonId, LogHead)>) {
+    pub(super) fn log_fault(&mut self, what: &str, shown: Option<String>, told: Option<(PersonId, LogHead)>) {
         let by = told.map(|(person, _)| person);
         let (at, pinned) = (self.now, &self.profile.relay);
         let fresh = match self.watch.view.as_mut() {
@@ -346,7 +357,13 @@ impl Device {
             // What was done a moment ago is in the newest state alone.
             self.ask_checkpoint();
         }
-        done
+        done && match self.is_in_order(chain) {
+            Some(known) => known,
+            None => {
+                self.endorsed_too_late(chain);
+                false
+            }
+        }
     }
 
     /// Whether somebody in a chain was looked for in the log in vain; said once for each time.
@@ -354,69 +371,14 @@ impl Device {
         chain.iter().any(|identity| self.watch.unproved.remove(&digest_of(identity)))
     }
 
-    fn read_history(&mut self) {
-        let Some(size) = self.watch.view.as_ref().map(|view| view.head.size) else { return };
-        let unasked = self.watch.proofs.iter_mut().filter(|(_, proof)| !proof.asked);
-        let mut asks = Vec::new();
-        for (person, proof) in unasked {
-            proof.asked = true;
-            asks.push((*person, proof.last.map_or(0, |last| last.number)));
-        }
-        for (person, after) in asks {
-            self.ask_later(Asked::History(person, size), Request::History { person, after, size });
-        }
-    }
-
-    fn read_own_history(&mut self) {
+    pub(super) fn read_own_history(&mut self) {
         let Some(view) = &self.watch.view else { return };
         let (person, size, after) = (self.profile.person, view.head.size, view.read.map_or(0, |(number, _)| number));
         self.ask_later(Asked::OwnHistory(size), Request::History { person, after, size });
     }
 
-    pub(super) fn history_came(&mut self, person: PersonId, size: u64, reply: Reply) {
-        let Some(mut proof) = self.watch.proofs.remove(&person) else { return };
-        let identity = proof.identity;
-        let Reply::History { leaves, more } = reply else {
-            self.watch.unproved.insert(identity);
-            self.unproved(person, "the relay does not show what its audit log says of somebody");
-            return;
-        };
-        match self.proved_leaves(person, size, &mut proof.last, &leaves) {
-            Ok(acts) => acts.iter().flatten().for_each(|act| proof.found(act)),
-            Err(_) => {
-                self.watch.unproved.insert(identity);
-                return self.unproved(person, "what the relay says of somebody is not in its audit log as it says");
-            }
-        }
-        proof.pages = proof.pages.saturating_add(1);
-        if proof.missing.is_empty() {
-            self.watch.proved.insert(proof.identity);
-        } else if more && !leaves.is_empty() && proof.pages < limits::HISTORY_PAGES {
-            let after = proof.last.map_or(0, |last| last.number);
-            self.watch.proofs.insert(person, proof);
-            self.ask_later(Asked::History(person, size), Request::History { person, after, size });
-        } else {
-            self.watch.unproved.insert(identity);
-            self.unproved(person, "somebody's keys are not in the relay's audit log");
-        }
-    }
-
-    fn unproved(&mut self, person: PersonId, what: &str) {
-        self.watch.proofs.remove(&person);
-        self.log_fault(what, None, None);
-        let concerned: Vec<PersonId> = self
-            .materials
-            .iter()
-            .filter(|(_, material)| material.chain.iter().flatten().any(|identity| identity.person == person))
-            .map(|(wanted, _)| *wanted)
-            .collect();
-        for wanted in concerned {
-            self.material_failed(wanted, PeerMisbehaved::Unlogged.into());
-        }
-    }
-
     /// The acts of leaves that are in the log one after the other, as far as they are shown.
-    fn proved_leaves(
+    pub(super) fn proved_leaves(
         &self,
         person: PersonId,
         size: u64,
@@ -455,8 +417,14 @@ impl Device {
         };
         let acts = self.since_own_key(acts.into_iter().flatten().collect());
         let strange: Vec<Act> = acts.into_iter().filter(|act| !self.is_own_act(act)).collect();
+        if strange.iter().any(ends) && self.watch.statements_asked.insert(person) {
+            // What others have done is told as what it is: by their statements.
+            return self.ask_statements(person, 0);
+        }
         for act in strange {
-            self.deliver(Notice::DoneInYourName(act));
+            if !self.is_told_as_done(&act) {
+                self.deliver(Notice::DoneInYourName(act));
+            }
         }
         if leaves.is_empty() {
             return;
@@ -498,37 +466,6 @@ impl Device {
             }
             Act::DeviceRevoked { .. } | Act::EndorsementRevoked { .. } => false,
             _ => true,
-        }
-    }
-}
-
-fn digest_of(identity: &Identity) -> Digest {
-    Digest::of(&[&cbor::encode(identity)])
-}
-
-impl Proof {
-    fn of(identity: &Identity) -> Self {
-        let mut missing: BTreeSet<Digest> = identity.certificates.iter().map(Signed::digest).collect();
-        missing.insert(identity.person_key.digest());
-        missing.insert(identity.endorsement.digest());
-        Self { identity: digest_of(identity), missing, last: None, asked: false, pages: 0 }
-    }
-
-    fn found(&mut self, act: &Act) {
-        match act {
-            Act::Registered { person_key, .. }
-            | Act::Recovered { person_key, .. }
-            | Act::Replaced { person_key, .. }
-            | Act::KeyRotated { key: person_key, .. } => {
-                self.missing.remove(person_key);
-            }
-            Act::DeviceAdded { certificate, .. } => {
-                self.missing.remove(certificate);
-            }
-            Act::Endorsed { endorsement, .. } | Act::Adopted { endorsement, .. } => {
-                self.missing.remove(endorsement);
-            }
-            _ => {}
         }
     }
 }

@@ -118,6 +118,8 @@ impl Device {
         self.withdrawn.insert(person, row);
         self.materials.remove(&person);
         self.look_for_lapses();
+        // What this device writes from now on tells of a log that has it.
+        self.ask_checkpoint();
     }
 
     pub(super) fn verify_withdrawal(

@@ -57,6 +57,9 @@ pub enum Cause {
     /// Their endorsement with this hash has ended, and nobody has renewed it.
     #[n(1)]
     Expired(#[n(0)] Digest),
+    /// The audit log says something of them, with this hash, that the relay keeps back.
+    #[n(2)]
+    KeptBack(#[n(0)] Digest),
 }
 
 /// Somebody in a matter for whom nobody vouches any more.

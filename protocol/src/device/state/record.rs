@@ -194,6 +194,13 @@ pub enum RecordBody {
         #[n(0)]
         person: PersonId,
     },
+    /// The relay's audit log says more of somebody in the matter than the relay has told: likewise.
+    #[n(72)]
+    KeptBack {
+        /// Whom.
+        #[n(0)]
+        person: PersonId,
+    },
     /// The endorsement of somebody in the matter has ended, and nobody has renewed it: likewise.
     #[n(71)]
     Expired {

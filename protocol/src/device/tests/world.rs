@@ -101,6 +101,8 @@ pub(super) struct Relay {
     former: BTreeSet<DeviceId>,
     /// Whose endorsement was withdrawn, and by what.
     pub(super) withdrawn: BTreeMap<PersonId, Signed>,
+    /// This device is told of no statement about anybody.
+    pub(super) keeps_back: Option<DeviceId>,
     /// What is told of people, in order.
     pub(super) told: Vec<Told>,
     mailboxes: BTreeMap<MailboxId, Mailbox>,

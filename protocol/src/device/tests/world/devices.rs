@@ -10,6 +10,7 @@ use crate::frame::{Blob, DeviceRegistration, Event, InviteView, Part, Registrati
 use crate::identity::{DeviceCertificate, DeviceRevocation, EndorsementRevocation, Role, Signed};
 use crate::ids::{DeviceId, InviteId, PersonId, Position};
 use crate::invite::Invite;
+use crate::log::Act;
 use crate::suite::SecretKey;
 
 /// A device that was linked, or waits to be.
@@ -163,12 +164,17 @@ impl Relay {
             }
             Request::RevokeDevice { revocation } => {
                 let said: DeviceRevocation = revocation.unverified("revocation").unwrap();
-                self.revoke(said.person, said.device, revocation);
+                let (device, by) = (said.device, said.issuer.map(|issuer| issuer.person));
+                let certificate = crate::suite::Digest::of(&[]);
+                self.log.add(said.person, Act::DeviceRevoked { device, certificate, by });
+                self.revoke(said.person, device, revocation);
                 Reply::Done
             }
             Request::WithdrawEndorsement { revocation } => {
                 let said: EndorsementRevocation = revocation.unverified("withdrawal").unwrap();
                 if !self.withdrawn.contains_key(&said.person) {
+                    let (endorsement, by) = (said.endorsement, said.issuer.map(|issuer| issuer.person));
+                    self.log.add(said.person, Act::EndorsementRevoked { endorsement, by });
                     self.withdraw(said.person, revocation);
                 }
                 Reply::Done
@@ -184,6 +190,19 @@ impl Relay {
             Request::CancelInvite { invite } => {
                 self.invites.remove(invite);
                 Reply::Done
+            }
+            Request::Revocations { after } | Request::StatementsAbout { after, .. }
+                if self.keeps_back == Some(device) =>
+            {
+                let upto = self.told.len().max(usize::try_from(*after).unwrap()) as u64;
+                Reply::Revocations {
+                    revocations: Vec::new(),
+                    identities: Vec::new(),
+                    upto,
+                    more: false,
+                    withdrawn: Vec::new(),
+                    replaced: Vec::new(),
+                }
             }
             Request::Revocations { after } => self.tell(None, *after),
             Request::StatementsAbout { person, after } => self.tell(Some(*person), *after),
