@@ -80,8 +80,8 @@ impl From<Error> for Unregistered {
 /// [`Error`], with nothing left behind unless the relay may have accepted.
 pub async fn join(home: &Home, wanted: Wanted, json: bool, timeout: Duration) -> Result<(Held, Session), Error> {
     let (held, mut session, first) = joined(home, wanted, !json, timeout).await?;
-    let told = report(session.device.profile(), session.device.is_ready(), first, json);
-    let told = told.and_then(|()| sheet_of_the_firm(&mut session, json));
+    let kept = sheet_of_the_firm(&mut session, json);
+    let told = kept.and_then(|()| report(session.device.profile(), session.device.is_ready(), first, json));
     if let Err(error) = told {
         session.close().await;
         return Err(error);

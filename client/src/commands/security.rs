@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 
 use crate::commands::Run;
 use crate::commands::proof::claims;
+use crate::commands::recovery::organisation_sheet;
 use crate::error::Error;
 use crate::session::Session;
 use crate::{keystore, view};
@@ -52,6 +53,8 @@ impl Run {
             "found": claims.iter().map(|claim| found_json(&session.device, claim)).collect::<Vec<_>>(),
             "profile": { "kdf": "argon2id", "memory_mib": protection.memory_mib, "passes": protection.passes,
                          "lanes": protection.lanes, "unlocked": keystore::get(self.home.folder()).is_some() },
+            "recovery": { "sheet": session.device.sheet_since().map(|at| at.0), "holds_key": profile.person_key.is_some(),
+                          "organisation_sheet_due": organisation_sheet(&session.vault)?.is_some() },
             "unchecked": unchecked,
         }))
     }
@@ -149,6 +152,17 @@ fn unchecked(device: &Device) -> Vec<(&'static str, String)> {
     found
 }
 
+/// What is on paper, and what should be.
+fn recovery(device: &Device, organisation_due: bool) -> String {
+    let own = match (device.profile().person_key.is_some(), device.sheet_since()) {
+        (true, Some(since)) => format!("your sheet was made on {}", view::day(since)),
+        (true, None) => "no sheet of yours is on paper: privity recovery create makes one".to_owned(),
+        (false, _) => "sheets are made on the device that holds your key".to_owned(),
+    };
+    let firms = "; the firm's key has none: privity recovery organisation shows it";
+    format!("recovery   {own}{}", if organisation_due { firms } else { "" })
+}
+
 fn text(device: &Device, object: &Value, claims: &[Claim]) -> String {
     let profile = device.profile();
     let versions = &object["versions"];
@@ -186,6 +200,7 @@ fn text(device: &Device, object: &Value, claims: &[Claim]) -> String {
         kdf["passes"],
         if kdf["unlocked"] == true { "unlocked for a while now" } else { "locked" }
     ));
+    lines.push(recovery(device, object["recovery"]["organisation_sheet_due"] == true));
     lines.push("Not checked:".to_owned());
     let unchecked = object["unchecked"].as_array().map_or(&[][..], Vec::as_slice);
     lines.extend(unchecked.iter().map(|found| format!("  - {}", found["told"].as_str().unwrap_or_default())));
