@@ -113,6 +113,7 @@ fn help_names_every_command() {
         "security",
         "audit",
         "device",
+        "recovery",
         "completions",
         "help",
     ];
