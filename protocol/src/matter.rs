@@ -6,7 +6,6 @@
 //!
 //! Invariant: after an error nothing is saved; whoever holds the [`Matter`] throws it away and loads the last saved state.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -32,12 +31,13 @@ use crate::cbor;
 use crate::content::Bundle;
 use crate::error::{Error, Malformed, Misuse, PeerMisbehaved};
 use crate::frame::Blob;
-use crate::identity::{DeviceCertificate, Identity, KeyStep, Role, stays_since, verify_devices, verify_line};
+use crate::identity::Role;
 use crate::ids::{DeviceId, MailboxId, MatterId, PersonId, Position};
 use crate::limits;
-use crate::rescue::{Fate, RepairRequest};
+use crate::rescue::Fate;
 use crate::suite::{CIPHER_SUITE, Digest, PublicKey, SecretKey, Suite, SuiteError};
 
+pub use certificates::Certificates;
 use judge::{Credentials, Judge, leaf_credential};
 pub use sealed::{Sealed, check_key_package, seal_to};
 use store::Saved;
@@ -291,82 +291,6 @@ pub struct Applied {
     pub removed: Vec<Member>,
     /// Whether this device is among them.
     pub removed_me: bool,
-}
-
-/// What a Commit is judged by beside the [`MatterContext`]: certificates by hash, each checked against a person's key, how keys were
-/// replaced, and the repair request that it answers.
-#[derive(Debug, Clone, Default)]
-pub struct Certificates {
-    /// Each with the keys that have signed it: of somebody whose key was replaced, both.
-    by_hash: BTreeMap<Digest, (DeviceCertificate, Vec<Digest>)>,
-    lines: Vec<(PersonId, Vec<KeyStep>)>,
-    repair: Option<RepairRequest>,
-}
-
-impl Certificates {
-    /// The certificates of these identities, their signatures verified.
-    ///
-    /// # Errors
-    /// [`PeerMisbehaved`] if one is not signed by its person.
-    pub fn of(identities: &[Identity]) -> Result<Self, Error> {
-        let (mut by_hash, mut lines) = (BTreeMap::new(), Vec::new());
-        for identity in identities {
-            for (digest, certificate) in verify_devices(identity)? {
-                let (_, keys) = by_hash.entry(digest).or_insert_with(|| (certificate, Vec::new()));
-                keys.push(identity.person_key.digest());
-            }
-            lines.push((identity.person, verify_line(identity)?));
-        }
-        Ok(Self { by_hash, lines, repair: None })
-    }
-
-    /// None, but a request of a member, its signature checked, to be let back in.
-    pub fn repair(request: RepairRequest) -> Self {
-        Self { repair: Some(request), ..Self::default() }
-    }
-
-    /// The devices that stay where somebody's key is replaced by another, by the hash of their certificates; none where nothing here leads
-    /// from the one to the other.
-    fn stays(&self, person: PersonId, from: Digest, to: Digest) -> Option<Vec<Digest>> {
-        let mut lines = self.lines.iter().filter(|(of, _)| *of == person);
-        lines.find_map(|(_, line)| {
-            let upto = line.iter().position(|step| step.said.to == to)?;
-            stays_since(line.get(..=upto)?, from)
-        })
-    }
-
-    /// Whether a member's leaf is what its certificate says, under the key that the matter lists, or under one that has replaced it since.
-    fn check_member(&self, credential: &LeafCredential, key: &[u8], context: &MatterContext) -> Result<(), Void> {
-        let listed = context.participant(credential.person).map(|listed| listed.person_key);
-        let keys = self.by_hash.get(&credential.certificate).map(|(_, keys)| keys.as_slice()).unwrap_or_default();
-        let replaced = listed.and_then(|listed| {
-            let stays = |now: &Digest| self.stays(credential.person, listed, *now);
-            keys.iter().copied().find(|now| stays(now).is_some_and(|stays| stays.contains(&credential.certificate)))
-        });
-        let listed_itself = listed.is_some_and(|listed| keys.contains(&listed));
-        self.check_under(credential, key, context, replaced.filter(|_| !listed_itself))
-    }
-
-    /// Whether a leaf is what its certificate says, under the key that the matter lists for the person.
-    fn check(&self, credential: &LeafCredential, key: &[u8], context: &MatterContext) -> Result<(), Void> {
-        self.check_under(credential, key, context, None)
-    }
-
-    fn check_under(
-        &self,
-        credential: &LeafCredential,
-        key: &[u8],
-        context: &MatterContext,
-        replaced: Option<Digest>,
-    ) -> Result<(), Void> {
-        let (certificate, keys) = self.by_hash.get(&credential.certificate).ok_or(Void(NO_CERTIFICATE))?;
-        let listed = context.participant(credential.person).ok_or(Void("an added person is not listed"))?;
-        let good = certificate.person == credential.person
-            && certificate.device == credential.device
-            && certificate.mls_key.as_bytes() == key
-            && keys.contains(&replaced.unwrap_or(listed.person_key));
-        if good { Ok(()) } else { Err(Void("an added device is not certified by the listed person key")) }
-    }
 }
 
 /// Why a Commit or a member is void for everyone.
@@ -803,6 +727,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+mod certificates;
 #[cfg(test)]
 pub(crate) mod forge;
 mod judge;
