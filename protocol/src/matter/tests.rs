@@ -3,7 +3,7 @@
 use super::*;
 use crate::content::NamedPerson;
 use crate::envelope;
-use crate::identity::{Endorsement, Name, Signed};
+use crate::identity::{DeviceCertificate, Endorsement, Identity, Name, Signed};
 use crate::ids::Timestamp;
 use crate::suite::Label;
 
