@@ -80,6 +80,8 @@ impl Device {
             until: from.plus_ms(limits::ENDORSEMENT_LIFETIME_MS),
             confirmed: before.confirmed || confirm,
             after: again.or(before.after),
+            // Where statements have led to another key since, it is that one's from now on.
+            person_key: said.person_key.digest(),
             ..before
         };
         let key = self.profile.organisation_key.as_ref().filter(|_| by_organisation).unwrap_or(&self.profile.mls_key);
@@ -145,16 +147,27 @@ impl Device {
     /// Renews one endorsement, if it is due, and the person is who this device knows.
     fn renew(&mut self, now: Timestamp, chain: &[Identity]) -> Result<(), Error> {
         let said = verify_chain(chain, &self.profile.organisation)?;
-        if !said.endorsement.is_due(now) {
+        let due = said.endorsement.is_due(now);
+        let key = said.person_key.digest();
+        let replaced = said.endorsement.person_key != key;
+        let may = self.check_may_endorse(&said.endorsement).is_ok();
+        if !(due || replaced && may) {
             return Ok(());
         }
         let name = self.people.get(&said.person).and_then(|known| known.name.clone());
         self.meet(&said, chain, name)?;
-        let changed = self.people.get(&said.person).is_some_and(|known| known.changed.is_some());
-        if changed {
+        let known = self.people.get(&said.person);
+        let changed = known.is_some_and(|known| known.changed.is_some());
+        // A key that statements lead to is vouched for like the one before, once the user has accepted it where it has to be.
+        let follows = known.is_some_and(|known| {
+            !known.is_in_doubt() && known.key().is_some_and(|before| said.is_listed_as(before) && before != key)
+        });
+        if !changed || follows {
+            self.endorse_anew(now, chain, false, None)
+        } else if due {
             Err(crate::error::Misuse::IdentityChanged.into())
         } else {
-            self.endorse_anew(now, chain, false, None)
+            Ok(())
         }
     }
 

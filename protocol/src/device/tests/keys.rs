@@ -226,3 +226,21 @@ fn a_sheet_restores_nobody_whom_the_relay_puts_in_its_persons_place() {
     assert!(Recovering::new(secret.clone(), view.clone(), Some(stranger)).is_err());
     assert!(Recovering::new(secret, view, None).is_err());
 }
+
+/// The statements are needed only until whoever endorsed the person is online: then the new key has an endorsement of its own.
+#[test]
+fn whoever_endorsed_somebody_does_it_again_for_the_key_that_followed() {
+    let mut world = World::office();
+    let matter = world.matter(&[DAN]);
+    let dan = world.person(DAN);
+    world.disconnect(BOB);
+    world.nodes[DAN].device.replace_key(world.now).unwrap();
+    world.settle_but(BOB);
+    world.again(BOB);
+    world.settle();
+    assert_eq!(world.relay.endorsement(dan).person_key, own_key(&world, DAN));
+    assert_eq!(world.told(BOB, |notice| matches!(notice, Notice::Problem(_))), 0);
+    world.say(DAN, matter, "endorsed again");
+    world.settle();
+    assert_eq!(world.words(ADA, matter), ["endorsed again"]);
+}

@@ -73,7 +73,7 @@ impl Relay {
             row.endorsement.is_some() && {
                 let said = self.endorsement(**person);
                 let by = said.issuer.map(|issuer| issuer.person);
-                said.is_due(self.now)
+                (said.is_due(self.now) || said.person_key != row.registration.person_key.digest())
                     && (by == Some(own) || **person == own && by.is_none() || registrar && by.is_some())
             }
         };
