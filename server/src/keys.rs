@@ -6,7 +6,7 @@
 //! 3. the audit log says so;
 //! 4. `relay.key` becomes `relay.key.1` (the first key there was, or 2, the second, …), and `relay.key.next` becomes `relay.key`.
 //!
-//! What a crash has cut off behind step 2 the next start, or the next rotation, does ([`settle`]); before it nothing has happened.
+//! What a crash has cut off behind step 2 the next start, or the next rotation, does (`settle`); before it nothing has happened.
 //!
 //! Invariant: which key is the relay's, `relay.rotations` alone decides; each private key is found by its public half, under any of the names.
 

@@ -25,7 +25,7 @@ impl Certificates {
     /// The certificates of these identities, their signatures verified.
     ///
     /// # Errors
-    /// [`PeerMisbehaved`] if one is not signed by its person.
+    /// [`PeerMisbehaved`](crate::error::PeerMisbehaved) if one is not signed by its person.
     pub fn of(identities: &[Identity]) -> Result<Self, Error> {
         let (mut by_hash, mut lines) = (BTreeMap::new(), Vec::new());
         for identity in identities {

@@ -31,7 +31,7 @@ pub struct Judged {
     pub ready: bool,
     /// The organisation's key.
     pub organisation: Option<PublicKey>,
-    /// Whether its instance is the one admitted; if not, it has to [`take_over`].
+    /// Whether its instance is the one admitted; if not, it has to `take_over`.
     pub admitted: bool,
 }
 
