@@ -71,6 +71,7 @@ mod told;
 mod transparency;
 mod withdrawing;
 
+pub use adopting::Adoption;
 pub use enrol::Enrolment;
 pub use history::{HistoryOffer, HistoryProgress};
 pub use keys::Replacing;
@@ -131,6 +132,7 @@ enum Asked {
     Renewals,
     EndorseAnew(PersonId, Vec<Identity>),
     Adoptable,
+    Adoption(PersonId),
     Adopt(PersonId),
     Roster(MatterId),
     WaitingDevices,
@@ -174,6 +176,8 @@ pub struct Device {
     materials: BTreeMap<PersonId, Material>,
     /// Newcomers whom this person may take in, as the relay has shown them last.
     adoptable: BTreeMap<PersonId, Registration>,
+    /// The one of them that was asked for last, with what their inviter has signed.
+    adoption: Option<Box<Adoption>>,
     /// Devices of this person that wait to be certified, their proof checked.
     waiting: BTreeMap<DeviceId, DeviceRegistration>,
     /// The device that is being certified, the invite it used, and what the relay is asked.
@@ -283,6 +287,7 @@ impl Device {
             invites: keyed(load(vault, Table::Invite, None, "invite")?, InviteId::from_slice)?,
             materials: BTreeMap::new(),
             adoptable: BTreeMap::new(),
+            adoption: None,
             waiting: BTreeMap::new(),
             certifying: None,
             own_packages: BTreeMap::new(),
@@ -505,6 +510,7 @@ impl Device {
             Asked::Renewals => self.renewals_came(now, reply),
             Asked::EndorseAnew(person, chain) => self.endorsed_anew(person, chain, reply),
             Asked::Adoptable => self.adoptable_came(reply),
+            Asked::Adoption(person) => self.adoption_came(person, reply),
             Asked::Adopt(person) => self.adopt_answered(person, reply),
             Asked::Roster(matter) => self.roster_came(matter, reply),
             Asked::WaitingDevices => self.waiting_came(reply),

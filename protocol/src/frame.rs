@@ -17,10 +17,12 @@ use crate::limits;
 use crate::log::{LogKeys, Opening, TreeHash};
 use crate::suite::Digest;
 
+mod adoption;
 mod hello;
 mod joining;
 mod recovery;
 
+pub use adoption::AdoptionView;
 pub use hello::{AcceptedIdem, Admitted, AdmittedBody, Hello, HelloBody, Instance};
 pub use joining::{DeviceRegistration, Founding, InviteView, NewInvite, Registration};
 pub use recovery::{NewKey, Recovery, RecoveryFiling, RecoveryView};
@@ -275,6 +277,13 @@ pub enum Request {
         /// The number behind which to begin; 0 for all.
         #[n(1)]
         after: u64,
+    },
+    /// One of the newcomers whom this person may take in, with what their inviter has said of them.
+    #[n(80)]
+    Adoption {
+        /// Who.
+        #[n(0)]
+        person: PersonId,
     },
 }
 
@@ -580,6 +589,9 @@ pub enum Reply {
     /// What the holder of a sheet needs to know.
     #[n(40)]
     Recovery(#[n(0)] Box<RecoveryView>),
+    /// A newcomer to take in.
+    #[n(80)]
+    Adoption(#[n(0)] Box<AdoptionView>),
 }
 
 /// A leaf of the audit log, with the proof that it is in it.

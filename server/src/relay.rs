@@ -119,11 +119,11 @@ pub enum Wake {
 
 /// Whether a request changes nothing, so that [`answer`] is all it takes.
 pub fn only_reads(request: &Request) -> bool {
-    use Request::{Adoptable, Checkpoint, Consistency, History, Invites, Renewals};
+    use Request::{Adoptable, Adoption, Checkpoint, Consistency, History, Invites, Renewals};
     use Request::{Certified, Chain, Newcomers, OpenInvite, OpenRecovery, People, Revocations, Roster, WaitingDevices};
     matches!(request, People | Chain { .. } | Newcomers | OpenInvite { .. } | OpenRecovery { .. } | Roster { .. })
         || matches!(request, Checkpoint | Consistency { .. } | History { .. } | Invites | Renewals)
-        || matches!(request, Adoptable | WaitingDevices | Certified)
+        || matches!(request, Adoptable | Adoption { .. } | WaitingDevices | Certified)
         || matches!(request, Revocations { .. } | Request::StatementsAbout { .. })
 }
 
@@ -168,6 +168,7 @@ pub fn answer(store: &dyn Read, from: &From, request: &Request, now: Timestamp) 
         Request::Chain { person } => people::chain_for(store, caller, *person),
         Request::Newcomers => people::newcomers(store, caller),
         Request::Adoptable => people::adoptable(store, caller),
+        Request::Adoption { person } => people::adoption(store, caller, *person),
         Request::Invites => joining::invites(store, caller, now),
         Request::Renewals => people::renewals(store, caller, now),
         Request::Roster { mailbox } => people::roster(store, caller, *mailbox),

@@ -126,7 +126,7 @@ fn at_a_terminal_the_digits_of_both_screens_are_compared() {
     for (answer, code) in [("n\n", Some(4)), ("y\n", Some(0))] {
         let arguments = ["--home", home, "--passphrase-file", passphrase, "identity", "adopt", "zoe"];
         let Some(mut typed) = Typed::start(&arguments).unwrap() else { return };
-        let mut at = 0;
+        let mut at = typed.at("has invited zoe as a client. Is that who they are?", 0, "y\n").unwrap();
         for group in &groups {
             at = typed.shows(group, at).unwrap();
         }

@@ -9,6 +9,7 @@ use privity_tests::evil::{Evil, Who};
 use privity_tests::{Firm, Person, Ran};
 
 mod evil {
+    mod adopting;
     mod directory;
     mod honest;
     mod joining;

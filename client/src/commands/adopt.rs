@@ -1,10 +1,11 @@
 //! `identity adopt`: a newcomer taken in by somebody else than whoever invited them.
 //!
-//! Invariant: nobody is taken in unless somebody, or the script that brings the digits, has compared the number.
+//! Invariant: nobody is taken in unless somebody, or the script that brings the digits, has compared the number, in which key, handle and
+//! role are; and whoever compares it at a terminal has said yes to the role.
 
 use privity_protocol::device::{Device, Notice};
 use privity_protocol::error::Error as ProtocolError;
-use privity_protocol::identity::SafetyNumber;
+use privity_protocol::identity::{Role, SafetyNumber};
 use privity_protocol::ids::PersonId;
 
 use crate::commands::Run;
@@ -25,10 +26,19 @@ impl Run {
         let handle = plain_handle(handle);
         let person = self.newcomer(&mut session, handle).await?;
         let who = view::plain(handle, false);
+        let invited = self.invited_as(&mut session, person, &who).await?;
         let compared = match given {
-            Some(given) => given,
+            Some(given) => {
+                out::note(&invited);
+                given
+            }
             None if self.json || !ask::is_possible() => return Err(Error::Usage("--number is missing".to_owned())),
             None => {
+                if !ask::yes(&format!("{invited} Is that who they are? [y/N] "))? {
+                    return Err(Error::Refused(format!(
+                        "nothing was done. {who} waits still; in another role they come with another invite"
+                    )));
+                }
                 let number = session.device.adoption_number(person)?;
                 out::note(&format!(
                     "Call {who} by a number that you know, or see them. On their device, `privity status` shows these digits; have \
@@ -59,6 +69,34 @@ impl Run {
             format!("{who} is in, on your word. Everybody who looks sees that it was you who took them in.")
         })?;
         self.done(session).await
+    }
+
+    /// As whom somebody was invited, in their inviter's own words.
+    async fn invited_as(&self, session: &mut Session, person: PersonId, who: &str) -> Result<String, Error> {
+        session.device.ask_adoption(now(), person);
+        let shown = self.until(session, |notice| match notice {
+            Notice::Adoption { person: of, outcome } if *of == person => Some(Ok(outcome.clone())),
+            _ => None,
+        });
+        shown.await?.map_err(|error| match error {
+            ProtocolError::PeerMisbehaved(why) => Error::Untrusted(format!(
+                "the relay says something else of {who} than whoever invited them has signed: {why}. Nothing was done. Tell your firm's IT, \
+                 and ask whoever invited {who} by another way"
+            )),
+            other => other.into(),
+        })?;
+        let adoption = session.device.adoption().ok_or_else(|| Error::Refused(format!("{who} waits no more")))?;
+        let inviter = match session.device.person(adoption.inviter) {
+            Some(_) => view::person(&session.device, adoption.inviter),
+            None => view::plain(&adoption.inviter_handle, false),
+        };
+        let role = match adoption.role() {
+            Role::Attorney => "an attorney",
+            Role::Staff => "staff",
+            Role::Client => "a client",
+            _ => "a custodian",
+        };
+        Ok(format!("{inviter} has invited {who} as {role}."))
     }
 
     /// The newcomer with a handle, of those whom this person may take in.
@@ -111,7 +149,7 @@ fn told(name: &str) -> Result<String, Error> {
 
 fn mismatch(who: &str) -> Error {
     Error::Untrusted(format!(
-        "those are not the digits of {who} as the relay shows them: a digit was misread, or somebody has put another key in their \
-         place. Nothing was done. Compare once more; if they differ still, tell your firm's IT, and have {who} invited anew"
+        "those are not the digits of {who} as the relay shows them: a digit was misread, or the relay shows another key, handle or role \
+         than theirs. Nothing was done. Compare once more; if they differ still, tell your firm's IT, and have {who} invited anew"
     ))
 }

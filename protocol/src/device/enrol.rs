@@ -14,9 +14,9 @@ use crate::device::state::{KnownPerson, Profile};
 use crate::error::{Error, Malformed, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{DeviceRegistration, Founding, Instance, InviteView, Registration};
 use crate::identity::{
-    DeviceCertificate, Endorsement, Identity, Name, Role, Signed, check_handle, may_endorse, verify_chain,
+    DeviceCertificate, Endorsement, Identity, Name, Role, Signed, Verified, check_handle, may_endorse, verify_chain,
 };
-use crate::ids::{DeviceId, MailboxId, PersonId, Timestamp};
+use crate::ids::{DeviceId, InviteId, MailboxId, PersonId, Timestamp};
 use crate::invite::{Claim, Invite, InviteStatement};
 use crate::limits;
 use crate::recovery::{RecoverySecret, SheetKind};
@@ -58,21 +58,7 @@ impl Enrolment {
             .filter(|key| key.fingerprint() == pinned)
             .ok_or(PeerMisbehaved::WrongKey("the organisation's key"))?;
         let signed = view.statement.ok_or(PeerMisbehaved::Mismatch("the invite"))?;
-        let above = verify_chain(&view.chain, &organisation)?;
-        let said: InviteStatement = signed.unverified("invite")?;
-        let device = above.device(said.issuer.device).ok_or(PeerMisbehaved::NotEndorsed)?;
-        let said: InviteStatement = signed.verify(Label::Invite, &device.mls_key, "invite")?;
-        if said.invite != invite.secret.id() || said.issuer.person != above.person {
-            return Err(PeerMisbehaved::Mismatch("the invite").into());
-        }
-        let endorsement = &above.endorsement;
-        let may = match said.links {
-            Some(person) => person == above.person && said.role == endorsement.role,
-            None => may_endorse(endorsement.role, endorsement.registrar, said.role),
-        };
-        if !may {
-            return Err(PeerMisbehaved::Role("inviting").into());
-        }
+        let (said, above) = inviter_says(&signed, &view.chain, &organisation, invite.secret.id())?;
         let given = match (&view.name, said.name) {
             (Some(sealed), Some(commitment)) => {
                 let name = invite.secret.open_name(&sealed.0)?;
@@ -339,6 +325,28 @@ impl Enrolment {
         }
         check_firm(firm)
     }
+}
+
+/// What an invite's statement says, and who has said it: somebody of the firm, by a device of theirs, who may invite in that role.
+pub(super) fn inviter_says(
+    signed: &Signed,
+    chain: &[Identity],
+    organisation: &PublicKey,
+    invite: InviteId,
+) -> Result<(InviteStatement, Verified), Error> {
+    let above = verify_chain(chain, organisation)?;
+    let said: InviteStatement = signed.unverified("invite")?;
+    let device = above.device(said.issuer.device).ok_or(PeerMisbehaved::NotEndorsed)?;
+    let said: InviteStatement = signed.verify(Label::Invite, &device.mls_key, "invite")?;
+    if said.invite != invite || said.issuer.person != above.person {
+        return Err(PeerMisbehaved::Mismatch("the invite").into());
+    }
+    let endorsement = &above.endorsement;
+    let may = match said.links {
+        Some(person) => person == above.person && said.role == endorsement.role,
+        None => may_endorse(endorsement.role, endorsement.registrar, said.role),
+    };
+    if may { Ok((said, above)) } else { Err(PeerMisbehaved::Role("inviting").into()) }
 }
 
 fn no_such() -> PeerMisbehaved {

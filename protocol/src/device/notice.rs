@@ -166,6 +166,13 @@ pub enum Notice {
     },
     /// The answer to [`super::Device::ask_adoptable`]; [`super::Device::adoptable`] has them.
     Adoptable(Result<(), Refused>),
+    /// The answer to [`super::Device::ask_adoption`]; [`super::Device::adoption`] has it.
+    Adoption {
+        /// Who.
+        person: PersonId,
+        /// Whether what the relay shows is what their inviter has signed.
+        outcome: Result<(), Error>,
+    },
     /// The relay's word on a newcomer whom this device took in.
     Adopted {
         /// Who.

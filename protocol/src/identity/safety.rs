@@ -13,16 +13,26 @@
 //! since there a second preimage of 100 bits is looked for, where a quantum computer helps most. One hash over both sides asks for a
 //! collision, and at 2^99 iterating adds nothing.
 //!
+//! Somebody who takes in a newcomer in the place of their inviter compares another number with them, in which everything stands that the
+//! endorsement will say of them but the name:
+//!
+//! ```text
+//! hash   = SHA-384("privity/1 firm number" ‖ 0x00 ‖ the newcomer's side ‖ fingerprint of the organisation's key (32) ‖ CBOR [role, handle])
+//! ```
+//!
 //! Invariant: both people compute the same number, and any other key, on either side, gives another.
 
 use std::fmt;
 use std::str::FromStr;
 
+use crate::cbor;
 use crate::error::Malformed;
+use crate::identity::Role;
 use crate::ids::PersonId;
 use crate::suite::{Digest, PublicKey};
 
 const LABEL: &[u8] = b"privity/1 safety number\0";
+const FIRM_LABEL: &[u8] = b"privity/1 firm number\0";
 const GROUPS: usize = 12;
 const GROUP_DIGITS: usize = 5;
 const GROUP_BELOW: u32 = 100_000;
@@ -34,13 +44,13 @@ pub struct SafetyNumber([u32; GROUPS]);
 impl SafetyNumber {
     /// The number of two people with these keys, in either order.
     pub fn between(one: (PersonId, &PublicKey), other: (PersonId, &PublicKey)) -> Self {
-        let side = |(person, key): (PersonId, &PublicKey)| {
-            [&person.as_bytes()[..], key.fingerprint().as_bytes().as_slice()].concat()
-        };
         let mut sides = [side(one), side(other)];
         sides.sort();
         let [smaller, greater] = &sides;
-        let digest = Digest::of(&[LABEL, smaller, greater]);
+        Self::of(&Digest::of(&[LABEL, smaller, greater]))
+    }
+
+    fn of(digest: &Digest) -> Self {
         let mut groups = [0; GROUPS];
         for (group, bytes) in groups.iter_mut().zip(digest.as_bytes().as_chunks::<4>().0) {
             *group = u32::from_be_bytes(*bytes).checked_rem(GROUP_BELOW).unwrap_or_default();
@@ -48,9 +58,11 @@ impl SafetyNumber {
         Self(groups)
     }
 
-    /// The number of a newcomer and the firm, whose id is 16 zeros: compared where somebody takes them in in the place of their inviter.
-    pub fn with_firm(newcomer: (PersonId, &PublicKey), organisation: &PublicKey) -> Self {
-        Self::between(newcomer, (PersonId::new([0; 16]), organisation))
+    /// The number of a newcomer and the firm, with the handle and the role that the newcomer is to have: compared where somebody takes them in
+    /// in the place of their inviter.
+    pub fn with_firm(newcomer: (PersonId, &PublicKey), handle: &str, role: Role, organisation: &PublicKey) -> Self {
+        let firm = organisation.fingerprint();
+        Self::of(&Digest::of(&[FIRM_LABEL, &side(newcomer), firm.as_bytes(), &cbor::encode(&(role, handle))]))
     }
 
     /// The 60 digits without spaces, as a code for cameras holds them.
@@ -64,6 +76,11 @@ impl fmt::Display for SafetyNumber {
         let groups: Vec<String> = self.0.iter().map(|group| format!("{group:05}")).collect();
         f.write_str(&groups.join(" "))
     }
+}
+
+/// What a person puts into a number.
+fn side((person, key): (PersonId, &PublicKey)) -> Vec<u8> {
+    [&person.as_bytes()[..], key.fingerprint().as_bytes().as_slice()].concat()
 }
 
 /// Digits, in groups or not: white space is passed over.
@@ -112,9 +129,16 @@ mod tests {
             SafetyNumber::between((ada, &adas), (PersonId::new([3; 16]), &bobs)),
         ];
         assert!(others.iter().all(|other| *other != number));
-        let firms = SafetyNumber::with_firm((ada, &adas), &bobs);
-        assert_eq!(firms, SafetyNumber::between((PersonId::new([0; 16]), &bobs), (ada, &adas)));
-        assert!(firms != number && firms != SafetyNumber::with_firm((ada, &eves), &bobs));
+        let firms = SafetyNumber::with_firm((ada, &adas), "ada", Role::Client, &bobs);
+        let others = [
+            number,
+            SafetyNumber::with_firm((bob, &adas), "ada", Role::Client, &bobs),
+            SafetyNumber::with_firm((ada, &eves), "ada", Role::Client, &bobs),
+            SafetyNumber::with_firm((ada, &adas), "eve", Role::Client, &bobs),
+            SafetyNumber::with_firm((ada, &adas), "ada", Role::Attorney, &bobs),
+            SafetyNumber::with_firm((ada, &adas), "ada", Role::Client, &eves),
+        ];
+        assert!(others.iter().all(|other| *other != firms));
     }
 
     #[test]

@@ -14,9 +14,9 @@ use privity_protocol::content::{Body, Bundle, Content, NamedPerson};
 use privity_protocol::device::state::{Record, RecordBody};
 use privity_protocol::error::Refused;
 use privity_protocol::frame::{
-    AcceptedIdem, Admitted, AdmittedBody, Blob, DeviceRegistration, Entry, EntryBody, Event, Founding, FromRelay,
-    Hello, HelloBody, Instance, Interval, InviteView, NewInvite, NewKey, Part, PersonView, Post, ProvedLeaf, Recovery,
-    RecoveryFiling, RecoveryView, Registration, Reply, Request, Rights, TakenKeyPackage, ToRelay,
+    AcceptedIdem, Admitted, AdmittedBody, AdoptionView, Blob, DeviceRegistration, Entry, EntryBody, Event, Founding,
+    FromRelay, Hello, HelloBody, Instance, Interval, InviteView, NewInvite, NewKey, Part, PersonView, Post, ProvedLeaf,
+    Recovery, RecoveryFiling, RecoveryView, Registration, Reply, Request, Rights, TakenKeyPackage, ToRelay,
 };
 use privity_protocol::identity::{Identity, Name, Role, Signed, Step};
 use privity_protocol::ids::{DeviceId, InviteId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
@@ -28,7 +28,7 @@ use privity_protocol::secret::Secret;
 use privity_protocol::suite::{Digest, Fingerprint, PUBLIC_KEY_LEN, PublicKey, SecretKey};
 
 /// The kinds of each, by number.
-const REQUESTS: [(u8, &str); 33] = [
+const REQUESTS: [(u8, &str); 34] = [
     (0, "open invite"),
     (1, "register"),
     (2, "post"),
@@ -62,8 +62,9 @@ const REQUESTS: [(u8, &str); 33] = [
     (50, "adoptable"),
     (70, "withdraw an endorsement"),
     (71, "statements about somebody"),
+    (80, "adoption"),
 ];
-const REPLIES: [(u8, &str); 20] = [
+const REPLIES: [(u8, &str); 21] = [
     (0, "refused"),
     (1, "done"),
     (2, "invite"),
@@ -84,6 +85,7 @@ const REPLIES: [(u8, &str); 20] = [
     (32, "revocations"),
     (40, "recovery"),
     (50, "adoptable"),
+    (80, "adoption"),
 ];
 const REFUSALS: [&str; 13] = [
     "stale",
@@ -513,6 +515,7 @@ impl<'a> Source<'a> {
                 recovery: self.maybe(Self::signed),
             })),
             70 => Request::WithdrawEndorsement { revocation: self.signed() },
+            80 => Request::Adoption { person: PersonId::new(self.array()) },
             _ => Request::StatementsAbout { person: PersonId::new(self.array()), after: self.number() },
         }
     }
@@ -660,6 +663,11 @@ impl<'a> Source<'a> {
             20 => Reply::Invites { invites: self.list(Self::invite_state) },
             21 => Reply::Chains { chains: self.list(|source| source.list(Self::identity)) },
             50 => Reply::Adoptable { newcomers: self.list(Self::registration) },
+            80 => Reply::Adoption(Box::new(AdoptionView {
+                registration: self.registration(),
+                statement: self.signed(),
+                chain: self.list(Self::identity),
+            })),
             30 => Reply::WaitingDevices { devices: self.list(Self::device_registration) },
             31 => Reply::Certified { certificate: self.signed(), pack: self.blob() },
             32 => {

@@ -500,6 +500,19 @@ fn claim(secret: &InviteSecret, statement: bool) -> Claim {
 struct SafetyNumbers {
     about: String,
     numbers: Vec<Compared>,
+    firm_numbers: Vec<WithFirm>,
+}
+
+#[derive(PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct WithFirm {
+    person: Hex,
+    person_fingerprint: Hex,
+    organisation_fingerprint: Hex,
+    role: u8,
+    handle: String,
+    sha_384: Hex,
+    number: String,
 }
 
 #[derive(PartialEq, Serialize, Deserialize)]
@@ -534,11 +547,35 @@ fn safety_numbers_are_as_recorded_and_as_made_by_hand() {
             number: number.to_string(),
         }
     };
+    let with_firm = |role: Role, number: u8| {
+        let (person, key, firm) = (CLEO.issuer().person, key("Cleo's person key"), key("organisation"));
+        let (key, firm) = (key.public().unwrap(), firm.public().unwrap());
+        let shown = SafetyNumber::with_firm((person, &key), "cleo", role, &firm);
+        let fingerprints = [key.fingerprint(), firm.fingerprint()];
+        let [own, firms] = &fingerprints;
+        let said = [&[0x82, number, 0x64][..], b"cleo"].concat();
+        let digest =
+            Digest::of(&[b"privity/1 firm number", &[0], person.as_bytes(), own.as_bytes(), firms.as_bytes(), &said]);
+        let group = |bytes: &[u8]| format!("{:05}", u32::from_be_bytes(bytes.try_into().unwrap()) % 100_000);
+        assert_eq!(shown.to_string(), digest.as_bytes().chunks(4).map(group).collect::<Vec<_>>().join(" "));
+        WithFirm {
+            person: hex(person.as_bytes()),
+            person_fingerprint: hex(own.as_bytes()),
+            organisation_fingerprint: hex(firms.as_bytes()),
+            role: number,
+            handle: "cleo".to_owned(),
+            sha_384: hex(digest.as_bytes()),
+            number: shown.to_string(),
+        }
+    };
     let (ada, cleo) = ((ADA, "Ada's person key"), (CLEO, "Cleo's person key"));
     json::computed("safety.json", &SafetyNumbers {
         about: "Safety numbers: SHA-384 of the label `privity/1 safety number`, a zero byte, and both sides, the smaller first; a side is \
-                the person's id and the fingerprint of their key. Each four bytes of it, modulo 100,000, are five digits."
+                the person's id and the fingerprint of their key. Each four bytes of it, modulo 100,000, are five digits. Firm numbers: SHA-384 of the \
+                label `privity/1 firm number`, a zero byte, the newcomer's side, the fingerprint of the organisation's key, and CBOR \
+                [role, handle]."
             .to_owned(),
         numbers: vec![compared(ada, cleo), compared(cleo, ada), compared((ADA, "organisation"), cleo)],
+        firm_numbers: vec![with_firm(Role::Client, 2), with_firm(Role::Attorney, 0)],
     });
 }

@@ -3,9 +3,10 @@
 //! Invariant: nobody learns of a person whom they may not see, and an endorsement is kept only if its author may give it.
 
 use privity_protocol::error::Refused;
-use privity_protocol::frame::{Event, Interval, PersonView, Registration, Reply, Rights};
+use privity_protocol::frame::{AdoptionView, Event, Interval, PersonView, Registration, Reply, Rights};
 use privity_protocol::identity::{DeviceCertificate, Endorsement, Identity, Signed};
 use privity_protocol::ids::{DeviceId, MailboxId, PersonId, Timestamp};
+use privity_protocol::invite::InviteStatement;
 use privity_protocol::limits;
 use privity_protocol::log::Act;
 use privity_protocol::suite::Label;
@@ -132,6 +133,18 @@ pub(super) fn adoptable(store: &dyn Read, caller: Caller) -> Result<Reply, No> {
     waiting.sort_by_key(|person| person.registered);
     let newcomers = waiting.into_iter().map(|person| person.registration).take(limits::ADOPTABLE_MAX).collect();
     Ok(Reply::Adoptable { newcomers })
+}
+
+/// One of them, with what their inviter has signed and the chain it is verified by.
+pub(super) fn adoption(store: &dyn Read, caller: Caller, person: PersonId) -> Result<Reply, No> {
+    let (own, unknown) = (policy::endorsed(store, caller)?, || Refused::not_found("that newcomer"));
+    let row = store.person(person)?.filter(|row| row.endorsement.is_none()).ok_or_else(unknown)?;
+    policy::may_take_in(&own, row.role).map_err(|_| unknown())?;
+    let filed = store.invite(row.registration.invite)?.and_then(|invite| invite.filed);
+    let statement = filed.map(|filed| filed.statement).ok_or_else(|| Refused::not_found("their invite"))?;
+    let said: InviteStatement = statement.unverified("invite").map_err(|_| StoreError::Damaged("invite"))?;
+    let chain = chain_as_of(store, said.issuer.person, Some(said.issuer.device))?;
+    Ok(Reply::Adoption(Box::new(AdoptionView { registration: row.registration, statement, chain })))
 }
 
 /// Whether the caller may endorse somebody with that statement: the first time as the inviter, or by taking them in and saying so; later as

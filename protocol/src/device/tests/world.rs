@@ -11,8 +11,8 @@ use crate::device::state::{Batch, Record, RecordBody, RowKey, Rows, Snapshot, Ta
 use crate::device::{Device, Enrolment, NewPersonInvite, Notice, Output, rows_of};
 use crate::error::{Misuse, Refused};
 use crate::frame::{
-    AcceptedIdem, AdmittedBody, Blob, Entry, EntryBody, Event, FromRelay, Instance, Interval, InviteView, NewInvite,
-    Part, Post, RecoveryFiling, Registration, Reply, Request, Rights, TakenKeyPackage, VERSION,
+    AcceptedIdem, AdmittedBody, AdoptionView, Blob, Entry, EntryBody, Event, FromRelay, Instance, Interval, InviteView,
+    NewInvite, Part, Post, RecoveryFiling, Registration, Reply, Request, Rights, TakenKeyPackage, VERSION,
 };
 use crate::identity::{Identity, Role, Signed, Step};
 use crate::ids::{DeviceId, InviteId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
@@ -157,6 +157,8 @@ pub(super) struct Relay {
     pub(super) shown: Option<(DeviceId, Lie)>,
     /// Registrations are shown altered.
     pub(super) altered: Option<fn(&mut Registration)>,
+    /// So is what shows as whom somebody was invited.
+    pub(super) altered_adoption: Option<fn(&mut AdoptionView)>,
 }
 
 impl Relay {

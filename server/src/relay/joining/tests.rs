@@ -342,6 +342,24 @@ fn a_newcomer_is_taken_in_by_a_registrar_or_for_clients_by_any_attorney_and_the_
     assert_eq!(shown(&mut world, &ada), ["bob", "yan"]);
     assert_eq!(shown(&mut world, &other), ["bob"]);
     assert!(shown(&mut world, &staff).is_empty() && shown(&mut world, &client).is_empty());
+    // As whom they were invited is shown with it, in their inviter's own words.
+    let asked = |world: &mut World, who: &Human, whom: &Human| {
+        world.ask(who.caller, &Request::Adoption { person: whom.caller.person })
+    };
+    match asked(&mut world, &other, &bob).unwrap() {
+        Reply::Adoption(view) => {
+            let said: InviteStatement = view.statement.unverified("invite").unwrap();
+            assert_eq!((said.issuer, said.role, said.invite), (att.issuer(), Role::Client, view.registration.invite));
+            assert_eq!(view.registration.handle, "bob");
+            let above: Vec<PersonId> = view.chain.iter().map(|identity| identity.person).collect();
+            assert_eq!(above, [att.caller.person, ada.caller.person]);
+        }
+        other => panic!("{other:?}"),
+    }
+    for (who, whom) in [(&staff, &bob), (&client, &bob), (&other, &yan), (&ada, &att)] {
+        let refused = asked(&mut world, who, whom);
+        assert!(matches!(refused, Err(Refused::NotFound { .. } | Refused::NotAllowed { .. })), "{refused:?}");
+    }
     let said =
         |by: &Human, whom: &Human, role| Endorsement { adopted: true, ..whom.endorsement_by(Some(by.issuer()), role) };
     for (by, whom, role) in

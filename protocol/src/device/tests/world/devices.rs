@@ -6,7 +6,7 @@ use super::{Node, Relay, Vault, World, mailbox, relay_key};
 use crate::device::state::Table;
 use crate::device::{Enrolment, NewPersonInvite, rows_of};
 use crate::error::Refused;
-use crate::frame::{Blob, DeviceRegistration, Event, InviteView, Part, Registration, Reply, Request};
+use crate::frame::{Blob, DeviceRegistration, Event, InviteView, Part, Reply, Request};
 use crate::identity::{DeviceCertificate, DeviceRevocation, EndorsementRevocation, Role, Signed};
 use crate::ids::{DeviceId, InviteId, PersonId, Position};
 use crate::invite::Invite;
@@ -179,14 +179,7 @@ impl Relay {
                 }
                 Reply::Done
             }
-            Request::Adoptable => {
-                let waiting = self.people.values().filter(|row| row.endorsement.is_none());
-                let mut newcomers: Vec<Registration> = waiting.map(|row| row.registration.clone()).collect();
-                if let Some(alter) = self.altered {
-                    newcomers.iter_mut().for_each(alter);
-                }
-                Reply::Adoptable { newcomers }
-            }
+            Request::Adoptable | Request::Adoption { .. } => self.adoption_request(request),
             Request::CancelInvite { invite } => {
                 self.invites.remove(invite);
                 Reply::Done

@@ -1,7 +1,7 @@
 //! What the relay's directory says of people, and how a test changes it.
 
 use super::{Person, Relay, World, mailbox};
-use crate::frame::{Event, Registration, Reply};
+use crate::frame::{AdoptionView, Event, Registration, Reply, Request};
 use crate::identity::{DeviceCertificate, Endorsement, Identity, Signed};
 use crate::ids::{DeviceId, PersonId, Timestamp};
 use crate::suite::{Label, SecretKey};
@@ -31,6 +31,28 @@ impl Relay {
             chain.push(identity);
         }
         chain
+    }
+
+    /// A newcomer with what their inviter has said of them.
+    pub(in crate::device::tests) fn adoption(&self, person: PersonId) -> AdoptionView {
+        let registration = self.people[&person].registration.clone();
+        let (inviter, filed) = self.invites[&registration.invite].clone();
+        AdoptionView { registration, statement: filed.statement, chain: self.chain(inviter) }
+    }
+
+    pub(super) fn adoption_request(&self, request: &Request) -> Reply {
+        if let Request::Adoption { person } = request {
+            let mut view = self.adoption(*person);
+            self.altered.iter().for_each(|alter| alter(&mut view.registration));
+            self.altered_adoption.iter().for_each(|alter| alter(&mut view));
+            return Reply::Adoption(Box::new(view));
+        }
+        let waiting = self.people.values().filter(|row| row.endorsement.is_none());
+        let mut newcomers: Vec<Registration> = waiting.map(|row| row.registration.clone()).collect();
+        if let Some(alter) = self.altered {
+            newcomers.iter_mut().for_each(alter);
+        }
+        Reply::Adoptable { newcomers }
     }
 
     pub(super) fn register(&mut self, registration: &Registration, inviter: Option<PersonId>) -> DeviceId {
