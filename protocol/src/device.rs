@@ -43,6 +43,7 @@ mod identities;
 mod inbox;
 mod keys;
 mod lapses;
+mod late;
 mod linking;
 mod logged;
 mod notes;
@@ -194,6 +195,8 @@ pub struct Device {
     revoked: BTreeMap<DeviceId, Revoked>,
     /// People for whom nobody vouches any more, by the newest statement; a later endorsement may have made it good.
     withdrawn: BTreeMap<PersonId, Withdrawn>,
+    /// Statements that may be from after their author's end.
+    late: Box<late::Late>,
     /// When to look next for people in matters for whom nobody vouches any more.
     lapses_at: Timestamp,
     /// Up to which statement about people the relay has told this device.
@@ -288,6 +291,7 @@ impl Device {
             materials: BTreeMap::new(),
             adoptable: BTreeMap::new(),
             adoption: None,
+            late: Box::default(),
             waiting: BTreeMap::new(),
             certifying: None,
             own_packages: BTreeMap::new(),

@@ -182,6 +182,9 @@ pub enum PeerMisbehaved {
     /// A person was endorsed by a device after it was revoked, or by somebody after their own endorsement was withdrawn.
     #[error("that person was endorsed by somebody whom the firm had shut out before")]
     EndorsedLate,
+    /// Somebody said of others that they are shut out, after they were shut out themselves.
+    #[error("somebody whom the firm had shut out before has said so")]
+    SaidLate,
     /// The relay shows another history than before.
     #[error("the relay shows another history of a mailbox than before, at {seq}")]
     Fork {

@@ -116,6 +116,10 @@ pub const TRANSFERS_MAX: usize = 16;
 /// Revocations in one answer, with the chains that they are verified by: at most about 16 times three identities.
 pub const REVOCATIONS_MAX: usize = 16;
 
+/// Statements by people who were shut out that a device holds until the log has shown when they were made, and those that it remembers as void:
+/// whoever has one revoked device can sign any number.
+pub const LATE_MAX: usize = 64;
+
 /// How long a device keeps the secret of its invite behind its expiry, for whoever used it in time: 30 days, in milliseconds.
 pub const INVITE_KEPT_MS: u64 = 30 * 24 * 3600 * 1000;
 

@@ -62,20 +62,22 @@ pub(super) fn digest_of(identity: &Identity) -> Digest {
 
 impl Device {
     /// What the newest head is of.
-    fn log_size(&self) -> Option<u64> {
+    pub(super) fn log_size(&self) -> Option<u64> {
         self.watch.view.as_ref().map(|view| view.head.size)
     }
 
     /// What was read of somebody's history in this incarnation.
-    fn logged(&self, person: PersonId) -> Option<&Logged> {
+    pub(super) fn logged(&self, person: PersonId) -> Option<&Logged> {
         let here = self.incarnation?;
         self.histories.get(&person).filter(|history| *history.incarnation == here)
     }
 
     /// A head was taken: whoever is waited for is read up to it, and whoever shares a matter, if it is time.
     pub(super) fn read_histories(&mut self, news: bool) {
-        let proofs: Vec<PersonId> = self.watch.proofs.keys().copied().collect();
-        for person in proofs {
+        let mut people: Vec<PersonId> = self.watch.proofs.keys().copied().collect();
+        self.doubt_what_the_ended_said();
+        people.extend(self.people_of_late_statements());
+        for person in people {
             self.read_history(person);
         }
         if news {
@@ -183,6 +185,7 @@ impl Device {
     /// Somebody's history is read to its end: whoever waits for it goes on.
     fn history_read(&mut self, person: PersonId) {
         self.watch.refused.remove(&person);
+        self.judge_late_statements();
         self.ask_for_what_is_in_doubt(person);
         let Some(proof) = self.watch.proofs.remove(&person) else { return };
         if self.logged(person).is_some_and(|history| proof.holds(history)) {
@@ -290,6 +293,9 @@ impl Device {
 
     /// Whether what this device was told of somebody explains what the log says.
     fn is_explained(&self, person: PersonId, act: &Act) -> bool {
+        if self.is_said_late(person, act) {
+            return true;
+        }
         match act {
             Act::DeviceRevoked { device, .. } => self.is_revoked(*device),
             Act::EndorsementRevoked { endorsement, .. } => {
@@ -410,7 +416,7 @@ fn kept_back(act: &Act) -> &'static str {
 
 /// Whether somebody might endorse with a device at a place in the log: neither had it been revoked, nor had they been withdrawn and not
 /// endorsed again.
-fn stood(history: &Logged, place: u64, device: DeviceId) -> bool {
+pub(super) fn stood(history: &Logged, place: u64, device: DeviceId) -> bool {
     let mut stands = true;
     for (_, act) in history.acts.iter().take_while(|(at, _)| *at < place) {
         match act {

@@ -19,6 +19,7 @@ mod history;
 mod hostile;
 mod identities;
 mod keys;
+mod late;
 mod logged;
 mod notes;
 mod proofs;

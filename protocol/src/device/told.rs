@@ -1,7 +1,8 @@
 //! What is told of people: devices revoked, endorsements withdrawn; one feed, with one counter, for every kind of statement.
 //!
 //! 1. At each link, and when the relay says that there is something new, this device asks for what comes behind the last number it was told.
-//! 2. Each statement is verified up to the organisation's key, and kept by its kind (`revoking.rs`, `withdrawing.rs`).
+//! 2. Each statement is verified up to the organisation's key, and kept by its kind (`revoking.rs`, `withdrawing.rs`); one by somebody who was shut
+//!    out, too, once the log has shown which came first (`late.rs`).
 //! 3. Numbers belong to an incarnation: a relay that was restored is asked from the start, and whoever may file a statement does it again.
 //!
 //! Invariant: a relay that only claims something of somebody changes nothing here.
@@ -10,6 +11,7 @@ use minicbor::bytes::ByteArray;
 
 use crate::cbor;
 use crate::device::inbox::assemble;
+use crate::device::late::Said;
 use crate::device::state::{Counters, RevocationsTold, Revoked, Table, Withdrawn};
 use crate::device::{Asked, Device, Notice};
 use crate::error::{Error, PeerMisbehaved};
@@ -96,16 +98,17 @@ impl Device {
     pub(super) fn take_statements(&mut self, revoked: Vec<Signed>, withdrawn: Vec<Signed>, identities: &[Identity]) {
         for statement in revoked.into_iter().take(limits::REVOCATIONS_MAX) {
             match self.verify_revocation(&statement, identities) {
-                Ok(said) => self.keep_revocation(said, statement),
+                Ok(said) => self.take_said(Said::Revoked(said, statement)),
                 Err(why) => self.deliver(Notice::Problem(why)),
             }
         }
         for statement in withdrawn.into_iter().take(limits::REVOCATIONS_MAX) {
             match self.verify_withdrawal(&statement, identities) {
-                Ok(said) => self.keep_withdrawal(said, statement),
+                Ok(said) => self.take_said(Said::Withdrawn(said, statement)),
                 Err(why) => self.deliver(Notice::Problem(why)),
             }
         }
+        self.doubt_what_the_ended_said();
     }
 
     /// The author of a statement, as the identities beside it say, if that is who this device knows.

@@ -374,6 +374,12 @@ impl Device {
     pub(super) fn read_own_history(&mut self) {
         let Some(view) = &self.watch.view else { return };
         let (person, size, after) = (self.profile.person, view.head.size, view.read.map_or(0, |(number, _)| number));
+        // The same leaves read twice would not follow themselves.
+        let same = |asked: &Asked| *asked == Asked::OwnHistory(size);
+        let under_way = self.link.as_ref().is_some_and(|link| link.asked.values().any(same));
+        if under_way || self.later.iter().any(|(asked, _)| same(asked)) {
+            return;
+        }
         self.ask_later(Asked::OwnHistory(size), Request::History { person, after, size });
     }
 

@@ -76,6 +76,18 @@ impl Relay {
         self.events.extend(self.people.keys().map(|person| (*person, Event::Revoked)));
     }
 
+    /// A statement is told, and nothing follows from it here.
+    pub(in crate::device::tests) fn tell_revoked(&mut self, person: PersonId, statement: &Signed) {
+        self.told.push(Told::Revoked(person, statement.clone()));
+        self.events.extend(self.people.keys().map(|person| (*person, Event::Revoked)));
+    }
+
+    /// The same of an endorsement.
+    pub(in crate::device::tests) fn tell_withdrawn(&mut self, person: PersonId, statement: &Signed) {
+        self.told.push(Told::Withdrawn(person, statement.clone()));
+        self.events.extend(self.people.keys().map(|person| (*person, Event::Revoked)));
+    }
+
     /// What is told, of one person or of all, one at a time.
     fn tell(&self, of: Option<PersonId>, after: u64) -> Reply {
         let about = |told: &Told| match told {

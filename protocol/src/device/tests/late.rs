@@ -1,0 +1,126 @@
+//! Statements about others by somebody who had been shut out before.
+
+use super::rescue::let_pass;
+use super::*;
+use crate::identity::{DeviceRevocation, EndorsementRevocation, Issuer};
+use crate::ids::DeviceId;
+use crate::log::Act;
+
+/// A second device of the registrar's, whose keys a thief has.
+fn with_second() -> (World, usize, MatterId) {
+    let mut world = World::office();
+    let second = world.link(ADA);
+    world.settle();
+    let matter = world.matter(&[BOB, DAN]);
+    world.settle();
+    (world, second, matter)
+}
+
+fn issuer(world: &World, who: usize) -> Option<Issuer> {
+    let Profile { person, device, .. } = *world.nodes[who].device.profile();
+    Some(Issuer { person, device })
+}
+
+fn revocation(world: &World, by: usize, whose: usize) -> (PersonId, DeviceId, Signed) {
+    let (person, device) = (world.person(whose), world.device(whose));
+    // A thief's clock says what the thief likes.
+    let said = DeviceRevocation { person, device, issuer: issuer(world, by), at: Timestamp(1) };
+    let key = &world.nodes[by].device.profile().mls_key;
+    (person, device, Signed::make(Label::DeviceRevocation, key, &said).unwrap())
+}
+
+fn withdrawal(world: &World, by: usize, whose: usize) -> (PersonId, Digest, Signed) {
+    let person = world.person(whose);
+    let endorsement = match world.relay.show(person) {
+        Reply::Chain { chain } => chain[0].endorsement.digest(),
+        other => panic!("{other:?}"),
+    };
+    let said = EndorsementRevocation { person, endorsement, issuer: issuer(world, by), at: world.now };
+    let key = &world.nodes[by].device.profile().mls_key;
+    (person, endorsement, Signed::make(Label::EndorsementRevocation, key, &said).unwrap())
+}
+
+fn faults(world: &World, who: usize) -> usize {
+    let late = |what: &str| what.contains("after they had been shut out");
+    let faults: Vec<&str> =
+        world.nodes[who].device.log().unwrap().faults.iter().map(|fault| fault.what.as_str()).collect();
+    assert!(faults.iter().all(|fault| late(fault)), "device {who}: {faults:?}");
+    faults.len()
+}
+
+/// The relay helps a thief who has a registrar's second device: its log has the theft's end first, and then what the thief says.
+#[test]
+fn what_a_revoked_device_says_of_others_shuts_nobody_out() {
+    let (mut world, second, matter) = with_second();
+    let (device, dan) = (world.device(DAN), world.person(DAN));
+    world.revoke(ADA, second);
+    let (person, gone, statement) = revocation(&world, second, DAN);
+    let act = Act::DeviceRevoked { device: gone, certificate: Digest::of(&[]), by: Some(world.person(ADA)) };
+    world.relay.log.add(person, act);
+    world.relay.tell_revoked(person, &statement);
+    let (person, endorsement, statement) = withdrawal(&world, second, DAN);
+    world.relay.log.add(person, Act::EndorsementRevoked { endorsement, by: Some(world.person(ADA)) });
+    world.relay.tell_withdrawn(person, &statement);
+    world.settle();
+    let_pass(&mut world, 60_000);
+    for who in [ADA, BOB, CYN] {
+        let node = &world.nodes[who].device;
+        assert!(!node.is_revoked(device) && !node.is_withdrawn(dan), "device {who}: {:?}", world.nodes[who].notices);
+    }
+    for who in [ADA, BOB, DAN] {
+        assert_eq!(people(&world, who, matter), 3, "device {who}");
+        assert!(world.nodes[who].device.lapses_in(matter).is_empty(), "device {who}");
+    }
+    assert_eq!((faults(&world, ADA), faults(&world, BOB)), (1, 1));
+    // Nor does it after a crash, or when it is told again.
+    world.nodes[BOB].crash();
+    world.settle();
+    world.relay.tell_withdrawn(person, &statement);
+    world.settle();
+    let_pass(&mut world, 60_000);
+    assert!(!world.nodes[BOB].device.is_withdrawn(dan) && faults(&world, BOB) == 1);
+    assert!(world.nodes[BOB].device.lapses_in(matter).is_empty(), "{:?}", world.nodes[BOB].device.lapses_in(matter));
+    world.say(BOB, matter, "all here");
+    world.settle();
+    world.agree(matter, &[ADA, BOB, DAN], &["all here"]);
+}
+
+/// What ended the thief's device is kept back at first: what it has said is taken back as soon as that comes to light.
+#[test]
+fn what_was_believed_is_taken_back_once_its_authors_end_is_known() {
+    let (mut world, second, _) = with_second();
+    let dan = world.person(DAN);
+    // The end is in the log, and told to nobody.
+    let (person, gone, end) = revocation(&world, ADA, second);
+    let act = Act::DeviceRevoked { device: gone, certificate: Digest::of(&[]), by: Some(person) };
+    world.relay.log.add(person, act);
+    let (person, endorsement, statement) = withdrawal(&world, second, DAN);
+    world.relay.log.add(person, Act::EndorsementRevoked { endorsement, by: Some(world.person(ADA)) });
+    world.relay.tell_withdrawn(person, &statement);
+    world.run();
+    assert!(world.nodes[CYN].device.is_withdrawn(dan), "nobody can know better yet");
+    world.relay.tell_revoked(world.person(ADA), &end);
+    world.settle();
+    let_pass(&mut world, 60_000);
+    assert!(!world.nodes[CYN].device.is_withdrawn(dan), "{:?}", world.nodes[CYN].notices);
+    assert_eq!(faults(&world, CYN), 1);
+}
+
+/// A registrar's device says that another is revoked, and is revoked itself after that: the word stands, for whoever comes later, too.
+#[test]
+fn what_somebody_said_before_they_were_shut_out_counts() {
+    let (mut world, second, _) = with_second();
+    let (eve, eves, dan) = (world.person(EVE), world.device(EVE), world.person(DAN));
+    world.revoke(second, EVE);
+    world.withdraw(second, DAN);
+    world.revoke(ADA, second);
+    world.settle();
+    let fresh = world.link(CYN);
+    world.settle();
+    let_pass(&mut world, 60_000);
+    for who in [ADA, BOB, CYN, fresh] {
+        let node = &world.nodes[who].device;
+        assert!(node.is_revoked(eves) && node.is_withdrawn(dan), "device {who}: {eve} {:?}", world.nodes[who].notices);
+        assert_eq!(faults(&world, who), 0);
+    }
+}
