@@ -199,7 +199,8 @@ async fn enrol_as(
     let admitted = opened.admitted.clone();
     opened.close().await;
 
-    let enrolment = Enrolment::new(invite.clone(), link_key, view, admitted.organisation).map_err(Error::from)?;
+    let enrolment =
+        Enrolment::new(invite.clone(), link_key, view, admitted.organisation, now()).map_err(Error::from)?;
     if greets {
         greet(&enrolment, &admitted.firm);
     }
@@ -513,7 +514,7 @@ pub(crate) mod tests {
         let relay = relay.public().unwrap();
         let (address, secret) = (address.to_owned(), InviteSecret::random());
         let invite = Invite { address, relay: relay.fingerprint(), organisation: None, secret };
-        let enrolment = Enrolment::new(invite, SecretKey::generate(), view(), None).unwrap();
+        let enrolment = Enrolment::new(invite, SecretKey::generate(), view(), None, now()).unwrap();
         let enrolled = enrolment.enrol(now(), relay, "Firm", "ada", "Ada", Role::Attorney);
         let (profile, registration) = enrolled.unwrap();
 

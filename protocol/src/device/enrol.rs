@@ -48,6 +48,7 @@ impl Enrolment {
         link_key: SecretKey,
         view: InviteView,
         organisation: Option<PublicKey>,
+        now: Timestamp,
     ) -> Result<Self, Error> {
         let Some(pinned) = invite.organisation else {
             let sheet = Some(RecoverySecret::random(SheetKind::Organisation));
@@ -73,7 +74,7 @@ impl Enrolment {
             Some(person) => Some(view.replaced.filter(|before| before.person == person).ok_or_else(no_such)?),
             None => None,
         };
-        let known = KnownPerson::new(&above, view.chain, None, Timestamp(0));
+        let known = KnownPerson::new(&above, view.chain, None, now);
         let inviter = Some((above.person, known));
         let (statement, organisation) = (Some((signed, said)), Some(organisation));
         Ok(Self { invite, link_key, statement, organisation, inviter, given, replaced, sheet: None })

@@ -92,7 +92,8 @@ impl Device {
             return Err(Refused::not_found("the new identity; the relay has not shown it yet").into());
         }
         let said = verify_chain(&changed.chain, &self.profile.organisation)?;
-        self.know(person, known.replaced(&said, &changed.chain, None, now));
+        let name = changed.name.clone();
+        self.know(person, known.replaced(&said, &changed.chain, name, now));
         self.materials.remove(&person);
         self.look_at_devices();
         self.settle(now);
@@ -183,7 +184,7 @@ impl Device {
         if older || known.past.contains(&key) {
             return Err(PeerMisbehaved::Mismatch("an old statement about that person").into());
         }
-        self.changed(person, key, chain);
+        self.changed(person, key, chain, told);
         self.look_at_devices();
         Ok(())
     }
@@ -196,20 +197,22 @@ impl Device {
             let listed = participant.person_key;
             let expected = known.key().is_none_or(|key| key == listed) || known.past.contains(&listed);
             if !expected && participant.person != self.profile.person {
-                self.changed(participant.person, listed, &[]);
+                self.changed(participant.person, listed, &[], None);
             }
         }
     }
 
     /// Another key under the id of somebody known: kept beside, and told once.
-    fn changed(&mut self, person: PersonId, key: Digest, chain: &[Identity]) {
+    fn changed(&mut self, person: PersonId, key: Digest, chain: &[Identity], name: Option<Name>) {
         let Some(mut known) = self.people.get(&person).cloned() else { return };
         let same = known.changed.take().filter(|changed| changed.key == key);
         let told = same.is_some();
-        let mut changed = same.unwrap_or(Changed { key, at: self.now, chain: Vec::new() });
+        let mut changed = same.unwrap_or(Changed { key, at: self.now, chain: Vec::new(), name: None });
         if !chain.is_empty() {
             changed.chain = chain.to_vec();
         }
+        // An older name stays only until another fits.
+        changed.name = name.or(changed.name);
         known.changed = Some(changed);
         let (handle, verified) = (known.handle.clone(), known.verified.is_some());
         self.know(person, known);
@@ -241,7 +244,9 @@ fn with_devices(known: &KnownPerson, chain: &[Identity]) -> KnownPerson {
 /// Somebody known, as a newer statement about the same key says.
 fn renewed(known: &KnownPerson, said: &Verified, chain: &[Identity], told: Option<Name>) -> KnownPerson {
     let Endorsement { handle, role, name: commitment, confirmed, .. } = &said.endorsement;
-    let name = known.name.clone().filter(|name| name.commitment() == *commitment).or(told);
-    let (handle, role, self_stated, chain) = (handle.clone(), *role, !confirmed, chain.to_vec());
+    let fits = |name: &Name| name.commitment() == *commitment;
+    let name = known.name.clone().filter(fits).or(told).or_else(|| known.name.clone());
+    let self_stated = !confirmed || !name.as_ref().is_none_or(fits);
+    let (handle, role, chain) = (handle.clone(), *role, chain.to_vec());
     KnownPerson { handle, role, name, self_stated, chain, ..known.clone() }
 }

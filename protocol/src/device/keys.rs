@@ -252,8 +252,12 @@ impl KnownPerson {
         name: Option<crate::identity::Name>,
         now: Timestamp,
     ) -> Self {
-        let name = name.or(self.name).filter(|name| name.commitment() == said.endorsement.name);
+        let fits = |name: &crate::identity::Name| name.commitment() == said.endorsement.name;
+        // Until somebody tells the name that fits, the one known before is better than none, on nobody's word.
+        let name = name.filter(fits).or(self.name);
+        let stated = name.as_ref().is_some_and(|name| !fits(name));
         let mut accepted = Self::new(said, chain.to_vec(), name, now);
+        accepted.self_stated |= stated;
         accepted.past = self.past;
         accepted.past.extend(self.chain.first().map(|identity| identity.person_key.digest()));
         let surplus = accepted.past.len().saturating_sub(limits::PAST_KEYS);

@@ -60,7 +60,7 @@ impl Device {
         if let Some(handle) = &wanted.handle {
             check_handle(handle)?;
         }
-        let name = wanted.name.as_deref().map(Name::new).transpose()?;
+        let name = wanted.name.as_deref().map(|name| self.name_of(wanted.replaces, name)).transpose()?;
         let secret = InviteSecret::random();
         let lasts = wanted.lasts_ms.clamp(limits::INVITE_LIFETIME_MIN_MS, limits::INVITE_LIFETIME_MS);
         let expires = now.plus_ms(lasts);
@@ -98,6 +98,14 @@ impl Device {
             organisation: Some(self.profile.organisation.fingerprint()),
             secret,
         })
+    }
+
+    /// A name to be stated. Whoever is enrolled anew under the name that they had keeps it with its salt: so everybody who knew it still does.
+    fn name_of(&self, person: Option<PersonId>, name: &str) -> Result<Name, Error> {
+        let name = Name::new(name)?;
+        let known = person.and_then(|person| self.people.get(&person)).filter(|known| known.is_named());
+        let same = known.and_then(|known| known.name.clone()).filter(|known| known.name == name.name);
+        Ok(same.unwrap_or(name))
     }
 
     /// Whoever is enrolled anew keeps handle and role.

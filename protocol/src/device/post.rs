@@ -17,7 +17,7 @@ use crate::device::{Device, Material, Notice, Room};
 use crate::envelope::{self, Class};
 use crate::error::{Error, Malformed, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{Blob, Part, Post, Rights, TakenKeyPackage};
-use crate::identity::{Identity, verify_chain};
+use crate::identity::{Endorsement, Identity, verify_chain};
 use crate::ids::{DeviceId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
 use crate::limits;
 use crate::matter::{
@@ -568,8 +568,11 @@ impl Device {
                     bundle.identities.push(identity.clone());
                 }
             }
-            if let Some(KnownPerson { name: Some(name), self_stated, .. }) = known {
-                bundle.names.push(NamedPerson { person, name: name.clone(), self_stated: *self_stated });
+            let said = chain.and_then(|chain| chain.first()?.endorsement.unverified::<Endorsement>("endorsement").ok());
+            if let Some(said) = said
+                && let Some(name) = known.and_then(|known| known.name_for(&said))
+            {
+                bundle.names.push(NamedPerson { person, name: name.clone(), self_stated: !said.confirmed });
             }
         }
         bundle

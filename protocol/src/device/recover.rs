@@ -13,7 +13,7 @@ use crate::device::state::{KnownPerson, Profile};
 use crate::error::{Error, Malformed, Misuse, PeerMisbehaved};
 use crate::frame::{Instance, Recovery, RecoveryView};
 use crate::identity::{
-    DeviceCertificate, DeviceRevocation, Identity, Name, RecoveryKey, Replacement, Signed, Step, Verified, verify_chain,
+    DeviceCertificate, DeviceRevocation, Identity, RecoveryKey, Replacement, Signed, Step, Verified, verify_chain,
 };
 use crate::ids::{DeviceId, MailboxId, Timestamp};
 use crate::limits;
@@ -116,8 +116,8 @@ impl Recovering {
         let chain = self.chain(&person_key.public()?, &certificate, step)?;
         let endorsement = &self.verified.endorsement;
         let known_name = self.note.name.commitment() == endorsement.name;
-        let name =
-            if known_name { self.note.name.clone() } else { Name { name: endorsement.handle.clone(), salt: [0; 16] } };
+        // What this person calls themselves stays, even where whoever vouches for them has stated another name.
+        let name = self.note.name.clone();
         let said = verify_chain(&chain, &self.organisation)?;
         let known = KnownPerson::new(&said, chain, known_name.then(|| name.clone()), now);
         let profile = Profile {

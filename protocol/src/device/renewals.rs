@@ -36,8 +36,8 @@ impl Device {
             return Err(crate::error::Misuse::IdentityChanged.into());
         }
         self.check_may_endorse(&known.endorsements().into_iter().next().ok_or(PeerMisbehaved::NotEndorsed)?)?;
-        if known.name.is_none() {
-            return Err(Refused::not_found("their name on this device; whoever has invited them knows it").into());
+        if !known.is_named() {
+            return Err(Refused::not_found("their name on this device; whoever has vouched for them knows it").into());
         }
         let chain = known.chain.clone();
         self.endorse_anew(now, &chain, true, None)?;

@@ -421,7 +421,7 @@ impl Device {
         let Ok(acts) = self.proved_leaves(person, size, &mut last, &leaves) else {
             return self.log_fault("the relay's audit log about you is not what it was", None, None);
         };
-        let acts = self.since_own_key(acts.into_iter().flatten().collect());
+        let (acts, begun) = self.since_own_key(acts.into_iter().flatten().collect());
         let strange: Vec<Act> = acts.into_iter().filter(|act| !self.is_own_act(act)).collect();
         if strange.iter().any(ends) && self.watch.statements_asked.insert(person) {
             // What others have done is told as what it is: by their statements.
@@ -436,6 +436,8 @@ impl Device {
             return;
         }
         if let Some(view) = self.watch.view.as_mut() {
+            // Only now: where statements are asked for first, the same leaves are read once more.
+            view.begun |= begun;
             view.read = last.map(|last| (last.number, last.hash));
         }
         self.save_log();
@@ -444,18 +446,18 @@ impl Device {
         }
     }
 
-    /// Of a person who was here before this device, under another key, what was done until then is none of its business.
-    fn since_own_key(&mut self, acts: Vec<Act>) -> Vec<Act> {
+    /// Of a person who was here before this device, under another key, what was done until then is none of its business. True once that
+    /// key stands in the log.
+    fn since_own_key(&self, acts: Vec<Act>) -> (Vec<Act>, bool) {
         let begun = self.watch.view.as_ref().is_some_and(|view| view.begun);
         if begun || !self.profile.again {
-            return acts;
+            return (acts, begun);
         }
         let begins = |act: &Act| matches!(act, Act::Recovered { person_key, .. } | Act::Replaced { person_key, .. } if self.is_own_key(*person_key));
-        let from = acts.iter().position(begins);
-        if let (Some(_), Some(view)) = (from, self.watch.view.as_mut()) {
-            view.begun = true;
+        match acts.iter().position(begins) {
+            Some(from) => (acts.into_iter().skip(from).collect(), true),
+            None => (Vec::new(), false),
         }
-        from.map(|from| acts.into_iter().skip(from).collect()).unwrap_or_default()
     }
 
     /// Whether this device knows how it came that the log says so.

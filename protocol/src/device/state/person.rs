@@ -18,10 +18,10 @@ pub struct KnownPerson {
     /// Their role.
     #[n(1)]
     pub role: Role,
-    /// Their name, if it was told, and fits the endorsement.
+    /// Their name, if it was told: the one that fits the endorsement, or, until somebody tells that, the one known before.
     #[n(2)]
     pub name: Option<Name>,
-    /// Whether they gave the name themselves, and whoever vouches for them does not state it.
+    /// Whether they gave the name themselves, and whoever vouches for them does not state it; true for one that fits no endorsement.
     #[n(3)]
     pub self_stated: bool,
     /// Their identity and the chain above.
@@ -72,6 +72,9 @@ pub struct Changed {
     /// The identity and the chain above; empty while only the list of a matter names the key.
     #[n(2)]
     pub chain: Vec<Identity>,
+    /// Their name, if it was told since, and fits the endorsement in it.
+    #[n(3)]
+    pub name: Option<Name>,
 }
 
 impl KnownPerson {
@@ -81,6 +84,18 @@ impl KnownPerson {
         let (handle, role, self_stated) = (handle.clone(), *role, !confirmed);
         let (past, before) = (Vec::new(), Vec::new());
         Self { handle, role, name, self_stated, chain, since, verified: None, changed: None, past, before }
+    }
+
+    /// Whether the name is the one that their endorsement is about.
+    pub fn is_named(&self) -> bool {
+        let said = self.endorsements().into_iter().next().map(|said| said.name);
+        self.name.as_ref().is_some_and(|name| said == Some(name.commitment()))
+    }
+
+    /// A name that was told for one of these statements about them, the newest chain's, if there is one.
+    pub(in crate::device) fn name_for(&self, said: &Endorsement) -> Option<&Name> {
+        let changed = self.changed.as_ref().and_then(|changed| changed.name.as_ref());
+        [self.name.as_ref(), changed].into_iter().flatten().find(|name| name.commitment() == said.name)
     }
 
     /// What to call them: name and handle, or the handle alone.

@@ -126,7 +126,8 @@ fn an_invite_for_a_device_makes_no_person_and_one_for_a_person_no_device() {
     let (invite, view) = world.link_invite(ADA);
     let organisation = Some(world.nodes[ADA].device.profile().organisation.clone());
     let relay = world.nodes[ADA].device.profile().relay.clone();
-    let enrolment = Enrolment::new(invite.clone(), SecretKey::generate(), view, organisation.clone()).unwrap();
+    let enrolment =
+        Enrolment::new(invite.clone(), SecretKey::generate(), view, organisation.clone(), world.now).unwrap();
     assert!(enrolment.links());
     assert!(enrolment.enrol(world.now, relay.clone(), "Firm", "ada2", "Ada", Role::Attorney).is_err());
     // Whoever reads a person's invite, and a relay that helps them, get no device certified.

@@ -173,6 +173,66 @@ fn somebody_enrolled_anew_comes_back_under_their_handle_and_the_lost_device_is_o
     assert_eq!(world.told(again, |notice| matches!(notice, Notice::Problem(_) | Notice::DoneInYourName(_))), 0);
 }
 
+fn named(world: &World, who: usize, whom: PersonId) -> (Option<String>, bool) {
+    let known = world.nodes[who].device.person(whom).unwrap();
+    (known.name.as_ref().map(|name| name.name.clone()), known.is_named())
+}
+
+/// The name went with the key: after a new enrolment everybody who had accepted it saw a bare handle.
+#[test]
+fn the_name_of_somebody_enrolled_anew_stays_known() {
+    let mut world = World::office();
+    let (shared, dan) = (world.matter_by(BOB, &[DAN, ADA]), world.person(DAN));
+    // Cyn knows him from a matter that he is in no more.
+    let over = world.matter_by(BOB, &[DAN, CYN]);
+    world.nodes[BOB].device.remove(world.now, over, dan, "dan").unwrap();
+    world.settle();
+    let before = named(&world, ADA, dan);
+    assert!(before.1);
+    assert_eq!(named(&world, CYN, dan), before);
+    world.disconnect(DAN);
+    let again = world.enrol_anew(BOB, DAN);
+    world.settle_but(DAN);
+    for who in [ADA, CYN] {
+        world.nodes[who].device.ask_identity(world.now, dan);
+        world.settle_but(DAN);
+        assert!(world.nodes[who].device.trust_person(world.now, dan).unwrap());
+        assert_eq!(named(&world, who, dan), before, "device {who}");
+        assert_eq!(world.nodes[who].device.person(dan).unwrap().key(), Some(own_key(&world, again)));
+    }
+    assert_eq!(named(&world, BOB, dan), before);
+    assert_eq!(named(&world, again, world.person(BOB)), named(&world, ADA, world.person(BOB)));
+    assert_eq!(listed(&mut world, ADA, shared, DAN), own_key(&world, again));
+}
+
+#[test]
+fn another_name_under_a_new_key_is_told_with_it_and_until_then_the_one_before_is_shown() {
+    let mut world = World::office();
+    let (_shared, dan) = (world.matter_by(BOB, &[DAN, EVE]), world.person(DAN));
+    let over = world.matter_by(BOB, &[DAN, CYN]);
+    world.nodes[BOB].device.remove(world.now, over, dan, "dan").unwrap();
+    world.settle();
+    let before = named(&world, CYN, dan).0;
+    world.disconnect(DAN);
+    let again = world.enrol_anew_as(BOB, DAN, Some("Daniel Roe"));
+    world.settle_but(DAN);
+    for who in [EVE, CYN] {
+        world.nodes[who].device.ask_identity(world.now, dan);
+        world.settle_but(DAN);
+        assert!(world.nodes[who].device.trust_person(world.now, dan).unwrap());
+    }
+    assert_eq!(named(&world, EVE, dan), (Some("Daniel Roe".to_owned()), true));
+    assert_eq!(named(&world, CYN, dan), (before, false));
+    assert!(world.nodes[CYN].device.person(dan).unwrap().self_stated);
+    // What does not fit is stated by nobody.
+    let refused = world.nodes[CYN].device.confirm_name(world.now, dan);
+    assert!(refused.is_err(), "{refused:?}");
+    // Who meets them in a matter is told.
+    let matter = world.matter_by(BOB, &[again, CYN]);
+    assert_eq!(named(&world, CYN, dan), (Some("Daniel Roe".to_owned()), true));
+    assert!(world.nodes[CYN].device.matter(matter).is_some());
+}
+
 /// The relay's operator makes up a key for somebody and has no statement that leads to it.
 #[test]
 fn a_new_key_without_statements_or_endorsement_is_believed_by_nobody() {

@@ -617,7 +617,7 @@ impl World {
 
     fn enrol(&mut self, invite: Invite, view: InviteView, handle: &str, role: Role, by: Option<PersonId>) -> usize {
         let key = SecretKey::generate();
-        let enrolment = Enrolment::new(invite, key, view, self.relay.organisation.clone()).unwrap();
+        let enrolment = Enrolment::new(invite, key, view, self.relay.organisation.clone(), self.now).unwrap();
         let relay = relay_key().public().unwrap();
         let (profile, registration) = enrolment.enrol(self.now, relay, "Firm", handle, handle, role).unwrap();
         let mut vault = Vault::default();

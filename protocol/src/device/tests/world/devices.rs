@@ -241,7 +241,8 @@ impl World {
     /// One more device of somebody's, registered and online: it waits.
     pub(in crate::device::tests) fn waiting(&mut self, by: usize) -> usize {
         let (invite, view) = self.link_invite(by);
-        let enrolment = Enrolment::new(invite, SecretKey::generate(), view, self.relay.organisation.clone()).unwrap();
+        let enrolment =
+            Enrolment::new(invite, SecretKey::generate(), view, self.relay.organisation.clone(), self.now).unwrap();
         let (person, known) = enrolment.inviter().map(|(person, known)| (person, known.clone())).unwrap();
         let (profile, registration) = enrolment.link(self.now, relay_key().public().unwrap(), "Firm").unwrap();
         let mut vault = Vault::default();

@@ -167,6 +167,11 @@ impl World {
 
     /// Somebody is enrolled anew by another; the new device.
     pub(in crate::device::tests) fn enrol_anew(&mut self, by: usize, whom: usize) -> usize {
+        self.enrol_anew_as(by, whom, None)
+    }
+
+    /// As [`Self::enrol_anew`], under a name that they choose themselves.
+    pub(in crate::device::tests) fn enrol_anew_as(&mut self, by: usize, whom: usize, name: Option<&str>) -> usize {
         let person = self.person(whom);
         let role = self.nodes[whom].device.profile().role;
         let wanted = NewPersonInvite { replaces: Some(person), ..NewPersonInvite::new(role) };
@@ -176,10 +181,12 @@ impl World {
         let replaced = Some(self.relay.chain(person).remove(0));
         let chain = self.relay.chain(inviter);
         let view = InviteView { statement: Some(filed.statement), name: filed.name, chain, replaced };
-        let enrolment = Enrolment::new(invite, SecretKey::generate(), view, self.relay.organisation.clone()).unwrap();
+        let enrolment =
+            Enrolment::new(invite, SecretKey::generate(), view, self.relay.organisation.clone(), self.now).unwrap();
         assert!(enrolment.is_anew());
         let (handle, relay) = (enrolment.handle().unwrap().to_owned(), relay_key().public().unwrap());
-        let enrolled = enrolment.enrol(self.now, relay, "Firm", &handle, &handle, role);
+        let name = name.or(enrolment.name()).unwrap_or(&handle).to_owned();
+        let enrolled = enrolment.enrol(self.now, relay, "Firm", &handle, &name, role);
         let (profile, registration) = enrolled.unwrap();
         self.relay.register_anew(&registration);
         self.run();
