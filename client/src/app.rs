@@ -129,6 +129,8 @@ pub struct App {
     down: bool,
     /// Whether this person may open matters.
     manages: bool,
+    /// Whether this person was here before, and has begun again: their matters let them back in.
+    again: bool,
     /// How many messages were typed where no matter was chosen.
     lost: usize,
 }
@@ -138,6 +140,12 @@ impl App {
     /// once more when it was sent.
     pub fn new(echoes: bool, manages: bool) -> Self {
         Self { echoes, manages, ..Self::default() }
+    }
+
+    /// The same, of somebody who was here before and has begun again, or not.
+    #[must_use]
+    pub fn again(self, again: bool) -> Self {
+        Self { again, ..self }
     }
 
     /// How many messages were typed where no matter was chosen: nobody has them.
@@ -166,6 +174,10 @@ impl App {
         };
         Ok(match asked.or(only) {
             Some(matter) => self.enter(matter),
+            None if self.rooms.is_empty() && self.again => show(
+                "Your matters let you back in as soon as somebody else in each of them is online; they open here by themselves. Leave this \
+                 running. /help helps.",
+            ),
             None if self.rooms.is_empty() && self.manages => {
                 show("You are in no matter yet. /new TITLE opens one; or wait until somebody adds you. /help helps.")
             }

@@ -38,8 +38,8 @@ fn until_in<T>(
 }
 
 /// Asks for a yes; anything else is a no.
-pub(crate) fn yes(prompt: &str) -> Result<bool, Error> {
-    let answer = line(&mut std::io::stdin().lock(), prompt)?;
+pub(crate) fn yes(question: &str) -> Result<bool, Error> {
+    let answer = line(&mut std::io::stdin().lock(), &format!("{question} (yes/no) "))?;
     Ok(matches!(answer.to_lowercase().as_str(), "y" | "yes"))
 }
 

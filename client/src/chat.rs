@@ -15,8 +15,10 @@ use privity_protocol::limits;
 use tokio::time::sleep_until;
 
 use crate::app::{App, Effect, Event, Room};
+use crate::commands::adopt::waiting_told;
 use crate::commands::invite::{advice, shown};
 use crate::commands::message::{GATHER, pending_state, pending_text};
+use crate::commands::recovery::{SHEET_DUE, organisation_sheet};
 use crate::commands::{Run, matter};
 use crate::error::Error;
 use crate::home::Held;
@@ -41,7 +43,8 @@ pub(crate) async fn chat(run: &Run, asked: Option<&str>, joined: Option<(Held, S
         None => run.online().await?,
     };
     let terminal = Terminal::open(!run.json)?;
-    let app = App::new(terminal.is_interactive(), session.device.profile().role.manages());
+    let profile = session.device.profile();
+    let app = App::new(terminal.is_interactive(), profile.role.manages()).again(profile.again);
     let mut chat = Chat {
         app,
         terminal,
@@ -131,7 +134,10 @@ impl Chat {
             self.handle(event.clone())?;
         }
         if !self.session.device.is_ready() {
-            self.show("You are not ready yet: whoever invited you still has to be online once.")?;
+            self.show("You are not ready yet: whoever invited you still has to be online once. /status shows how others let you in.")?;
+        }
+        if organisation_sheet(&self.session.vault)?.is_some() {
+            self.show(&format!("The firm's key {SHEET_DUE}."))?;
         }
         for effect in self.app.begin(asked)? {
             self.carry_out(effect)?;
@@ -177,7 +183,11 @@ impl Chat {
                 self.since.get_or_insert_with(Instant::now);
                 Vec::new()
             }
-            Notice::Joined(matter) if self.started => vec![Event::Joined(matter)],
+            Notice::Joined(matter) if self.started => {
+                // Its title is known from here on.
+                self.refresh()?;
+                vec![Event::Joined(matter)]
+            }
             Notice::People(people) => self.people_came(people)?,
             Notice::InviteFiled => match self.invites.pop_front() {
                 Some((url, role)) => {
@@ -465,7 +475,8 @@ impl Chat {
         let link = if self.session.is_up() { "connected" } else { "offline" };
         let (address, firm) = (view::plain(&profile.address, false), view::plain(&profile.firm, false));
         let name = view::plain(&profile.name.name, false);
-        self.show(&format!("{name} ({}), {}; {link}, relay {address} of {firm}", profile.handle, profile.role.word()))
+        self.show(&format!("{name} ({}), {}; {link}, relay {address} of {firm}", profile.handle, profile.role.word()))?;
+        waiting_told(&self.session.device).iter().try_for_each(|line| self.show(line))
     }
 
     /// Brings the prompt and the words for completion up to date.

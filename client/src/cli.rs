@@ -45,18 +45,18 @@ Examples:
   privity matter show 'Smith v Jones'";
 
 const REMOVE_HELP: &str = "\
-The removal reads requested, with exit code 0, once the relay has it: there is nothing left to do here. It counts once somebody else
-in the matter has written there again, since the relay alone is not believed; until then, write nothing there that the person must
+The removal reads requested, with exit code 0, once the relay has it: there is nothing left to do here. It counts once somebody else \
+in the matter has written there again, since the relay alone is not believed; until then, write nothing there that the person must \
 not read. matter show and matter ls tell while it lasts.
 
 Example:
   privity matter remove 'Smith v Jones' bob";
 
 const CONTINUE_HELP: &str = "\
-For attorneys and staff, where a matter stays out_of_step: everybody's device lost its place at once, after old backups of
-profiles, say, or the others are gone for good. A device that only missed a change is let back in by the next of them who is
-online, so wait for that first. The matter goes on in a new place on the relay, with the people it has; to them it stays one
-matter, with a note in it. What this device could not read is not brought back. Where somebody in the matter knows of a later
+For attorneys and staff, where a matter stays out_of_step: everybody's device lost its place at once, after old backups of \
+profiles, say, or the others are gone for good. A device that only missed a change is let back in by the next of them who is \
+online, so wait for that first. The matter goes on in a new place on the relay, with the people it has; to them it stays one \
+matter, with a note in it. What this device could not read is not brought back. Where somebody in the matter knows of a later \
 change, theirs counts.
 
 Example:
@@ -66,9 +66,9 @@ const SEND_HELP: &str = "\
 Examples:
   privity send 'Smith v Jones' 'Good morning'
   privity send 'Smith v Jones' - < letter.txt
-Without a network the message is kept and goes out at the next contact (exit code 3); so it is where the relay has put it off
-beyond --timeout (exit code 6). A relay that was killed or cut off in the middle says nothing: that shows only when --timeout
-is over. Where somebody says to have read something else than you, it asks; without a terminal it refuses (exit code 5) until
+Without a network the message is kept and goes out at the next contact (exit code 3); so it is where the relay has put it off \
+beyond --timeout (exit code 6). A relay that was killed or cut off in the middle says nothing: that shows only when --timeout \
+is over. Where somebody says to have read something else than you, it asks; without a terminal it refuses (exit code 5) until \
 it is told --anyway.";
 
 const RECV_HELP: &str = "\
@@ -84,20 +84,25 @@ Examples:
   privity read 'Smith v Jones' --pending               what the relay does not have yet";
 
 const CHAT_HELP: &str = "\
-Type a message and press Enter. A line that ends with \\ goes on in the next one. /help lists the commands, Tab completes
+Type a message and press Enter. A line that ends with \\ goes on in the next one. /help lists the commands, Tab completes \
 them, /quit or Ctrl-D ends. Without a terminal, lines are read from standard input.";
 
 const PASSPHRASE_HELP: &str = "\
-The old passphrase is needed even where the profile is unlocked, and an unlocked profile is locked. Copies and backups of the
-profile that were made before still open with the old one. A forgotten passphrase can't be replaced: have somebody invite you anew.
+The old passphrase is needed even where the profile is unlocked, and an unlocked profile is locked. Copies and backups of the \
+profile that were made before still open with the old one. It takes at least 12 characters: four or five words that have nothing to \
+do with each other are good, a saying or a name is not; Enter alone makes one for you. A forgotten one opens nothing any more: begin \
+again in another folder, with `privity --home DIR recovery restore` and your recovery sheet; without one, have somebody who invites \
+people at your firm run `privity invite new --for` your handle.
 
 Example:
   privity passphrase change --passphrase-file old.txt --new-passphrase-file new.txt";
 
 const AUDIT_HELP: &str = "\
-Works offline, without a profile: with the folder that `privity-relay audit export` has written, and nothing else. Every byte of it is
-checked: leaves, tree, signatures. If anything is changed, missing or too much, the file and the leaf are named, with exit code 8.
---against takes a checkpoint that was kept before, and checks that the log has only grown since.
+Works offline and without a profile, on one of two folders. --bundle takes what `privity-relay audit export` has written: every byte of \
+it is checked, leaves, tree and signatures. --proof takes what `privity audit proof` has written on somebody's device: that nothing in \
+it was changed, who says so, and what the relay's own signatures prove; an export beside it tells more. \
+If anything is changed, missing or too much, the file and the leaf are named, with exit code 8. --against takes a checkpoint that was \
+kept before, and checks that the log has only grown since; where IT has restored the relay from a backup meanwhile, ask them first.
 
 Examples:
   privity audit verify --bundle log-2026-08-01
@@ -107,16 +112,16 @@ Examples:
   privity audit verify --proof proof-of-dan --bundle log-2026-08-01";
 
 const PROOF_HELP: &str = "\
-The folder has the relay's signed notes that contradict each other, what members said, and the positions of a matter that was shown twice,
-signed by this device, with a README.txt in plain words. No message, title, name of a matter or secret key is in it. Whoever gets it checks
+The folder has the relay's signed notes that contradict each other, what members said, and the positions of a matter that was shown twice, \
+signed by this device, with a README.txt in plain words. No message, title, name of a matter or secret key is in it. Whoever gets it checks \
 it with `privity audit verify --proof`, without a profile.
 
 Example:
   privity audit proof --out proof-of-dan";
 
 const RECOVERY_HELP: &str = "\
-A sheet holds a 256-bit key that replaces yours: with it, and nothing else, you are yourself again on a new device. Your other devices are
-shut out then, your contacts are told, and what was said before does not come back. Whoever else holds the sheet can do the same.
+A sheet holds a 256-bit key that replaces yours: with it, and nothing else, you are yourself again on a new device. Your other devices are \
+shut out then, your contacts are told, and what was said before does not come back. Whoever else holds the sheet can do the same. \
 Without one, have somebody who invites people at your firm run `privity invite new --for` your handle.
 
 Examples:
@@ -127,8 +132,8 @@ Examples:
 const LINK_HELP: &str = "On the new device: privity join INVITE. It shows a fingerprint; compare it with the one shown here. Your matters \
 come along; what was said in them before comes once you have said yes to that, or later with `privity device history`.";
 const HISTORY_HELP: &str = "\
-It goes from this device to the other one, encrypted for it alone, and is marked there as received from this one: the signatures on
-each message stay here. What was interrupted goes on with the next command on either device; this command starts it once more where the
+It goes from this device to the other one, encrypted for it alone, and is marked there as received from this one: the signatures on \
+each message stay here. What was interrupted goes on with the next command on either device; this command starts it once more where the \
 other device has not confirmed something. With --json, one object a line tells how far it has come.";
 const REVOKE_HELP: &str = "Matters are cleared of the device one after the other; exit code 7 says that some are left, and the same \
 command, or the next that you run, goes on with them.";
@@ -150,7 +155,7 @@ Getting started:
   privity send 'Smith v Jones' 'Good morning'
   privity recv --follow
 
-Exit codes: 0 done, 1 wrong use, 2 this machine, 3 network, 4 a key that is not the right one or two
+Exit codes: 0 done, 1 wrong use, 2 this machine, 3 network, 4 a key that is not the right one or two \
 histories, 5 refused, 6 too fast, 7 not yet or partly, 8 evidence that does not verify."
 )]
 pub struct Cli {
@@ -496,6 +501,9 @@ pub enum DeviceCommand {
         /// Also the one that holds a person key: whoever has it could link devices in that person's name
         #[arg(long)]
         stolen: bool,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
     },
 }
 

@@ -22,7 +22,7 @@ use crate::home::{Held, Home};
 use crate::session::{Session, Told, now};
 use crate::{ask, chat, join, out, view};
 
-mod adopt;
+pub(crate) mod adopt;
 mod audit;
 mod device;
 mod history;
@@ -142,6 +142,7 @@ impl Run {
             out::note("Welcome to Privity. You need an invite from your lawyer or your firm: a line that begins with");
             out::note("privity:// — paste it here.");
             let invite = ask::until("Invite: ", "the invite", |typed| {
+                let typed = join::invite_in(typed);
                 typed.parse::<Invite>().map(|_| typed.to_owned()).map_err(Error::from)
             })?;
             let kdf_memory = crate::vault::KDF_MEMORY_MIB;

@@ -4,6 +4,9 @@
 
 use privity_protocol::error::{Error as ProtocolError, Malformed, Misuse, PeerMisbehaved, Refused};
 
+/// What a relay says to a device that was revoked.
+pub(crate) const REVOKED: &str = "it was revoked by its person or a registrar";
+
 /// Why a command failed.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -73,7 +76,8 @@ impl From<Malformed> for Error {
                 "that invite is mangled or incomplete; copy the whole line again, from privity:// on".to_owned(),
             ),
             Malformed::Text("recovery code" | "recovery sheet") => Self::Usage(
-                "that is not a recovery code; it has 14 groups of four characters, a to z and 2 to 7: look again"
+                "that is not a recovery code: it has 14 groups of four characters, a to z and 2 to 7, and one of them is not as on the \
+                 sheet. Compare group by group"
                     .to_owned(),
             ),
             Malformed::Text("handle") => Self::Usage(
@@ -107,12 +111,20 @@ impl From<Refused> for Error {
             Refused::Malformed { what } => {
                 Self::Machine(format!("the relay could not understand this program: {what}"))
             }
+            Refused::NotAllowed { what } if what == REVOKED => Self::Refused(
+                "the relay refuses this device: it was revoked, by you on another device or by a registrar. What is on it can still be \
+                 read here with `privity read`. Go on with another device of yours; `privity device link` there makes one more, which joins \
+                 into another folder. If you have none, begin again with your recovery sheet (`privity --home DIR recovery restore`), or \
+                 have somebody who invites people at your firm run `privity invite new --for` your handle. If you know nothing of it, call \
+                 the firm"
+                    .to_owned(),
+            ),
             Refused::NotAllowed { what } => Self::Refused(what),
             Refused::Invite { what } => Self::Refused(format!("that invite can't be used: {what}")),
             Refused::Handle { what } => Self::Refused(what),
             Refused::Replaced => Self::Refused(
                 "another copy of this profile was opened and has taken its place; this one is admitted no more. Use the other copy, \
-                 or have somebody who invites people at your firm invite you anew. If you made no copy, somebody else has one: tell \
+                 or have somebody who invites people at your firm run `privity invite new --for` your handle. If you made no copy, somebody else has one: tell \
                  your firm's IT at once"
                     .to_owned(),
             ),
@@ -164,7 +176,7 @@ impl From<Misuse> for Error {
                     .to_owned(),
             ),
             Misuse::IdentityChanged => Self::Untrusted(
-                "somebody here has another key than the one you verified; nothing was done. `privity identity show HANDLE` shows what has \
+                "somebody here has another key than the one this device knows; nothing was done. `privity identity show HANDLE` shows what has \
                  changed, `privity identity trust HANDLE` accepts it"
                     .to_owned(),
             ),

@@ -8,10 +8,11 @@ use std::os::unix::fs::{OpenOptionsExt, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
+use privity_protocol::suite;
 use zeroize::Zeroizing;
 
 use crate::error::Error;
-use crate::vault::{self, Vault, private_folder};
+use crate::vault::{self, PASSPHRASE_MIN, Vault, private_folder};
 use crate::{ask, keystore, out};
 
 const LOCK_FILE: &str = "lock";
@@ -21,6 +22,17 @@ const LOCK_POLL: Duration = Duration::from_millis(100);
 const PASSPHRASE_MAX: u64 = 4096;
 /// How often a passphrase may be typed wrongly.
 const ATTEMPTS: usize = 5;
+
+/// After how many it is said what to do about a forgotten one.
+const HINT_AFTER: usize = 3;
+
+/// What to do about a forgotten passphrase.
+fn forgotten() -> String {
+    "It is the one that you chose for this device when you joined; capitals count. If you have forgotten it, nobody can open this profile: \
+     begin again in another folder with your recovery sheet (`privity --home DIR recovery restore`), or have somebody who invites people at \
+     your firm run `privity invite new --for` your handle"
+        .to_owned()
+}
 
 /// A profile's folder.
 #[derive(Debug, Clone)]
@@ -126,14 +138,21 @@ impl Home {
     /// Opens the vault with its passphrase, from the file or asked for, a few times where it is typed.
     fn open_by_passphrase(&self, prompt: &str) -> Result<Vault, Error> {
         Vault::check(&self.folder)?;
-        for _ in 1..ATTEMPTS {
+        for attempt in 1..ATTEMPTS {
             match Vault::open(&self.folder, &self.passphrase(prompt)?) {
-                Err(Error::Usage(why)) if self.passphrase_file.is_none() => out::note(&why),
+                Err(Error::Usage(why)) if self.passphrase_file.is_none() => {
+                    out::note(&why);
+                    if attempt == HINT_AFTER {
+                        out::note(&forgotten());
+                    }
+                }
                 opened => return opened,
             }
         }
         Vault::open(&self.folder, &self.passphrase(prompt)?).map_err(|error| match error {
-            Error::Usage(_) => Error::Usage(format!("wrong passphrase {ATTEMPTS} times; nothing was changed")),
+            Error::Usage(_) => {
+                Error::Usage(format!("wrong passphrase {ATTEMPTS} times; nothing was changed. {}", forgotten()))
+            }
             other => other,
         })
     }
@@ -181,18 +200,75 @@ impl Home {
     /// # Errors
     /// As [`Self::passphrase`].
     pub fn new_passphrase(&self) -> Result<Zeroizing<Vec<u8>>, Error> {
+        if self.passphrase_file.is_none() && ask::is_possible() {
+            out::note(&format!(
+                "This device's passphrase: at least {PASSPHRASE_MIN} characters, such as four or five words that have nothing to do with \
+                 each other. It is needed whenever Privity starts, and nobody can look it up for you. Enter alone makes one."
+            ));
+        }
         loop {
-            let first = self.passphrase("Choose a passphrase for this device (several words): ")?;
+            let mut first = self.passphrase("Choose a passphrase for this device: ")?;
             if self.passphrase_file.is_some() {
+                vault::is_chosen(&first)?;
                 return Ok(first);
             }
             if first.is_empty() {
-                out::note("An empty passphrase protects nothing; choose one of several words.");
+                first = made();
+                out::note(&format!(
+                    "Write this down and keep it apart from this device:  {}",
+                    String::from_utf8_lossy(&first)
+                ));
+            }
+            if let Err(why) = vault::is_chosen(&first) {
+                out::note(&why.to_string());
             } else if first == self.passphrase("The same once more: ")? {
                 return Ok(first);
             } else {
                 out::note("The two differ; once more from the beginning.");
             }
+        }
+    }
+}
+
+/// A passphrase of 80 random bits, in groups that are easy to copy.
+fn made() -> Zeroizing<Vec<u8>> {
+    let bytes = Zeroizing::new(suite::random::<MADE>());
+    let mut made = Zeroizing::new(Vec::with_capacity(MADE + MADE / GROUP));
+    for (index, byte) in bytes.iter().enumerate() {
+        if index > 0 && index.is_multiple_of(GROUP) {
+            made.push(b'-');
+        }
+        made.push(LETTERS.get(usize::from(byte & 31)).copied().unwrap_or(b'a'));
+    }
+    made
+}
+
+/// Letters and digits that nobody takes for each other: 32, so that each is worth five bits.
+const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+/// Characters of a passphrase that is made, and of each group in it.
+const MADE: usize = 16;
+const GROUP: usize = 4;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_passphrase_that_is_made_may_be_chosen_and_is_another_each_time() {
+        let (one, other) = (made(), made());
+        assert_eq!(one.len(), 19);
+        assert_ne!(*one, *other);
+        vault::is_chosen(&one).unwrap();
+        assert_eq!(LETTERS.iter().collect::<std::collections::BTreeSet<_>>().len(), 32);
+    }
+
+    #[test]
+    fn a_passphrase_that_is_guessed_at_once_is_not_taken() {
+        for poor in ["", "horse", "one thing", "elevenchars", "aaaaaaaaaaaaaaaa", "121212121212"] {
+            assert_eq!(vault::is_chosen(poor.as_bytes()).unwrap_err().exit_code(), 1, "{poor}");
+        }
+        for good in ["correct horse battery", "twelve chars", "Größe über alles"] {
+            vault::is_chosen(good.as_bytes()).unwrap();
         }
     }
 }

@@ -166,7 +166,10 @@ async fn enrol(
         match attempt {
             Ok(enrolled) => return Ok(enrolled),
             Err(Unregistered::Handle(error)) if chosen && ask::is_possible() => {
-                out::note(&view::plain(&error.to_string(), false));
+                out::note(&view::plain(
+                    &format!("{error}; all else stays as you have typed it, the passphrase, too"),
+                    false,
+                ));
                 wanted.handle = None;
                 greets = false;
                 deadline = Instant::now() + ANSWER;
@@ -271,7 +274,13 @@ pub(crate) async fn recover(
     opened.close().await;
     let shown = match answer? {
         Reply::Recovery(view) => *view,
-        Reply::Refused(Refused::Invite { what }) => return Err(Error::Refused(what)),
+        Reply::Refused(Refused::Invite { what }) => {
+            return Err(Error::Refused(format!(
+                "{what}: each restores once, and only the newest is good. Without a good one, have somebody who invites people at your \
+                 firm run `privity invite new --for {}`",
+                view::plain(&sheet.handle, false)
+            )));
+        }
         Reply::Refused(refused) => return Err(refused.into()),
         _ => return Err(Error::Untrusted("the relay does not follow the protocol".to_owned())),
     };
@@ -433,11 +442,18 @@ async fn open_invite(opened: &mut Opened, invite: &Invite) -> Result<InviteView,
 
 fn read_invite(asked: &str) -> Result<String, Error> {
     if asked != "-" {
-        return Ok(asked.to_owned());
+        return Ok(invite_in(asked).to_owned());
     }
     let mut line = String::new();
     std::io::Read::take(std::io::stdin().lock(), INVITE_MAX).read_line(&mut line)?;
-    Ok(line)
+    Ok(invite_in(&line).to_owned())
+}
+
+/// The invite in what somebody has pasted: a whole command line, say, or with quotes around it.
+pub(crate) fn invite_in(pasted: &str) -> &str {
+    let begins = pasted.find("privity://").and_then(|at| pasted.get(at..)).unwrap_or_else(|| pasted.trim());
+    let ends = begins.find(|character: char| character.is_whitespace() || "'\"’”<>".contains(character));
+    ends.and_then(|end| begins.get(..end)).unwrap_or(begins)
 }
 
 /// One more device of somebody's has their handle, name and role.
@@ -507,6 +523,21 @@ pub(crate) mod tests {
 
     fn view() -> InviteView {
         InviteView { statement: None, name: None, chain: Vec::new(), replaced: None }
+    }
+
+    #[test]
+    fn an_invite_is_found_in_the_line_that_it_was_pasted_with() {
+        for pasted in [
+            "privity://a:1/xyz",
+            " privity://a:1/xyz\n",
+            "privity join privity://a:1/xyz",
+            "privity join 'privity://a:1/xyz'",
+            "$ privity join \"privity://a:1/xyz\" --handle bob",
+            "<privity://a:1/xyz>",
+        ] {
+            assert_eq!(invite_in(pasted), "privity://a:1/xyz", "{pasted:?}");
+        }
+        assert_eq!(invite_in("nothing"), "nothing");
     }
 
     /// A profile whose registration was never answered.

@@ -17,7 +17,7 @@ use quinn::{Connection, Endpoint, RecvStream, SendStream};
 use tokio::sync::mpsc;
 use tokio::time::{timeout, timeout_at};
 
-use crate::error::Error;
+use crate::error::{Error, REVOKED};
 
 /// Frames that wait to be written; a device has fewer requests than this unanswered.
 const WAITING_MAX: usize = 8192;
@@ -140,7 +140,7 @@ impl Dialer {
             (Pin::Key(_), refused @ (Refused::Storage | Refused::Full { .. } | Refused::Slow { .. })) => {
                 Error::Network(format!("the relay at {} can't admit this device now: {refused}", self.address))
             }
-            (Pin::Key(_), Refused::NotAllowed { what }) => {
+            (Pin::Key(_), Refused::NotAllowed { what }) if what != REVOKED => {
                 Error::Refused(format!("the relay refuses this device: {what}"))
             }
             (Pin::Key(_), refused) => refused.into(),

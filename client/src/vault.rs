@@ -459,9 +459,26 @@ impl Protection {
     }
 }
 
-fn is_chosen(passphrase: &[u8]) -> Result<(), Error> {
+/// Characters that a passphrase has at least.
+pub const PASSPHRASE_MIN: usize = 12;
+/// Different characters among them, at least.
+const PASSPHRASE_DIFFERENT: usize = 5;
+
+/// Whether a passphrase may be chosen. What a vault has already is not judged.
+///
+/// # Errors
+/// [`Error::Usage`] for one that is too easy to guess, whatever a guess costs.
+pub fn is_chosen(passphrase: &[u8]) -> Result<(), Error> {
+    let shown = String::from_utf8_lossy(passphrase);
+    let different: std::collections::BTreeSet<char> = shown.chars().collect();
     if passphrase.is_empty() {
         return Err(Error::Usage("an empty passphrase protects nothing; choose one of several words".to_owned()));
+    }
+    if shown.chars().count() < PASSPHRASE_MIN || different.len() < PASSPHRASE_DIFFERENT {
+        return Err(Error::Usage(format!(
+            "that passphrase is too easy to guess: it takes at least {PASSPHRASE_MIN} characters, such as four or five words that have \
+             nothing to do with each other"
+        )));
     }
     Ok(())
 }

@@ -57,6 +57,9 @@ fn is_invisible(character: char) -> bool {
 pub fn find_matter(device: &Device, asked: &str) -> Result<MatterId, Error> {
     let choices: Vec<Choice<'_>> =
         device.matters().map(|(id, row)| Choice { id, title: &row.title, people: handles(device, row) }).collect();
+    if choices.is_empty() && device.profile().again {
+        return Err(Error::Usage(no_matter(device.profile().role.manages(), true).to_owned()));
+    }
     find_among(&choices, asked, device.profile().role.manages())
 }
 
@@ -91,7 +94,7 @@ pub(crate) fn find_among(choices: &[Choice<'_>], asked: &str, manages: bool) -> 
     let shown = plain(asked, false);
     match found.as_slice() {
         [one] => Ok(one.id),
-        [] if choices.is_empty() => Err(Error::Usage(no_matter(manages).to_owned())),
+        [] if choices.is_empty() => Err(Error::Usage(no_matter(manages, false).to_owned())),
         [] => Err(Error::Usage(format!("no matter is called \"{shown}\"; `privity matter ls` lists them"))),
         several => Err(Error::Usage(format!(
             "\"{shown}\" means several matters; say which by the beginning of its id: {}",
@@ -108,9 +111,11 @@ impl Choice<'_> {
     }
 }
 
-/// What somebody does who is in no matter.
-pub(crate) fn no_matter(manages: bool) -> &'static str {
-    if manages {
+/// What somebody does who is in no matter; `again` says that they were here before, and have begun again.
+pub(crate) fn no_matter(manages: bool, again: bool) -> &'static str {
+    if again {
+        "you are let back into your matters as soon as somebody else in each of them is online; until then there is nothing to do but to wait"
+    } else if manages {
         "you are in no matter yet; open one with `privity matter new TITLE`, or wait until somebody adds you"
     } else {
         "you are in no matter yet; your lawyer adds you to one, and until then there is nothing to do but to wait"

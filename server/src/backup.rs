@@ -8,7 +8,7 @@
 //! Invariant: a folder of that name is a whole backup that was read back; what failed leaves nothing behind.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use minicbor::{Decode, Encode};
 use privity_protocol::cbor;
@@ -68,7 +68,7 @@ pub fn backup(data: &Path, out: &Path, progress: &mut dyn FnMut(u64, u64)) -> Re
         Err(ConfigError::Running { .. }) => None,
         taken => Some(taken?),
     };
-    let unfinished = beside(out);
+    let unfinished = crate::unfinished::beside(out)?;
     let made = make(data, &unfinished, progress).and_then(|made| {
         fs::rename(&unfinished, out).map_err(|error| failed(out, error))?;
         sync(out.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or_else(|| Path::new(".")))?;
@@ -84,9 +84,6 @@ pub fn backup(data: &Path, out: &Path, progress: &mut dyn FnMut(u64, u64)) -> Re
 fn make(data: &Path, to: &Path, progress: &mut dyn FnMut(u64, u64)) -> Result<BackedUp, RelayError> {
     let (_, keys) = Config::load(data)?;
     let mut store = Sqlite::open(data).map_err(not_made)?;
-    if to.exists() {
-        fs::remove_dir_all(to).map_err(|error| failed(to, error))?;
-    }
     private_folder(to).map_err(|error| failed(to, error))?;
     let newest = |keys: &Keys| Ok::<_, RelayError>(keys.view()?.first().map(|view| view.key));
     let relay = newest(&keys)?.ok_or_else(|| RelayError::System("the relay has no key".to_owned()))?;
@@ -134,13 +131,6 @@ pub(crate) fn copy_files(from: &Path, to: &Path, missing_only: bool) -> Result<(
         keys::put(&target, &bytes)?;
     }
     Ok(())
-}
-
-/// Where a backup is put together: in the folder that it goes to, so that it is renamed in one step.
-fn beside(out: &Path) -> PathBuf {
-    let mut name = out.file_name().unwrap_or_default().to_owned();
-    name.push(".unfinished");
-    out.with_file_name(name)
 }
 
 fn sync(folder: &Path) -> Result<(), RelayError> {

@@ -6,6 +6,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Subcommand;
+use privity_protocol::ids::Timestamp;
 use privity_protocol::log::Act;
 use privity_server::RelayError;
 use privity_server::audit::export::{Logged, View};
@@ -21,8 +22,8 @@ Examples:
   privity-relay audit tail --data /srv/privity
   privity-relay audit tail --data /srv/privity --last 1000 --json | jq 'select(.act == \"device-added\")'
 
-Each line: index, time (UTC), what happened, whom it is about, and the rest. People stand here by their random ids; those of your people
-are in `privity people`. With --json, one object a line: {index, at, act, person, number, …}; `at` is in milliseconds since 1970 UTC,
+Each line: index, time (UTC), what happened, whom it is about, and the rest. People stand here by their random ids; those of your people \
+are in `privity people`. With --json, one object a line: {index, at, act, person, number, …}; `at` is in milliseconds since 1970 UTC, \
 `person` is null where the relay itself did it.")]
     Tail {
         /// The relay's folder
@@ -41,8 +42,8 @@ Examples:
   privity-relay audit checkpoint --data /srv/privity > checkpoint-2026-08-01
   privity-relay audit checkpoint --data /srv/privity --json
 
-Three lines and two signatures: which log, how many leaves, and the root over all of them (C2SP tlog-checkpoint). Keep one now and then
-where the relay's machine can't reach it: `privity audit verify --bundle BUNDLE --against CHECKPOINT` then shows whether the log has
+Three lines and two signatures: which log, how many leaves, and the root over all of them (C2SP tlog-checkpoint). Keep one now and then \
+where the relay's machine can't reach it: `privity audit verify --bundle BUNDLE --against CHECKPOINT` then shows whether the log has \
 only grown since. With --json: {origin, size, root, note}; root in hex.")]
     Checkpoint {
         /// The relay's folder
@@ -58,7 +59,7 @@ Example:
   privity-relay audit export --data /srv/privity --out /tmp/log-2026-08-01
   privity audit verify --bundle /tmp/log-2026-08-01
 
-The folder has the checkpoint, the tiles of the tree, the leaves, and the keys that verify them; no names, no handles, no content, no
+The folder has the checkpoint, the tiles of the tree, the leaves, and the keys that verify them; no names, no handles, no content, no \
 secrets. It is in the layout of C2SP tlog-tiles. What is there is never overwritten.")]
     Export {
         /// The relay's folder
@@ -126,9 +127,31 @@ fn show(Logged { index, leaf, event }: &Logged, json: bool) {
         return;
     }
     let about = leaf.person.map_or_else(|| "relay".to_owned(), |person| person.to_string());
-    let text = |value: &Value| value.as_str().map_or_else(|| value.to_string(), ToOwned::to_owned);
-    let rest: Vec<String> = fields.iter().map(|(name, value)| format!("{name} {}", text(value))).collect();
+    let rest: Vec<String> = fields
+        .iter()
+        .filter(|(_, value)| !value.is_null())
+        .map(|(name, value)| format!("{name} {}", read(name, value)))
+        .collect();
     tell!("{index:>6}  {}  {:<20} {about}  {}", utc(event.at), event.act.name(), rest.join(", "));
+}
+
+/// A value for people: times as dates, changes of a roster one by one.
+fn read(name: &str, value: &Value) -> String {
+    if let Some(at) = value.as_u64().filter(|_| name == "expires") {
+        return utc(Timestamp(at));
+    }
+    let change = |change: &Value| {
+        let device = change["device"].as_str().unwrap_or_default();
+        match change["rights"].as_u64() {
+            Some(rights) => format!("{device} has rights {rights}"),
+            None => format!("{device} is out"),
+        }
+    };
+    match value {
+        Value::Array(changes) => changes.iter().map(change).collect::<Vec<_>>().join("; "),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
 }
 
 /// What an act says beside its name.

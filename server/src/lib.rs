@@ -33,6 +33,7 @@ pub mod restore;
 pub mod setup;
 mod start;
 pub mod store;
+mod unfinished;
 mod writer;
 
 pub use start::{Relay, RelayError};

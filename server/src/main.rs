@@ -94,8 +94,8 @@ Examples:
   privity-relay restore --data /srv/privity --from /backup/relay.db
   privity-relay restore --data /srv/privity
 
-Stop the relay first. What was there before is kept as relay.db.before-restore. A folder without a relay, on a new machine, gets its
-configuration and keys from the backup; one that has them keeps them. Without --from nothing is copied: for a database that was
+Stop the relay first. What was there before is kept as relay.db.before-restore. A folder without a relay, on a new machine, gets its \
+configuration and keys from the backup; one that has them keeps them. Without --from nothing is copied: for a database that was \
 put back by other means. Either way devices are told that the relay has gone back in time, and mend what they can.")]
     Restore {
         /// The relay's folder
@@ -114,8 +114,8 @@ Examples:
   privity-relay backup --data /srv/privity --out /backup/privity-2026-08-01
   privity-relay backup --data /srv/privity --out /backup/privity-2026-08-01 --json
 
-The copy is of one moment, and was read back when this ends; the audit log says that it was made. It holds the relay's secret key: treat
-it as a secret, and take it off this machine. `privity-relay restore --from` takes it. What is there is never overwritten. With --json:
+The copy is of one moment, and was read back when this ends; the audit log says that it was made. It holds the relay's secret key: treat \
+it as a secret, and take it off this machine. `privity-relay restore --from` takes it. What is there is never overwritten. With --json: \
 {folder, name, people, leaves, bytes}.")]
     Backup {
         /// The relay's folder

@@ -21,8 +21,8 @@ Examples:
   privity-relay key show --data /srv/privity
   privity-relay key show --data /srv/privity --json
 
-With --json: {key, since, before: [{key, since, until, served}]}, the newest of those before it first; times in milliseconds since 1970
-UTC, `since` is null for the first key. `served` is false where the file relay.key.1 (or 2, …) of that key was taken away: devices that
+With --json: {key, since, before: [{key, since, until, served}]}, the newest of those before it first; times in milliseconds since 1970 \
+UTC, `since` is null for the first key. `served` is false where the file relay.key.1 (or 2, …) of that key was taken away: devices that \
 have not been online since then are admitted no more.")]
     Show {
         /// The relay's folder
@@ -39,8 +39,8 @@ Example:
   privity-relay key rotate --data /srv/privity
   systemctl start privity-relay
 
-Stop the relay first. Devices follow by themselves the next time that they connect, whenever that is, and tell their users; invites that
-are out stay good. The key before is kept as relay.key.1 (then 2, …) for those who have yet to come: back it up with the rest. After a
+Stop the relay first. Devices follow by themselves the next time that they connect, whenever that is, and tell their users; invites that \
+are out stay good. The key before is kept as relay.key.1 (then 2, …) for those who have yet to come: back it up with the rest. After a \
 crash, run it again or start the relay. With --json as `privity-relay key show`.")]
     Rotate {
         /// The relay's folder

@@ -236,7 +236,7 @@ fn a_device_is_called_the_same_on_all_devices_and_the_relay_never_learns_it() {
         let names: Vec<&Value> = listed.iter().map(|device| &device["name"]).collect();
         assert_eq!(names, ["the old laptop", "Blackberry of the partner"], "{listed:?}");
     }
-    let told = firm.attorney.ok(&["device", "revoke", "blackberry of the partner"]).unwrap();
+    let told = firm.attorney.ok(&["device", "revoke", "blackberry of the partner", "--yes"]).unwrap();
     assert_eq!(told[0]["device"], id.as_str());
     let mut bytes = 0;
     for entry in fs::read_dir(firm.relay.folder()).unwrap().map(Result::unwrap) {
@@ -265,7 +265,7 @@ fn a_stolen_device_with_all_its_keys_reads_and_posts_nothing_later_also_from_a_c
     let mut heard = String::new();
     BufReader::new(listens.stdout.as_mut().unwrap()).read_line(&mut heard).unwrap();
     assert!(heard.contains("still mine"), "{heard}");
-    let told = dan.ok(&["device", "revoke", &id]).unwrap();
+    let told = dan.ok(&["device", "revoke", &id, "--yes"]).unwrap();
     assert_eq!(listens.wait().unwrap().code(), Some(5), "its link is ended");
     assert_eq!((&told[0]["state"], &told[0]["matters_left"]), (&"revoked".into(), &0.into()), "{told:?}");
     firm.attorney.ok(&["recv"]).unwrap();
@@ -298,10 +298,10 @@ fn a_registrar_revokes_somebodys_only_device_and_they_are_out_of_every_matter() 
     let id = id_of(&dan);
     for (who, code) in [(&bob, Some(5)), (&firm.attorney, Some(5))] {
         // An attorney may not; and the only device holds the person key.
-        let refused = who.run(&["device", "revoke", &id, "--of", "dan"]).unwrap();
+        let refused = who.run(&["device", "revoke", &id, "--of", "dan", "--yes"]).unwrap();
         assert_eq!(refused.code, code, "{refused:?}");
     }
-    firm.attorney.ok(&["device", "revoke", &id[..8], "--of", "dan", "--stolen"]).unwrap();
+    firm.attorney.ok(&["device", "revoke", &id[..8], "--of", "dan", "--stolen", "--yes"]).unwrap();
     assert_eq!(dan.run(&["recv"]).unwrap().code, Some(5));
     bob.ok(&["recv"]).unwrap();
     let shown = bob.ok(&["matter", "show", "Lease"]).unwrap();

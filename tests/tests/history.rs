@@ -125,7 +125,7 @@ fn nothing_is_sent_without_a_yes_and_a_no_can_be_taken_back() {
     for (answer, code) in [("n\n", Some(5)), ("y\n", Some(0))] {
         let arguments = ["--home", home, "--passphrase-file", passphrase, "device", "history", &id];
         let Some(mut typed) = Typed::start(&arguments).unwrap() else { return };
-        typed.at("Send it what was said so far: 1 message in 1 matter? [y/N]", 0, answer).unwrap();
+        typed.at("Send it what was said so far: 1 message in 1 matter? (yes/no)", 0, answer).unwrap();
         let (ended, screen) = typed.end().unwrap();
         assert_eq!(ended, code, "{screen}");
     }

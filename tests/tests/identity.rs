@@ -88,7 +88,7 @@ fn verifying_at_a_terminal_shows_the_digits_and_asks() {
         let arguments = ["--home", home, "--passphrase-file", passphrase, "identity", "verify", "bob", "--qr"];
         let Some(mut typed) = Typed::start(&arguments).unwrap() else { return };
         let at = typed.shows(&number[..23], 0).unwrap();
-        typed.at("match? [y/N] ", at, answer).unwrap();
+        typed.at("match? (yes/no) ", at, answer).unwrap();
         let (ended, screen) = typed.end().unwrap();
         assert_eq!(ended, Some(code), "{screen}");
         assert!(screen.replace("\r\n", " ").contains(part) && screen.contains('█'), "{screen}");

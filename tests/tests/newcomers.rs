@@ -32,17 +32,43 @@ fn joining_asks_again_for_what_will_not_do_and_for_a_handle_that_is_taken() {
     at = typed.at("Your handle", at, "ada\n").unwrap();
     at = typed.at("Your name", at, "\n").unwrap();
     at = typed.at("a name, please", at, "Bob Jones\n").unwrap();
-    at = typed.at("Choose a passphrase", at, "\n").unwrap();
-    at = typed.at("protects nothing", at, "one thing\n").unwrap();
-    at = typed.at("once more: ", at, "another\n").unwrap();
-    at = typed.at("The two differ", at, "one thing\n").unwrap();
-    at = typed.at("The same once more: ", at, "one thing\n").unwrap();
+    at = typed.at("Choose a passphrase", at, "one thing\n").unwrap();
+    at = typed.at("too easy to guess", at, "").unwrap();
+    at = typed.at("Choose a passphrase", at, "one thing and another\n").unwrap();
+    at = typed.at("once more: ", at, "another thing entirely\n").unwrap();
+    at = typed.at("The two differ", at, "").unwrap();
+    at = typed.at("Choose a passphrase", at, "one thing and another\n").unwrap();
+    at = typed.at("The same once more: ", at, "one thing and another\n").unwrap();
     // Taken: only the handle is asked for again.
     typed.at("Your handle", at, "bob\n").unwrap();
     let (code, screen) = typed.end().unwrap();
     assert_eq!(code, Some(0), "{screen}");
     assert!(screen.contains("You are Bob Jones (bob), client"), "{screen}");
     assert_eq!(screen.matches("Your name").count(), 2, "{screen}");
+}
+
+#[test]
+fn a_passphrase_is_made_for_whoever_presses_enter_and_opens_the_profile() {
+    let firm = Firm::found().unwrap();
+    let home = firm.folder().join("bob");
+    let (folder, url) = (home.to_str().unwrap(), invite(&firm));
+    // Nothing but the invite has to be cut out of what was pasted.
+    let pasted = format!("privity join '{url}'");
+    let Some(mut typed) = Typed::start(&["--home", folder]).unwrap() else { return };
+    let mut at = typed.at("Invite: ", 0, &format!("{pasted}\n")).unwrap();
+    at = typed.at("Your handle", at, "bob\n").unwrap();
+    at = typed.at("Your name", at, "Bob\n").unwrap();
+    at = typed.at("Choose a passphrase", at, "\n").unwrap();
+    at = typed.shows("keep it apart from this device:  ", at).unwrap();
+    let shown = typed.shows("The same once more: ", at).unwrap();
+    let made = typed.screen()[at..shown].split_whitespace().next().unwrap().to_owned();
+    assert_eq!(made.len(), 19, "{made}");
+    at = typed.at("", shown, &format!("{made}\n")).unwrap();
+    typed.at("privity> ", at, "/quit\r").unwrap();
+    assert_eq!(typed.end().unwrap().0, Some(0));
+    let bob = Person::new(firm.folder(), "bob").unwrap();
+    std::fs::write(&bob.passphrase, made).unwrap();
+    bob.ok(&["status"]).unwrap();
 }
 
 #[test]
@@ -70,8 +96,8 @@ fn whoever_has_just_joined_chats_without_the_passphrase_once_more() {
     at = typed.at("mangled or incomplete", at, &format!("{}\n", invite(&firm))).unwrap();
     at = typed.at("Your handle", at, "bob\n").unwrap();
     at = typed.at("Your name", at, "Bob\n").unwrap();
-    at = typed.at("Choose a passphrase", at, "one thing\n").unwrap();
-    at = typed.at("once more: ", at, "one thing\n").unwrap();
+    at = typed.at("Choose a passphrase", at, "one thing and another\n").unwrap();
+    at = typed.at("once more: ", at, "one thing and another\n").unwrap();
     typed.at("privity> ", at, "/quit\r").unwrap();
     let (code, screen) = typed.end().unwrap();
     assert_eq!(code, Some(0), "{screen}");

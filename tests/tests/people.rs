@@ -31,6 +31,8 @@ fn an_attorney_leaves_and_is_asked_about_removed_and_taken_back() {
     let bob = firm.bring("bob", "Bob Jones", "attorney").unwrap();
     let dan = bob.bring(firm.folder(), "dan", "Dan Doe", "client").unwrap();
     firm.matter("Lease", &[&bob, &dan]).unwrap();
+    bob.ok(&["matter", "new", "Alone"]).unwrap();
+    bob.ok(&["matter", "add", "Alone", "dan"]).unwrap();
     for person in [&bob, &dan] {
         person.ok(&["recv"]).unwrap();
     }
@@ -45,6 +47,9 @@ fn an_attorney_leaves_and_is_asked_about_removed_and_taken_back() {
     assert_eq!((&revoked["state"], &revoked["matters"][0]["title"]), (&"withdrawn".into(), &"Lease".into()));
     let again = one(ada.ok(&["identity", "revoke", "bob", "--yes"]).unwrap());
     assert_eq!(again["state"], "withdrawn");
+    let again = ada.run(&["identity", "revoke", "bob", "--yes"]).unwrap().stdout;
+    assert!(again.contains("remove 'Lease' bob") && !again.contains("'Alone'"), "{again}");
+    assert!(again.contains("can't be seen from here") && again.contains("needs a new matter"), "{again}");
 
     // The relay serves his device no more, and says why; his invite is void.
     let refused = bob.run(&["recv"]).unwrap();
@@ -55,13 +60,18 @@ fn an_attorney_leaves_and_is_asked_about_removed_and_taken_back() {
 
     // His client stays whole, is told once, and asked before anything is sent.
     let told = dan.ok(&["recv"]).unwrap();
-    assert_eq!(records(&told, "endorsement_withdrawn"), 1, "{told:?}");
+    assert_eq!(records(&told, "endorsement_withdrawn"), 2, "in both matters: {told:?}");
     assert_eq!(records(&dan.ok(&["recv"]).unwrap(), "endorsement_withdrawn"), 0);
     let asked = send(&dan, "not yet");
     assert_eq!(asked.code, Some(5), "{asked:?}");
-    for part in ["Bob Jones (bob", "withdrawn", "ask an attorney", "--anyway"] {
+    for part in ["Bob Jones (bob", "withdrawn", "ask Ada Byron (ada) to remove them", "--anyway"] {
         assert!(asked.stderr.contains(part), "{part}: {asked:?}");
     }
+    // Where he was alone with his client, there is nobody to ask but the firm.
+    let alone = dan.run(&["send", "Alone", "not yet"]).unwrap();
+    assert_eq!(alone.code, Some(5), "{alone:?}");
+    assert!(alone.stderr.contains("call the firm") && alone.stderr.contains("new matter"), "{alone:?}");
+    assert!(!alone.stderr.contains("to remove them"), "{alone:?}");
     dan.ok(&["send", "Lease", "Is Bob still with you?", "--anyway"]).unwrap();
     assert_eq!(send(&dan, "It is urgent.").code, Some(0), "asked once");
 

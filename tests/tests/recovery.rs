@@ -94,8 +94,20 @@ fn a_client_without_a_sheet_is_enrolled_anew_under_their_handle() -> anyhow::Res
     firm.attorney.ok(&["recv", "--timeout", "2"])?;
     let refused = bob.run(&["send", "Jones", "from the lost one"])?;
     assert_eq!(refused.code, Some(5), "{}", refused.stderr);
-    anew.ok(&["recv"])?;
-    firm.attorney.ok(&["recv", "--timeout", "2"])?;
+    assert!(
+        refused.stderr.contains("was revoked") && refused.stderr.contains("invite new --for"),
+        "{}",
+        refused.stderr
+    );
+    let shut_out = bob.run(&["status"])?;
+    assert_eq!(shut_out.code, Some(5), "{}", shut_out.stderr);
+    assert!(shut_out.stdout.contains("client, shut out"), "{}", shut_out.stdout);
+    // Whoever begins again is not warned of what they did themselves.
+    for _ in 0..2 {
+        let told = anew.run(&["recv"])?;
+        assert!(told.code == Some(0) && !told.stderr.contains("WARNING"), "{}", told.stderr);
+        firm.attorney.ok(&["recv", "--timeout", "2"])?;
+    }
     anew.ok(&["recv"])?;
     anew.ok(&["send", "Jones", "new telephone"])?;
     firm.attorney.ok(&["recv"])?;

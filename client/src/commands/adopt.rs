@@ -45,7 +45,7 @@ impl Run {
                      them read out:"
                 ));
                 out::note(&grouped(&number));
-                if !ask::yes("Do all 60 digits match? [y/N] ")? {
+                if !ask::yes("Do all 60 digits match?")? {
                     return Err(mismatch(&who));
                 }
                 number

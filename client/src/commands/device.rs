@@ -23,7 +23,9 @@ impl Run {
             DeviceCommand::History { device, yes } => self.device_history(&device, yes).await,
             DeviceCommand::Ls { of } => self.device_ls(of.as_deref()).await,
             DeviceCommand::Rename { device, name } => self.device_rename(&device, &name).await,
-            DeviceCommand::Revoke { device, of, stolen } => self.device_revoke(&device, of.as_deref(), stolen).await,
+            DeviceCommand::Revoke { device, of, stolen, yes } => {
+                self.device_revoke(&device, of.as_deref(), stolen, yes).await
+            }
         }
     }
 
@@ -87,7 +89,7 @@ impl Run {
         };
         out::note("A device has joined with your invite. Its fingerprint:");
         out::note(&seen.fingerprint.to_string());
-        if !yes && !ask::yes("Does the new device show the same, and is it yours? (yes/no) ")? {
+        if !yes && !ask::yes("Does the new device show the same, and is it yours?")? {
             session.device.revoke_device(now(), session.device.profile().person, seen.device)?;
             self.answered(session, seen.device).await?;
             return Err(Error::Refused("not linked; that device is turned away for good".to_owned()));
@@ -167,7 +169,7 @@ impl Run {
         self.done(session).await
     }
 
-    async fn device_revoke(&self, asked: &str, of: Option<&str>, stolen: bool) -> Result<(), Error> {
+    async fn device_revoke(&self, asked: &str, of: Option<&str>, stolen: bool, yes: bool) -> Result<(), Error> {
         let (_held, mut session) = self.caught_up().await?;
         let person = self.whose(&mut session, of).await?;
         let seen = find(&session.device.devices_of(person), asked)?;
@@ -175,6 +177,7 @@ impl Run {
             person_key_goes(stolen)?;
         }
         if seen.standing != Standing::Revoked {
+            self.asked_to_revoke(&session, &seen, of, yes)?;
             session.device.revoke_device(now(), person, seen.device)?;
             self.answered(&mut session, seen.device).await?;
         }
@@ -186,6 +189,37 @@ impl Run {
         self.print(&object, || format!("Revoked: {} is let in no more.", called(&seen)))?;
         self.done(session).await?;
         outstanding(&left, "have yet to be cleared of it")
+    }
+
+    /// A device that is revoked never comes back: nobody does that by a slip of the finger.
+    fn asked_to_revoke(
+        &self,
+        session: &Session,
+        seen: &PersonsDevice,
+        of: Option<&str>,
+        yes: bool,
+    ) -> Result<(), Error> {
+        if yes {
+            return Ok(());
+        }
+        if self.json || !ask::is_possible() {
+            return Err(Error::Usage("--yes is missing; nothing was revoked".to_owned()));
+        }
+        let this = seen.device == session.device.profile().device;
+        let whose = match of {
+            _ if this => "THE DEVICE THAT YOU ARE USING NOW".to_owned(),
+            Some(handle) => format!("a device of {}", view::plain(handle, false)),
+            None => "a device of yours".to_owned(),
+        };
+        out::note(&format!(
+            "{}: {whose}. Once revoked it reads and sends nothing more, leaves every matter, and is never let in again; what is on it already \
+             stays there.",
+            called(seen)
+        ));
+        if !ask::yes("Revoke it?")? {
+            return Err(Error::Refused("nothing was revoked".to_owned()));
+        }
+        Ok(())
     }
 
     /// The person meant, with what the relay has of their devices.
@@ -246,7 +280,9 @@ fn person_key_goes(stolen: bool) -> Result<(), Error> {
     if !stolen {
         return Err(Error::Refused(format!("{WHAT}. Add --stolen if that is how it is, and have a registrar look")));
     }
-    out::note(&format!("WARNING: {WHAT}. A registrar should invite that person anew"));
+    out::note(&format!(
+        "WARNING: {WHAT}. They use their recovery sheet, or somebody runs `privity invite new --for` their handle"
+    ));
     Ok(())
 }
 

@@ -47,7 +47,7 @@ impl Run {
         let messages = view::counted(usize::try_from(offer.messages).unwrap_or(usize::MAX), "message", "messages");
         let matters = view::counted(offer.matters, "matter", "matters");
         out::note(&format!("Device {called}:"));
-        ask::yes(&format!("Send it what was said so far: {messages} in {matters}? [y/N] "))
+        ask::yes(&format!("Send it what was said so far: {messages} in {matters}?"))
     }
 
     /// Sends, or goes on sending, until everything is at the relay or nothing moves any more.

@@ -4,12 +4,14 @@
 
 use std::time::{Duration, Instant};
 
-use privity_protocol::device::state::Stage;
+use privity_protocol::device::state::{KnownPerson, Stage};
 use privity_protocol::device::{Device, Notice};
 use privity_protocol::error::{Error as ProtocolError, Refused};
 use privity_protocol::frame::PersonView;
-use privity_protocol::identity::{Endorsement, SafetyNumber, stays_since, verify_devices, verify_line};
-use privity_protocol::ids::{MatterId, PersonId};
+use privity_protocol::identity::{
+    DeviceCertificate, Endorsement, Identity, SafetyNumber, stays_since, verify_devices, verify_line,
+};
+use privity_protocol::ids::{MatterId, PersonId, Timestamp};
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 use serde_json::{Value, json};
@@ -74,7 +76,7 @@ impl Run {
             None => {
                 out::note(&format!("Compare this with {who}, by telephone or side by side; both of you see the same:"));
                 out::note(&with_code(qr.then(|| number.digits()), grouped(&number)));
-                if !ask::yes("Do all 60 digits match? [y/N] ")? {
+                if !ask::yes("Do all 60 digits match?")? {
                     return Err(mismatch(&who));
                 }
                 number
@@ -111,7 +113,7 @@ impl Run {
             if self.json || !ask::is_possible() {
                 return Err(Error::Usage("--yes is missing; nothing was accepted".to_owned()));
             }
-            if !ask::yes("Accept the new key? [y/N] ")? {
+            if !ask::yes("Accept the new key?")? {
                 return Err(Error::Refused("nothing was accepted".to_owned()));
             }
         }
@@ -134,7 +136,7 @@ impl Run {
                 "A new key takes the place of yours. Your devices stay, and so does your recovery sheet; your contacts are told, and whoever \
                  has compared a safety number with you does it once more.",
             );
-            if !ask::yes("Replace your key? [y/N] ")? {
+            if !ask::yes("Replace your key?")? {
                 return Err(Error::Refused("nothing was replaced".to_owned()));
             }
         }
@@ -191,7 +193,7 @@ impl Run {
             if self.json || !ask::is_possible() {
                 return Err(Error::Usage("--yes is missing; nothing was withdrawn".to_owned()));
             }
-            if !ask::yes(&format!("Withdraw the endorsement of {who}? [y/N] "))? {
+            if !ask::yes(&format!("Withdraw the endorsement of {who}?"))? {
                 return Err(Error::Refused("nothing was withdrawn".to_owned()));
             }
         }
@@ -225,7 +227,7 @@ impl Run {
                 return Err(Error::Usage("--yes is missing; nobody was endorsed".to_owned()));
             }
             out::note("Make sure by telephone or side by side that it is them.");
-            if !ask::yes(&format!("Vouch for {who} again? [y/N] "))? {
+            if !ask::yes(&format!("Vouch for {who} again?"))? {
                 return Err(Error::Refused("nobody was endorsed".to_owned()));
             }
         }
@@ -293,11 +295,14 @@ fn withdrawn_json(device: &Device, person: PersonId) -> Value {
 /// What is left to do once somebody's endorsement is withdrawn.
 fn what_next(device: &Device, person: PersonId) -> String {
     let matters = shared(device, person);
+    let unseen = "Matters that you are not in can't be seen from here: whoever shares one with them is asked before anything more is sent \
+                  there, and a colleague in it removes them. A client who was alone with them needs a new matter: `privity matter new`.";
     if matters.is_empty() {
-        return " They are in no matter of yours; others are told where they share one with them.".to_owned();
+        return format!(" They are in no matter of yours.\n{unseen}");
     }
-    let mut lines = vec![" Remove them from these matters:".to_owned()];
+    let mut lines = vec![" Remove them from these matters of yours:".to_owned()];
     lines.extend(matters.into_iter().map(|matter| format!("  {}", view::removal(device, matter, person))));
+    lines.push(unseen.to_owned());
     lines.join("\n")
 }
 
@@ -336,11 +341,25 @@ fn change_told(device: &Device, person: PersonId) -> Option<String> {
     let changed = known.changed.as_ref()?;
     let who = view::person(device, person);
     let compared = known.verified_at().map_or_else(
-        || format!("{who} has another key than the one this device has known since {}", view::day(known.since)),
+        || {
+            format!(
+                "{who} has another key than the one this device has known since {}",
+                view::day(known_since(device, known))
+            )
+        },
         |at| format!("WARNING: {who} has another key than the one you verified on {}", view::day(at)),
     );
     let how = how_changed(device, person).unwrap_or_default();
     Some(format!("{compared}; it was first seen on {}.{how}", view::day(changed.at)))
+}
+
+/// Since when somebody is known. Profiles of the first version kept no time for whoever invited them: they are known since that.
+fn known_since(device: &Device, known: &KnownPerson) -> Timestamp {
+    let joined = || device.profile().certificate.unverified::<DeviceCertificate>("device certificate");
+    match known.since {
+        Timestamp(0) => joined().map_or(known.since, |own| own.made_at),
+        since => since,
+    }
 }
 
 /// How somebody came by another key, as the statements about it say.
@@ -392,7 +411,7 @@ pub(super) fn identity_json(device: &Device, person: PersonId) -> Value {
                     "registrar": said.registrar, "since": said.from.0, "until": said.until.0 })
         })
         .collect();
-    let devices = known.and_then(|known| known.chain.first()).and_then(|first| verify_devices(first).ok());
+    let devices = known.and_then(newest).and_then(|first| verify_devices(first).ok());
     let devices: Vec<Value> = devices
         .unwrap_or_default()
         .iter()
@@ -454,19 +473,40 @@ fn identity_text(device: &Device, person: PersonId, object: &Value) -> String {
     }
     lines.extend(standing(device, person));
     lines.push(format!("  firm's key     {}", device.profile().organisation.fingerprint()));
-    let verified = known.and_then(|known| known.verified_at());
-    lines.push(match verified {
-        Some(at) => format!("  verified       yes, on {}", view::day(at)),
-        None => "  verified       no: compare the safety number, then `privity identity verify`".to_owned(),
-    });
-    match device.safety_number(person) {
-        Ok(number) => lines.push(format!("  safety number\n{}", grouped(&number))),
-        Err(_) => lines.push("  safety number  not yet: somebody has to vouch for you first".to_owned()),
-    }
-    if let Some(told) = change_told(device, person) {
-        lines.push(format!("{told} {}.", accept_with(device, person)));
-    }
+    lines.extend(compared(device, person));
     lines.join("\n")
+}
+
+/// What was compared with somebody, and what there is to compare: of a changed key the new number, and the one that is over last.
+fn compared(device: &Device, person: PersonId) -> Vec<String> {
+    let verified = device.person(person).and_then(|known| known.verified_at());
+    let Some(told) = change_told(device, person) else {
+        let told = match verified {
+            Some(at) => format!("  verified       yes, on {}", view::day(at)),
+            None => "  verified       no: compare the safety number, then `privity identity verify`".to_owned(),
+        };
+        let number = match device.safety_number(person) {
+            Ok(number) => format!("  safety number\n{}", grouped(&number)),
+            Err(_) => "  safety number  not yet: somebody has to vouch for you first".to_owned(),
+        };
+        return vec![told, number];
+    };
+    let mut lines = vec![format!("{told} {}.", accept_with(device, person))];
+    lines.push(match device.changed_safety_number(person) {
+        Ok(number) => format!("  safety number with the new key\n{}", grouped(&number)),
+        Err(_) => "  safety number with the new key: not yet, the relay has not shown it".to_owned(),
+    });
+    if let Ok(number) = device.safety_number(person) {
+        let when = verified.map_or_else(|| "never compared".to_owned(), |at| format!("verified on {}", view::day(at)));
+        lines.push(format!("  with the key before, {when}; it is good for nothing any more\n{}", grouped(&number)));
+    }
+    lines
+}
+
+/// Somebody's identity as it is shown now: under the newest key, accepted or not.
+fn newest(known: &KnownPerson) -> Option<&Identity> {
+    let changed = known.changed.as_ref().and_then(|changed| changed.chain.first());
+    changed.or_else(|| known.chain.first())
 }
 
 /// Who vouches for somebody, since when and until when, and their devices.
@@ -489,13 +529,15 @@ fn standing(device: &Device, person: PersonId) -> Vec<String> {
             if said.adopted { ", who let them in for whoever had invited them, after comparing digits" } else { "" };
         lines.push(format!("{begins}{whom}{by}{adopted}, {}", lasting(said)));
     }
-    let mut devices = known.chain.first().and_then(|first| verify_devices(first).ok()).unwrap_or_default();
+    let mut devices = newest(known).and_then(|first| verify_devices(first).ok()).unwrap_or_default();
     devices.retain(|(_, certified)| !device.is_revoked(certified.device));
-    let shown = |(_, device): &(_, privity_protocol::identity::DeviceCertificate)| {
+    let shown = |(_, device): &(_, DeviceCertificate)| {
         let id: String = device.device.to_string().chars().take(6).collect();
         format!("{id} since {}", view::day(device.made_at))
     };
-    lines.push(format!("  devices        {}", devices.iter().map(shown).collect::<Vec<_>>().join(", ")));
+    let devices: Vec<String> = devices.iter().map(shown).collect();
+    let devices = if devices.is_empty() { "none that is in use".to_owned() } else { devices.join(", ") };
+    lines.push(format!("  devices        {devices}"));
     lines
 }
 

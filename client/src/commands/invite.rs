@@ -65,6 +65,7 @@ impl Run {
         let invites = self.invites(&mut session).await?;
         for state in &invites {
             let name = session.device.name_in_invite(state.invite);
+            let anew = session.device.replaced_by_invite(state.invite);
             let used_by = match &state.standing {
                 Standing::Used { handle } => Some(handle.as_str()),
                 _ => None,
@@ -72,8 +73,12 @@ impl Run {
             let object = json!({
                 "v": view::SCHEMA, "invite": state.invite.to_string(), "role": state.role.word(), "handle": state.handle,
                 "name": name, "expires": state.expires.0, "state": state.standing.word(), "used_by": used_by,
+                "replaces": anew.map(|person| person.to_string()),
             });
-            self.print(&object, || row(state, name))?;
+            self.print(&object, || {
+                let row = row(state, name);
+                if anew.is_some() { format!("{row}  — enrols them anew, with another key (--for)") } else { row }
+            })?;
         }
         if invites.is_empty() && !self.json {
             out::line("You have invited nobody; `privity invite new` does.")?;

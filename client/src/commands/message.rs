@@ -81,7 +81,7 @@ impl Run {
         }
         if ask && !self.json && ask::is_possible() {
             out::note(&told);
-            if ask::yes("Send anyway? [y/N] ")? {
+            if ask::yes("Send anyway?")? {
                 return session.go_on(matter);
             }
             return Err(Error::Refused("nothing was sent".to_owned()));

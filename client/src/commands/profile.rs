@@ -11,6 +11,7 @@ use crate::cli::Cli;
 use crate::commands::Run;
 use crate::commands::adopt::waiting_told;
 use crate::commands::history::{on_their_way_json, on_their_way_told};
+use crate::commands::recovery::{SHEET_DUE, organisation_sheet};
 use crate::error::Error;
 use crate::session::{Session, Told};
 use crate::{join, keystore, marks, out, view};
@@ -29,8 +30,7 @@ impl Run {
             Ok(()) => self.reach(&mut session, deadline).await,
             Err(error) => Err(error),
         };
-        let why = reached.as_ref().err().map(ToString::to_string);
-        let object = self.status_json(&session, why.as_deref())?;
+        let object = self.status_json(&session, reached.as_ref().err())?;
         self.print(&object, || status_text(&session, &object, reached.as_ref().err()))?;
         match reached {
             Ok(()) => self.done(session).await?,
@@ -57,7 +57,8 @@ impl Run {
         Ok(())
     }
 
-    fn status_json(&self, session: &Session, why: Option<&str>) -> Result<Value, Error> {
+    fn status_json(&self, session: &Session, why: Option<&Error>) -> Result<Value, Error> {
+        let (shut_out, why) = (matches!(why, Some(Error::Refused(_))), why.map(ToString::to_string));
         let profile = session.device.profile();
         let mut matters = Vec::new();
         let mut unread_total = 0;
@@ -79,7 +80,8 @@ impl Run {
             "organisation": profile.organisation.fingerprint().to_string(),
             "person": profile.person.to_string(), "device": profile.device.to_string(), "handle": profile.handle,
             "name": profile.name.name, "role": profile.role.word(),
-            "state": if session.device.is_ready() { "ready" } else { "waiting" },
+            "state": if shut_out { "refused" } else if session.device.is_ready() { "ready" } else { "waiting" },
+            "organisation_sheet_due": organisation_sheet(&session.vault)?.is_some(),
             "firm_number": session.device.firm_number().ok().map(|number| number.to_string()),
             "suites": { "transport": "X25519MLKEM768, ML-DSA-65 + Ed25519",
                         "messages": "MLS 0xF0A2: X-Wing, AES-256-GCM, Ed25519 + ML-DSA-65" },
@@ -124,6 +126,11 @@ pub(super) fn completions(shell: Shell) -> Result<(), Error> {
     out::line(String::from_utf8_lossy(&script).trim_end())
 }
 
+/// A founding that was cut off before the firm's key was on paper.
+fn sheet_due(object: &Value) -> Option<String> {
+    (object["organisation_sheet_due"] == true).then(|| format!("firm's key {SHEET_DUE}"))
+}
+
 fn status_text(session: &Session, object: &Value, why: Option<&Error>) -> String {
     let profile = session.device.profile();
     let link = match why {
@@ -131,7 +138,9 @@ fn status_text(session: &Session, object: &Value, why: Option<&Error>) -> String
         Some(Error::Network(why)) => format!("offline: {}", view::plain(why, false)),
         Some(_) => "not admitted, as said below".to_owned(),
     };
-    let state = if session.device.is_ready() {
+    let state = if object["state"] == "refused" {
+        "shut out"
+    } else if session.device.is_ready() {
         "ready"
     } else if profile.linking.is_some() {
         "waiting to be linked: say yes on your other device"
@@ -143,6 +152,7 @@ fn status_text(session: &Session, object: &Value, why: Option<&Error>) -> String
     let mut lines = vec![
         format!("{} ({}), {}, {state}", view::plain(&profile.name.name, false), profile.handle, profile.role.word()),
         format!("relay      {} of {}, {link}", view::plain(&profile.address, false), view::plain(&profile.firm, false)),
+        format!("its key    {}", profile.relay.fingerprint()),
         format!("firm's key {}", profile.organisation.fingerprint()),
         "suites     X25519MLKEM768 outside, X-Wing inside; Ed25519 and ML-DSA-65 signatures".to_owned(),
         format!(
@@ -151,6 +161,7 @@ fn status_text(session: &Session, object: &Value, why: Option<&Error>) -> String
             view::counted(count(&object["unread"]), "new message", "new messages")
         ),
     ];
+    lines.extend(sheet_due(object));
     if session.device.log().is_some_and(|log| !log.faults.is_empty()) {
         lines.push(
             "audit log  WARNING: not one and the same for all: `privity security show` says what was found".to_owned(),

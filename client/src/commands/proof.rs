@@ -80,6 +80,7 @@ impl Run {
         export: Option<&Path>,
     ) -> Result<(), Error> {
         let note = against.map(read_note).transpose()?;
+        let held = (export.is_some(), against.is_some());
         let export =
             export.map(read).transpose()?.map(|files| files.and_then(|files| bundle::read(&files, &mut |_, _| {})));
         let proved = match export.transpose() {
@@ -89,7 +90,7 @@ impl Run {
             Err(fault) => Err(("exported log", fault)),
         };
         match proved {
-            Ok(proved) => self.print(&object(&proved), || text(&proved)),
+            Ok(proved) => self.print(&object(&proved), || text(&proved, held)),
             Err((what, Fault { file, leaf, what: why })) => {
                 let fault = Fault { file: file.clone(), leaf, what: why.clone() };
                 if self.json {
@@ -167,7 +168,20 @@ fn object(proved: &Proved) -> Value {
     })
 }
 
-fn text(proved: &Proved) -> String {
+/// What else could tell whether the notes of a proof belong together.
+fn still_to_try(notes: usize, bundle: bool, against: bool) -> Option<String> {
+    let export = "who has the relay's whole log (privity-relay audit export) finds out with --bundle";
+    let note = "who has a note that somebody else kept, with --against";
+    match (notes > 1, bundle, against) {
+        (false, ..) | (true, true, true) => None,
+        (true, true, false) => Some(format!("The export fits it. Still to be tried: {note}.")),
+        (true, false, true) => Some(format!("Its notes may still belong to two histories: {export}.")),
+        (true, false, false) => Some(format!("Its notes may still belong to two histories: {export}; {note}.")),
+    }
+}
+
+/// In words, with what could still be held against it: an export, and a note that somebody kept, unless they were.
+fn text(proved: &Proved, (bundle, against): (bool, bool)) -> String {
     let said = &proved.said;
     let mut lines = vec![
         format!("The proof is whole: nothing in it was changed since {}, when it was written.", view::utc(said.made)),
@@ -179,13 +193,7 @@ fn text(proved: &Proved) -> String {
     lines.extend(relays);
     if proved.contradictions.is_empty() {
         lines.push("Proved by the relay's own signatures: nothing.".to_owned());
-        if proved.notes.len() > 1 {
-            lines.push(
-                "Its notes may still belong to two histories. Who has the relay's whole log (privity-relay audit export) finds out with \
-                 --bundle; who has a note that somebody else kept, with --against."
-                    .to_owned(),
-            );
-        }
+        lines.extend(still_to_try(proved.notes.len(), bundle, against));
     } else {
         lines.push("PROVED: the relay has signed what no honest relay signs.".to_owned());
         lines.extend(proved.contradictions.iter().map(|found| format!("  - {}", view::contradiction(found))));

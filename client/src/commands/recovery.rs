@@ -25,6 +25,13 @@ use crate::session::{Session, now};
 use crate::vault::Vault;
 use crate::{ask, out, view};
 
+/// Groups of a code, and characters in each.
+const GROUPS: usize = 14;
+const GROUP: usize = 4;
+
+/// What is left to do where a founding was cut off before the firm's key was on paper.
+pub(crate) const SHEET_DUE: &str = "IS ON NO PAPER YET: it is on this device alone. `privity recovery organisation` shows its sheet; put it in the safe";
+
 /// The largest text in which a sheet's line is looked for.
 const SHEET_MAX: u64 = 16 * 1024;
 
@@ -58,9 +65,11 @@ impl Run {
         filed.await?;
         let object = json!({ "v": view::SCHEMA, "state": "filed", "sheet": to.map(|path| path.display().to_string()) });
         self.print(&object, || {
-            "This sheet is good from now on; one that you made before is not. Keep it on paper, apart from your devices: whoever holds it \
-             can take your place."
-                .to_owned()
+            format!(
+                "This sheet is good from now on; one that you made before is not. Keep it on paper, apart from your devices: whoever holds \
+                 it can take your place.{}",
+                to.map(in_file).unwrap_or_default()
+            )
         })?;
         self.done(session).await
     }
@@ -134,7 +143,7 @@ impl Run {
         };
         keep_organisation_sheet(&mut session, &secret, to)?;
         let object = json!({ "v": view::SCHEMA, "state": "kept", "sheet": to.map(|path| path.display().to_string()) });
-        self.print(&object, || "Kept. It is not shown again.".to_owned())
+        self.print(&object, || format!("Kept. It is not shown again.{}", to.map(in_file).unwrap_or_default()))
     }
 }
 
@@ -173,6 +182,14 @@ fn somewhere(to: Option<&Path>) -> Result<(), Error> {
     Err(Error::Usage("nobody is there to write it down; --sheet FILE writes it to a file".to_owned()))
 }
 
+/// What to do with a sheet that was written to a file.
+fn in_file(path: &Path) -> String {
+    let shown = view::plain(&path.display().to_string(), false);
+    format!(
+        "\nPrint {shown} now, look at the print, and then delete the file, also from backups and the waste bin: on disk it is as good as your key."
+    )
+}
+
 /// Shows a sheet until a part of it was typed back, or writes it to a file that was not there.
 fn keep(text: &str, secret: &RecoverySecret, to: Option<&Path>) -> Result<(), Error> {
     if let Some(path) = to {
@@ -182,7 +199,7 @@ fn keep(text: &str, secret: &RecoverySecret, to: Option<&Path>) -> Result<(), Er
             .map_err(|error| Error::Usage(format!("{}: {error}; name a file that is not there yet", path.display())));
     }
     out::note(text);
-    out::note("Write it down, or print it, now. Close this window when you are done.");
+    out::note("Write it down, or print it, now.");
     let code = secret.code();
     let groups: Vec<&str> = code.split(' ').collect();
     let asked = [(3, "third"), (9, "ninth"), (14, "last")];
@@ -197,6 +214,7 @@ fn keep(text: &str, secret: &RecoverySecret, to: Option<&Path>) -> Result<(), Er
             }
         })?;
     }
+    out::note("Right. Close this window when you are done: the code still stands in it.");
     Ok(())
 }
 
@@ -218,7 +236,7 @@ fn person_sheet(session: &Session, sheet: &Sheet) -> Zeroizing<String> {
 fn code_lines(secret: &RecoverySecret) -> String {
     let code = secret.code();
     let groups: Vec<&str> = code.split(' ').collect();
-    let rows: Vec<String> = groups.chunks(7).map(|row| row.join(" ")).collect();
+    let rows: Vec<String> = groups.chunks(GROUPS / 2).map(|row| row.join(" ")).collect();
     format!("Code:    {}\n", rows.join("\n         "))
 }
 
@@ -243,15 +261,72 @@ fn read_sheet(from: Option<&Path>) -> Result<Sheet, Error> {
     Ok(Sheet { address, handle, secret: ask_code("The code, 14 groups of four characters: ")? })
 }
 
+/// A code, typed or pasted in one line or in the rows of the sheet.
 fn ask_code(prompt: &str) -> Result<RecoverySecret, Error> {
-    ask::until(prompt, "FILE", |typed| typed.parse::<RecoverySecret>().map_err(Error::from))
+    let mut so_far = Zeroizing::new(String::new());
+    loop {
+        let groups = characters(&so_far) / GROUP;
+        let prompt = if groups == 0 { prompt.to_owned() } else { format!("The rest, from group {}: ", groups + 1) };
+        ask::until(&prompt, "FILE", |typed| {
+            check_groups(typed, groups)?;
+            so_far.push(' ');
+            so_far.push_str(typed);
+            Ok(())
+        })?;
+        if characters(&so_far) < GROUPS * GROUP {
+            continue;
+        }
+        match so_far.parse::<RecoverySecret>() {
+            Ok(secret) => return Ok(secret),
+            Err(error) => out::note(&Error::from(error).to_string()),
+        }
+        so_far = Zeroizing::new(String::new());
+    }
+}
+
+/// The characters of a code, without what stands between its groups.
+fn characters(typed: &str) -> usize {
+    typed.chars().filter(|character| !character.is_whitespace() && *character != '-').count()
+}
+
+/// Names the group that can't be as it was typed, after `before` others. Without spaces, groups are counted off by four.
+fn check_groups(typed: &str, before: usize) -> Result<(), Error> {
+    let mut words: Vec<String> = typed.split(|c: char| c.is_whitespace() || c == '-').map(str::to_owned).collect();
+    words.retain(|word| !word.is_empty());
+    if words.is_empty() {
+        return Err(Error::Usage("the code, please, as the sheet has it; several lines are fine".to_owned()));
+    }
+    if let [one] = words.as_slice() {
+        let all: Vec<char> = one.chars().collect();
+        words = all.chunks(GROUP).map(|group| group.iter().collect()).collect();
+    }
+    for (index, word) in words.iter().enumerate() {
+        let (group, length) = (before + index + 1, word.chars().count());
+        let strange = |c: &char| !matches!(c.to_ascii_lowercase(), 'a'..='z' | '2'..='7' | '0' | '1' | '8');
+        if let Some(character) = word.chars().find(strange) {
+            let shown = view::plain(&character.to_string(), false);
+            return Err(Error::Usage(format!(
+                "group {group} can't be right: no code has the character \"{shown}\" in it; type that line again"
+            )));
+        }
+        if length != GROUP {
+            return Err(Error::Usage(format!(
+                "group {group} can't be right: it has {} instead of four; type that line again",
+                view::counted(length, "character", "characters")
+            )));
+        }
+    }
+    if before + words.len() > GROUPS {
+        return Err(Error::Usage(format!("that is more than a code has: {GROUPS} groups; type that line again")));
+    }
+    Ok(())
 }
 
 /// A code anywhere in a text, in groups or rows of groups.
 fn code_in(text: &str) -> Option<RecoverySecret> {
     let words: Vec<&str> = text.split_whitespace().collect();
     words
-        .windows(14)
+        .windows(GROUPS)
         .find_map(|groups| groups.join(" ").parse().ok())
         .or_else(|| words.iter().find_map(|word| word.parse().ok()))
 }
@@ -285,6 +360,24 @@ mod tests {
         assert!(code_in(&text).unwrap() == secret);
         assert!(code_in("nothing like it").is_none());
         assert_eq!(code_lines(&secret).lines().count(), 2);
+    }
+
+    #[test]
+    fn the_group_that_was_mistyped_is_named() {
+        let told = |typed, before| check_groups(typed, before).map_err(|error| error.to_string());
+        assert_eq!(told("abcd efgh-2345", 0), Ok(()));
+        assert_eq!(told("abcdefgh2345", 0), Ok(()), "without spaces");
+        assert!(
+            told("abcd efg9 2345", 0).unwrap_err().contains("group 2")
+                && told("ab?d", 7).unwrap_err().contains("group 8")
+        );
+        assert!(told("abcd efg 2345", 7).unwrap_err().contains("group 9 can't be right: it has 3 characters"));
+        let long = ["abcd"; 15].join(" ");
+        assert!(told(&long, 0).unwrap_err().contains("more than a code has"));
+        assert!(told(" ", 0).is_err());
+        let code = RecoverySecret::random(SheetKind::Person).code();
+        assert_eq!(check_groups(&code, 0).map_err(|error| error.to_string()), Ok(()));
+        assert_eq!(characters(&code), GROUPS * GROUP);
     }
 
     #[test]

@@ -32,10 +32,28 @@ fn happened(cause: Cause) -> &'static str {
 
 /// What puts somebody out of a matter: a command for whoever manages it, and whom to ask for everybody else.
 pub fn way_out(device: &Device, matter: MatterId, whom: PersonId) -> String {
-    if !device.profile().role.manages() {
-        return "ask an attorney or staff member of this matter to remove them".to_owned();
+    if device.profile().role.manages() {
+        return format!("`{}` removes them", removal(device, matter, whom));
     }
-    format!("`{}` removes them", removal(device, matter, whom))
+    asks(&managers(device, matter, whom))
+}
+
+/// Whoever else could remove somebody: people in the matter who manage matters, and for whom somebody vouches.
+fn managers(device: &Device, matter: MatterId, whom: PersonId) -> Vec<String> {
+    let Some(row) = device.matter(matter) else { return Vec::new() };
+    let lapsed = |person: PersonId| row.lapses.iter().any(|lapse| lapse.person == person);
+    let may = |id: &PersonId| *id != whom && !lapsed(*id) && !device.is_withdrawn(*id);
+    let managing = |id: &PersonId| device.person(*id).is_some_and(|known| known.role.manages());
+    row.people.iter().filter(|id| may(id) && managing(id)).map(|id| person(device, *id)).collect()
+}
+
+/// What somebody does who removes nobody themselves, where these others could.
+fn asks(managers: &[String]) -> String {
+    match managers {
+        [] => "call the firm, by a number that you know, and ask for a new matter, since nobody in this one can remove them".to_owned(),
+        [one] => format!("ask {one} to remove them"),
+        several => format!("ask one of these to remove them: {}", several.join(", ")),
+    }
 }
 
 /// The command that removes somebody.
@@ -71,6 +89,14 @@ fn lapse_json(device: &Device, lapse: &Lapse) -> Value {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn whoever_can_remove_nobody_is_told_whom_to_ask_or_to_have_a_new_matter_opened() {
+        assert_eq!(asks(&["Ada (ada)".to_owned()]), "ask Ada (ada) to remove them");
+        assert!(asks(&["Ada (ada)".to_owned(), "Cyn (cyn)".to_owned()]).ends_with("Ada (ada), Cyn (cyn)"));
+        let alone = asks(&[]);
+        assert!(alone.contains("new matter") && !alone.contains("ask an attorney"), "{alone}");
+    }
 
     #[test]
     fn a_title_reaches_a_shell_as_it_is() {

@@ -105,7 +105,8 @@ impl Device {
         match self.profile.person_key {
             Some(_) => Ok(()),
             None => Err(Refused::not_allowed(
-                "this device does not hold your person key: do it on the device with which you joined first",
+                "this device does not hold your person key: do it on the device with which you joined first; if that is lost, begin again from \
+                 your recovery sheet, or be enrolled anew (privity invite new --for your handle)",
             )
             .into()),
         }

@@ -166,6 +166,11 @@ impl Device {
         self.invites.get(&invite).and_then(|own| own.name.as_ref()).map(|name| name.name.as_str())
     }
 
+    /// Whom an invite of this device's enrols anew, while it keeps it.
+    pub fn replaced_by_invite(&self, invite: InviteId) -> Option<PersonId> {
+        self.invites.get(&invite).and_then(|own| own.replaces)
+    }
+
     pub(super) fn invite_filed(&mut self, invite: InviteId, reply: Reply) {
         match reply {
             Reply::Refused(refused) => {

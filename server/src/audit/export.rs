@@ -3,7 +3,7 @@
 //! Invariant: everything that one call shows is of one moment, and nothing of the relay is changed.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use privity_protocol::cbor;
 use privity_protocol::log::bundle::{self, pieces};
@@ -96,7 +96,7 @@ impl View {
         if out.exists() {
             return Err(RelayError::Exists(out.to_owned()));
         }
-        let unfinished = beside(out);
+        let unfinished = crate::unfinished::beside(out)?;
         let size = self.write(&unfinished).and_then(|size| {
             fs::rename(&unfinished, out).map_err(|error| failed(out, error))?;
             Ok(size)
@@ -109,9 +109,6 @@ impl View {
     }
 
     fn write(&self, folder: &Path) -> Result<u64, RelayError> {
-        if folder.exists() {
-            fs::remove_dir_all(folder).map_err(|error| failed(folder, error))?;
-        }
         let (note, checkpoint, _) = self.checkpoint()?;
         put(folder, bundle::CHECKPOINT, note.as_bytes())?;
         put(folder, bundle::KEYS, self.signer.keys_file()?.as_bytes())?;
@@ -126,11 +123,4 @@ fn put(folder: &Path, name: &str, bytes: &[u8]) -> Result<(), RelayError> {
     let path = folder.join(name);
     let parent = path.parent().unwrap_or(folder);
     private_folder(parent).and_then(|()| fs::write(&path, bytes)).map_err(|error| failed(&path, error))
-}
-
-/// Where a bundle is put together: in the folder that it goes to, so that it is renamed in one step.
-fn beside(out: &Path) -> PathBuf {
-    let mut name = out.file_name().unwrap_or_default().to_owned();
-    name.push(".unfinished");
-    out.with_file_name(name)
 }

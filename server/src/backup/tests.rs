@@ -84,7 +84,28 @@ fn a_backup_is_its_owners_alone_and_never_written_over_another() {
     let unwritable = folder.path().join("no/such/folder");
     fs::write(folder.path().join("no"), b"a file").unwrap();
     assert!(backup(&data, &unwritable, &mut |_, _| {}).is_err());
-    assert!(!folder.path().join("out.unfinished").exists());
+    let mut beside: Vec<String> =
+        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    beside.sort();
+    assert_eq!(beside, ["no", "out", "relay"]);
+}
+
+/// A folder of the operator's own that happened to be called OUT.unfinished was deleted.
+#[test]
+fn what_stands_beside_a_backup_or_an_export_stays() {
+    let folder = made();
+    let (data, out, log) = (folder.path().join("relay"), folder.path().join("out"), folder.path().join("log"));
+    for name in ["out.unfinished", "log.unfinished"] {
+        fs::create_dir(folder.path().join(name)).unwrap();
+        fs::write(folder.path().join(name).join("mine"), b"precious").unwrap();
+    }
+    backup(&data, &out, &mut |_, _| {}).unwrap();
+    View::of(&data).unwrap().export(&log).unwrap();
+    for name in ["out.unfinished", "log.unfinished"] {
+        assert_eq!(fs::read(folder.path().join(name).join("mine")).unwrap(), b"precious", "{name}");
+    }
+    assert!(out.exists() && log.exists());
+    assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 5, "and nothing else is left");
 }
 
 #[test]

@@ -155,7 +155,8 @@ fn a_withheld_revocation_is_still_a_removal_wherever_its_author_is() {
         Request::RevokeDevice { .. } => Asked::Answer(Reply::Done),
         request => Asked::Do(request),
     });
-    let revoked = firm.attorney.run(&["--json", "device", "revoke", &device, "--of", "bob", "--stolen"]).unwrap();
+    let revoked =
+        firm.attorney.run(&["--json", "device", "revoke", &device, "--of", "bob", "--stolen", "--yes"]).unwrap();
     assert!(matches!(revoked.code, Some(0 | 7)), "{revoked:?}");
     firm.relay.repents();
     // Her Commit shuts it out of what follows nevertheless.

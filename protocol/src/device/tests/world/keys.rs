@@ -185,7 +185,7 @@ impl World {
             Enrolment::new(invite, SecretKey::generate(), view, self.relay.organisation.clone(), self.now).unwrap();
         assert!(enrolment.is_anew());
         let (handle, relay) = (enrolment.handle().unwrap().to_owned(), relay_key().public().unwrap());
-        let name = name.or(enrolment.name()).unwrap_or(&handle).to_owned();
+        let name = name.or_else(|| enrolment.name()).unwrap_or(&handle).to_owned();
         let enrolled = enrolment.enrol(self.now, relay, "Firm", &handle, &name, role);
         let (profile, registration) = enrolled.unwrap();
         self.relay.register_anew(&registration);
