@@ -208,6 +208,9 @@ pub struct SharedInvite {
     /// The key of the relay that its URL pins.
     #[n(60)]
     pub relay: Option<Fingerprint>,
+    /// The device that has made it.
+    #[n(80)]
+    pub by: Option<DeviceId>,
 }
 
 impl PartialEq for SharedInvite {
@@ -331,9 +334,13 @@ pub fn pad(signed: &Signed) -> Result<Vec<u8>, Malformed> {
 /// The signed note inside a padding.
 ///
 /// # Errors
-/// [`Malformed`] if there is none.
+/// [`Malformed`] if there is none, or one that nobody who keeps to the rules writes.
 pub fn unpad(padded: &[u8]) -> Result<Signed, Error> {
-    Ok(cbor::decode(envelope::unpad(padded)?, "note")?)
+    let bytes = envelope::unpad(padded)?;
+    if bytes.len() > limits::NOTE_MAX {
+        return Err(Malformed::TooLarge { what: "note", limit: limits::NOTE_MAX }.into());
+    }
+    Ok(cbor::decode(bytes, "note")?)
 }
 
 /// Seals a piece, whose place is its transfer, its index, and whether it is the last.
@@ -397,7 +404,9 @@ mod tests {
         assert_eq!(sizes, [sizes[0]; 3]);
         assert_eq!(pad(&note(Body::InviteGone(InviteId::new([9; 16]))).sign(&key).unwrap()).unwrap().len(), sizes[0]);
         let large = note(Body::Names(vec![name(limits::NOTE_MAX)]));
-        assert!(pad(&large.sign(&key).unwrap()).is_err());
+        let large = large.sign(&key).unwrap();
+        assert!(pad(&large).is_err());
+        assert!(unpad(&envelope::pad(&cbor::encode(&large)).unwrap()).is_err(), "nor is it read");
         let signed = note(Body::InviteGone(InviteId::new([9; 16]))).sign(&key).unwrap();
         assert_eq!(unpad(&pad(&signed).unwrap()).unwrap(), signed);
     }
@@ -431,6 +440,7 @@ mod tests {
             expires: Timestamp(1),
             replaces: None,
             relay: None,
+            by: None,
         };
         assert!(format!("{invite:?}").contains("redacted"));
         let transfer = Transfer { id: TransferId::from([1; 16]), key: Secret::new(vec![222; 32]), messages: 7 };

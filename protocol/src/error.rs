@@ -182,6 +182,9 @@ pub enum PeerMisbehaved {
     /// A person was endorsed by a device after it was revoked, or by somebody after their own endorsement was withdrawn.
     #[error("that person was endorsed by somebody whom the firm had shut out before")]
     EndorsedLate,
+    /// An invite was made by a device that was revoked since: whoever has that device may have read it.
+    #[error("their invite is from a device that was revoked since, and whoever has that one may have read it")]
+    InviterGone,
     /// Somebody said of others that they are shut out, after they were shut out themselves.
     #[error("somebody whom the firm had shut out before has said so")]
     SaidLate,

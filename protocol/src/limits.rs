@@ -94,6 +94,10 @@ pub const NOTE_INVITES_BYTES: usize = 8 * KIB;
 /// Notes that wait to be sent to other devices of the same person: eight devices, with all that each may have to be told.
 pub const NOTES_MAX: usize = 256;
 
+/// Notes that wait for one other device. One that is dead and not revoked takes no room from the others: what it was told first is dropped, for
+/// most of it (invites) ends after three days anyway.
+pub const NOTES_PER_DEVICE: usize = NOTES_MAX / 8;
+
 /// Notes that were opened and wait for the certificate of the device that wrote them: one that is linked just now.
 pub const NOTES_HELD: usize = 16;
 
@@ -131,6 +135,10 @@ pub const INVITES_KEPT: usize = 4 * INVITES_OPEN_MAX;
 
 /// Newcomers who are shown to whoever may take them in: at about 14 KB each they fit into a frame, and nobody looks through more.
 pub const ADOPTABLE_MAX: usize = 128;
+
+/// Invites that were cancelled or used, which a device remembers by their ids until nobody could come with them any more: at 30 bytes each they
+/// are written anew with each. Those that end first go first.
+pub const INVITES_GONE: usize = 2 * INVITES_KEPT;
 
 /// The shortest time that an invite is good for: a minute, in milliseconds.
 pub const INVITE_LIFETIME_MIN_MS: u64 = 60 * 1000;

@@ -244,6 +244,7 @@ impl Device {
                 && !self.is_announced_soon(**device)
                 && !self.piece_under_way(**device)
                 && !self.is_revoked(**device)
+                && !self.notes.holds_back(**device, self.now)
         };
         let active = self.history.sending.iter().filter(|(_, sending)| !sending.done);
         active.filter(able).map(|(device, _)| *device).next()

@@ -87,6 +87,8 @@ impl Device {
             shared: false,
             replaces: None,
             relay: None,
+            from: None,
+            by: None,
         };
         self.batch.put(Table::Invite, None, secret.id().as_bytes(), &own);
         self.invites.insert(secret.id(), own);

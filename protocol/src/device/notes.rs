@@ -3,7 +3,8 @@
 //! 1. A note waits in the vault until there is a key package of its reader's that was verified: the credential of a certificate of
 //!    this person's own that was not revoked, and the package's own signatures.
 //! 2. It is signed, sealed to that package's init key, and posted into the reader's inbox; what the relay does not take is sealed anew.
-//! 3. Whoever reads one drops the private half that opened it, and believes it only from a device that their own chain certifies. A
+//!    What is for one device waits alone where that one's inbox is full.
+//! 3. Whoever reads one believes it only from a device that their own chain certifies, and then drops the private half that opened it. A
 //!    note of a device that is not in it yet is held until the relay has shown the chain once more.
 //!
 //! Invariant: a note is believed only under the MLS key that this person's own key has certified, of a device that is not revoked, and
@@ -13,20 +14,21 @@ use std::collections::BTreeMap;
 
 use crate::between::{self, Between, Body, NOTE_INFO, Note, SealedNote};
 use crate::device::post::AGAIN_MS;
-use crate::device::state::{HeldNote, OutNote, OwnDevice, PendingPost, Purpose, Snapshot, Table, load};
+use crate::device::state::{Counters, HeldNote, OutNote, OwnDevice, PendingPost, Purpose, Snapshot, Table, load};
 use crate::device::{Asked, Device, Notice, keyed, numbered};
 use crate::envelope::{self, Class};
 use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{Blob, Part, Request, TakenKeyPackage};
 use crate::identity::{DeviceCertificate, Signed};
-use crate::ids::{DeviceId, Position, Timestamp};
+use crate::ids::{DeviceId, InviteId, Position, Timestamp};
 use crate::limits;
 use crate::matter::{Sealed, check_key_package, seal_to};
 use crate::secret::Secret;
 use crate::suite::Label;
 
-/// How long a note waits whose reader's inbox is full.
+/// How long what is for one device waits at first where it can't go out, its inbox being full, say; and at most, twice as long each time.
 const FULL_MS: u64 = 60_000;
+const FULL_MAX_MS: u64 = 3_600_000;
 
 /// The other devices of this person, as this one knows them and has to do with them.
 #[derive(Debug, Default)]
@@ -37,6 +39,10 @@ pub(super) struct Notes {
     held: BTreeMap<u64, HeldNote>,
     /// Devices by id.
     pub(super) devices: BTreeMap<DeviceId, OwnDevice>,
+    /// Invites that were cancelled or used, and until when no word of another device brings them back.
+    pub(super) gone: BTreeMap<InviteId, Timestamp>,
+    /// Devices that nothing is posted to before a time, and for how long that was put off.
+    back: BTreeMap<DeviceId, (Timestamp, u64)>,
     /// Nothing is posted to inboxes of other devices before.
     pub(super) not_before: Timestamp,
     /// When to look again for newcomers who were left to another device, and whether that was done.
@@ -46,14 +52,48 @@ pub(super) struct Notes {
 
 impl Notes {
     pub(super) fn open(vault: &dyn Snapshot) -> Result<Self, Error> {
+        let counters = vault.rows(Table::Counter, None)?;
+        let gone = counters.iter().find(|(key, _)| key.as_slice() == Counters::INVITES_GONE);
+        let gone: Vec<(InviteId, Timestamp)> =
+            gone.map(|(_, bytes)| crate::cbor::decode(bytes, "invites gone")).transpose()?.unwrap_or_default();
         Ok(Self {
             waiting: numbered(load(vault, Table::Note, None, "note")?)?,
             held: numbered(load(vault, Table::HeldNote, None, "held note")?)?,
             devices: keyed(load(vault, Table::OwnDevice, None, "own device")?, DeviceId::from_slice)?,
+            gone: gone.into_iter().collect(),
+            back: BTreeMap::new(),
             not_before: Timestamp(0),
             newcomers_at: None,
             newcomers_waited: false,
         })
+    }
+}
+
+impl Notes {
+    /// Whether what is for a device waits, because it could not go out before.
+    pub(super) fn holds_back(&self, to: DeviceId, now: Timestamp) -> bool {
+        self.back.get(&to).is_some_and(|(until, _)| *until > now)
+    }
+
+    /// What is for this device waits for a while, longer each time; what is for others does not.
+    fn hold_back(&mut self, to: DeviceId, now: Timestamp, first: u64) {
+        let for_ms = self.back.get(&to).map_or(first, |(_, last)| last.saturating_mul(2).min(FULL_MAX_MS));
+        self.back.insert(to, (now.plus_ms(for_ms), for_ms));
+    }
+
+    /// When something that waits may go.
+    pub(super) fn due(&self) -> impl Iterator<Item = Timestamp> {
+        self.back.values().map(|(until, _)| *until)
+    }
+
+    /// Room for one more note to a device: one that has been dead for long is told the newest things alone.
+    fn one_to_drop(&self, to: DeviceId) -> Option<u64> {
+        let theirs = || self.waiting.iter().filter(|(_, note)| note.to == to);
+        if theirs().count() < limits::NOTES_PER_DEVICE {
+            return None;
+        }
+        let mut may = theirs().filter(|(_, note)| !note.sealed && note.kind != between::TRANSFER);
+        may.next().map(|(number, _)| *number)
     }
 }
 
@@ -70,13 +110,16 @@ impl Device {
 
     /// Puts a note for another device into the vault. It goes out as soon as that can be.
     pub(super) fn note_to(&mut self, to: DeviceId, body: &Body) {
+        if let Some(number) = self.notes.one_to_drop(to) {
+            self.drop_note(number);
+        }
         if self.notes.waiting.len() >= limits::NOTES_MAX {
             self.deliver(Notice::Problem(Misuse::Busy("too many notes to your other devices wait").into()));
             return;
         }
         let (kind, body) = body.encode();
         let number = self.next_number();
-        self.put_note(number, OutNote { to, kind, body: Secret::new(body), sealed: false });
+        self.put_note(number, OutNote { to, kind, body: Secret::new(body), sealed: false, part: None });
     }
 
     /// The same for each other device.
@@ -91,7 +134,9 @@ impl Device {
         let (kind, bytes) = body.encode();
         let waits = |(_, note): &(&u64, &OutNote)| note.to == to && note.kind == kind && !note.sealed;
         match self.notes.waiting.iter().find(waits).map(|(number, _)| *number) {
-            Some(number) => self.put_note(number, OutNote { to, kind, body: Secret::new(bytes), sealed: false }),
+            Some(number) => {
+                self.put_note(number, OutNote { to, kind, body: Secret::new(bytes), sealed: false, part: None })
+            }
             None => self.note_to(to, body),
         }
     }
@@ -108,7 +153,8 @@ impl Device {
 
     /// Whether there is something to tell another device that could go out now.
     pub fn has_notes_to_send(&self) -> bool {
-        let can = |note: &OutNote| note.sealed || !self.lacks_packages(note.to);
+        let lacks = |note: &OutNote| note.part.is_none() && self.lacks_packages(note.to);
+        let can = |note: &OutNote| note.sealed || !lacks(note) && !self.notes.holds_back(note.to, self.now);
         self.notes.not_before <= self.now && self.notes.waiting.values().any(can)
     }
 
@@ -124,13 +170,24 @@ impl Device {
                 self.drop_note(number);
                 continue;
             }
+            if self.notes.holds_back(to, now) || self.post_note_again(number) {
+                continue;
+            }
             let Some(taken) = self.package_of(now, self.profile.person, to) else { continue };
             if let Err(why) = self.post_note(now, number, &taken) {
-                self.notes.not_before = now.plus_ms(AGAIN_MS);
+                self.notes.hold_back(to, now, AGAIN_MS);
                 self.deliver(Notice::Problem(why));
-                return;
             }
         }
+    }
+
+    /// Posts a note that is sealed already, and that the relay had no room for.
+    fn post_note_again(&mut self, number: u64) -> bool {
+        let Some(mut note) = self.notes.waiting.get(&number).cloned() else { return false };
+        let Some(part) = note.part.take() else { return false };
+        self.put_note(number, OutNote { sealed: true, ..note });
+        self.new_post(PendingPost::between(vec![part], Purpose::Note(number)));
+        true
     }
 
     fn post_note(&mut self, now: Timestamp, number: u64, taken: &TakenKeyPackage) -> Result<(), Error> {
@@ -168,6 +225,9 @@ impl Device {
 
     /// The relay has what was posted into another device's inbox.
     pub(super) fn between_accepted(&mut self, post: &PendingPost) {
+        if let Some(to) = self.reader_of(post) {
+            self.notes.back.remove(&to);
+        }
         match post.purpose {
             Purpose::Note(number) => self.drop_note(number),
             Purpose::Piece { device, .. } => self.deliver(Notice::HistoryMoved { device }),
@@ -179,8 +239,15 @@ impl Device {
     pub(super) fn between_refused(&mut self, now: Timestamp, post: &PendingPost, refused: Refused) {
         match refused {
             Refused::Full { .. } => {
-                self.notes.not_before = now.plus_ms(FULL_MS);
+                if let Some(to) = self.reader_of(post) {
+                    self.notes.hold_back(to, now, FULL_MS);
+                }
                 self.between_again(post);
+                if let (Purpose::Note(number), Some(part)) = (post.purpose, post.parts.first())
+                    && let Some(note) = self.notes.waiting.get(&number).cloned()
+                {
+                    self.put_note(number, OutNote { part: Some(part.clone()), ..note });
+                }
             }
             refused => {
                 match post.purpose {
@@ -190,6 +257,15 @@ impl Device {
                 }
                 self.deliver(Notice::Problem(refused.into()));
             }
+        }
+    }
+
+    /// For which device a Post is.
+    fn reader_of(&self, post: &PendingPost) -> Option<DeviceId> {
+        match post.purpose {
+            Purpose::Note(number) => self.notes.waiting.get(&number).map(|note| note.to),
+            Purpose::Piece { device, .. } => Some(device),
+            _ => None,
         }
     }
 
@@ -234,16 +310,14 @@ impl Device {
         let SealedNote { reference, kem_output, ciphertext } = note;
         let sealed = Sealed { reference: reference.0, kem_output: kem_output.0, ciphertext: ciphertext.0 };
         let padded = self.key_packages.open_sealed(&sealed, NOTE_INFO)?;
-        if !self.last_resorts.iter().any(|kept| kept.0 == sealed.reference) {
-            self.key_packages.forget(&sealed.reference);
-            self.batch.delete(Table::KeyPackage, None, &sealed.reference);
-        }
         let signed = between::unpad(&padded)?;
         let from = Note::unverified(&signed)?.from;
         if self.own_chain()?.device(from).is_some() || self.notes.held.len() >= limits::NOTES_HELD {
-            return self.believe(now, &signed);
+            self.believe(now, &signed)?;
+            self.use_up(&sealed.reference);
+            return Ok(());
         }
-        let held = HeldNote { note: signed };
+        let held = HeldNote { note: signed, reference: Some(Blob(sealed.reference)) };
         self.batch.put(Table::HeldNote, None, &seq.to_be_bytes(), &held);
         self.notes.held.insert(seq, held);
         let person = self.profile.person;
@@ -251,12 +325,22 @@ impl Device {
         Ok(())
     }
 
+    /// A note that was believed uses up the key package that it was sealed to. One by nobody does not: whoever may write into an inbox could
+    /// otherwise make what a device of this person seals to the same one unreadable.
+    fn use_up(&mut self, reference: &[u8]) {
+        if !self.last_resorts.iter().any(|kept| kept.0 == reference) {
+            self.key_packages.forget(reference);
+            self.batch.delete(Table::KeyPackage, None, reference);
+        }
+    }
+
     /// The relay has shown this person's chain: notes that waited for it are believed, or void.
     pub(super) fn read_held(&mut self, now: Timestamp) {
         for (seq, held) in std::mem::take(&mut self.notes.held) {
             self.batch.delete(Table::HeldNote, None, &seq.to_be_bytes());
-            if let Err(why) = self.believe(now, &held.note) {
-                self.deliver(Notice::Problem(why));
+            match self.believe(now, &held.note) {
+                Ok(()) => held.reference.iter().for_each(|reference| self.use_up(&reference.0)),
+                Err(why) => self.deliver(Notice::Problem(why)),
             }
         }
     }
@@ -274,8 +358,8 @@ impl Device {
         }
         author.mls_key.verify(Label::DeviceNote, &signed.body, &signed.signature, "a note")?;
         match note.body {
-            Body::Invites(invites) => self.take_invites(now, invites),
-            Body::InviteGone(invite) => self.forget_invite(invite),
+            Body::Invites(invites) => self.take_invites(now, note.from, invites),
+            Body::InviteGone(invite) => self.bury_invite(invite),
             Body::Endorsed(newcomer) => self.take_endorsed(*newcomer)?,
             Body::Names(names) => self.take_names(now, names),
             Body::Transfer(transfer) => self.take_transfer(now, note.from, transfer),

@@ -86,9 +86,13 @@ impl Device {
             shared: false,
             replaces: wanted.replaces,
             relay: None,
+            from: None,
+            by: None,
         };
         self.batch.put(Table::Invite, None, secret.id().as_bytes(), &own);
         self.invites.insert(secret.id(), own);
+        // With the invite itself, so that neither is without the other, whatever happens before the relay has answered.
+        self.share_invite(secret.id());
         let filed = NewInvite { token_hash: secret.token_hash(), statement, name: sealed.map(Blob) };
         self.ask(Asked::Invite(secret.id()), Request::Invite(filed));
         self.settle(now);
@@ -152,7 +156,7 @@ impl Device {
     pub(super) fn invite_cancelled(&mut self, invite: InviteId, reply: Reply) {
         match reply {
             Reply::Done => {
-                self.forget_invite(invite);
+                self.bury_invite(invite);
                 self.note_to_others(&Body::InviteGone(invite));
                 self.deliver(Notice::InviteCancelled(invite));
             }
@@ -175,12 +179,10 @@ impl Device {
         match reply {
             Reply::Refused(refused) => {
                 self.forget_invite(invite);
+                self.note_to_others(&Body::InviteGone(invite));
                 self.deliver(Notice::InviteRefused(refused));
             }
-            _ => {
-                self.share_invite(invite);
-                self.deliver(Notice::InviteFiled);
-            }
+            _ => self.deliver(Notice::InviteFiled),
         }
     }
 
@@ -191,7 +193,7 @@ impl Device {
 
     /// Whoever used an invite in time may wait for their endorsement a good while longer; then its secret goes.
     pub(super) fn forget_old_invites(&mut self, now: Timestamp) {
-        let old = self.invites.iter().filter(|(_, own)| own.expires.plus_ms(limits::INVITE_KEPT_MS) <= now);
+        let old = self.invites.iter().filter(|(_, own)| own.is_over(now));
         let old: Vec<InviteId> = old.map(|(invite, _)| *invite).collect();
         old.into_iter().for_each(|invite| self.forget_invite(invite));
     }
@@ -347,6 +349,12 @@ impl Device {
     fn endorse(&mut self, now: Timestamp, newcomer: &Registration) -> Result<Signed, Error> {
         let invite = self.invites.get(&newcomer.invite).filter(|invite| !invite.links);
         let invite = invite.ok_or(PeerMisbehaved::WrongKey("the newcomer's invite"))?;
+        if [invite.from, invite.by].into_iter().flatten().any(|device| self.is_revoked(device)) {
+            return Err(PeerMisbehaved::InviterGone.into());
+        }
+        if invite.is_over(now) {
+            return Err(Refused::Invite { what: "it ended too long ago".to_owned() }.into());
+        }
         let certificate: DeviceCertificate =
             newcomer.certificate.verify(Label::DeviceCertificate, &newcomer.person_key, "device certificate")?;
         let claim = Claim {
@@ -406,7 +414,7 @@ impl Device {
             }
             return;
         }
-        self.forget_invite(invite);
+        self.bury_invite(invite);
         self.share_endorsed(person, invite);
         self.materials.remove(&person);
         self.deliver(Notice::Endorsed { handle });

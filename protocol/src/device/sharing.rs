@@ -2,13 +2,15 @@
 //!
 //! 1. Whoever makes an invite tells the others: whichever is online first judges the newcomer and endorses them.
 //! 2. Whoever endorses or cancels tells the others, which forget the secret.
+//!    What is forgotten so is remembered by its id, for as long as somebody could come with it; an invite of a device that was revoked lets
+//!    nobody in.
 //! 3. The device that holds the person key tells one that it has linked what there is to know.
 //!
 //! Invariant: of two words about one thing the later counts, whatever the order in which they come.
 
 use crate::between::{Body, DeviceName, EndorsedNewcomer, SharedInvite};
 use crate::cbor;
-use crate::device::state::{OwnDevice, OwnInvite, Table};
+use crate::device::state::{Counters, OwnDevice, OwnInvite, Table};
 use crate::device::{Asked, Device};
 use crate::error::{Error, Malformed, Refused};
 use crate::frame::Request;
@@ -57,15 +59,20 @@ impl Device {
         self.note_to_others(&Body::Endorsed(Box::new(told)));
     }
 
-    pub(super) fn take_invites(&mut self, now: Timestamp, invites: Vec<SharedInvite>) {
+    pub(super) fn take_invites(&mut self, now: Timestamp, from: DeviceId, invites: Vec<SharedInvite>) {
         let mut news = false;
-        for SharedInvite { secret, role, statement, name, expires, replaces, relay } in invites {
-            let id = secret.id();
+        for SharedInvite { secret, role, statement, name, expires, replaces, relay, by } in invites {
+            let (id, by) = (secret.id(), by.filter(|by| *by != from));
             let good = expires.plus_ms(limits::INVITE_KEPT_MS) > now && expires <= now.plus_ms(limits::WAIT_MAX_MS * 4);
-            if !good || self.invites.contains_key(&id) || self.invites.len() >= limits::INVITES_KEPT {
+            // What was cancelled or used does not come back by a word that was late.
+            let known = self.invites.contains_key(&id) || self.notes.gone.contains_key(&id);
+            let revoked = by.is_some_and(|by| self.is_revoked(by));
+            if !good || known || revoked || self.invites.len() >= limits::INVITES_KEPT {
                 continue;
             }
-            let own = OwnInvite { secret, role, statement, name, expires, links: false, replaces, relay, shared: true };
+            let from = Some(from);
+            let (links, shared) = (false, true);
+            let own = OwnInvite { secret, role, statement, name, expires, links, replaces, relay, shared, from, by };
             self.batch.put(Table::Invite, None, id.as_bytes(), &own);
             self.invites.insert(id, own);
             news = true;
@@ -81,8 +88,26 @@ impl Device {
         let own = self.people.get(&self.profile.person).map(|known| known.chain.clone()).unwrap_or_default();
         let chain: Vec<_> = std::iter::once(identity).chain(own).collect();
         let said = verify_chain(&chain, &self.profile.organisation)?;
-        self.forget_invite(invite);
+        self.bury_invite(invite);
         self.meet(&said, &chain, name)
+    }
+
+    /// Forgets an invite for good: until nobody could come with it any more, no other device's word brings it back.
+    pub(super) fn bury_invite(&mut self, invite: InviteId) {
+        let now = self.now;
+        let longest = now.plus_ms(limits::INVITE_LIFETIME_MS);
+        let until = self.invites.get(&invite).map_or(longest, |own| own.expires).plus_ms(limits::INVITE_KEPT_MS);
+        self.forget_invite(invite);
+        let gone = &mut self.notes.gone;
+        gone.retain(|_, until| *until > now);
+        gone.insert(invite, until);
+        while gone.len() > limits::INVITES_GONE {
+            let first = gone.iter().min_by_key(|(_, until)| **until).map(|(invite, _)| *invite);
+            let Some(first) = first else { break };
+            gone.remove(&first);
+        }
+        let gone: Vec<(InviteId, Timestamp)> = gone.iter().map(|(invite, until)| (*invite, *until)).collect();
+        self.batch.put(Table::Counter, None, Counters::INVITES_GONE, &gone);
     }
 
     /// Tells a device that was linked what there is to know: open invites, and what the devices are called. Once for each device, and by
@@ -98,7 +123,7 @@ impl Device {
             }
             self.put_device(device, OwnDevice { greeted: true, ..known });
             let invites: Vec<SharedInvite> =
-                self.invites.values().filter(|own| !own.links).map(|own| self.shared(own)).collect();
+                self.invites.values().filter(|own| self.is_shared(own)).map(|own| self.shared(own)).collect();
             let mut some = Vec::new();
             let mut bytes = 0_usize;
             for invite in invites {
@@ -120,10 +145,16 @@ impl Device {
         }
     }
 
+    /// Whether other devices are told of an invite: of none that links a device, and of none of a device that was revoked.
+    fn is_shared(&self, own: &OwnInvite) -> bool {
+        !own.links && ![own.from, own.by].into_iter().flatten().any(|device| self.is_revoked(device))
+    }
+
     fn shared(&self, own: &OwnInvite) -> SharedInvite {
         let relay = Some(self.relay_of(own));
+        let by = own.by.or(own.from).or(Some(self.profile.device));
         let OwnInvite { secret, role, statement, name, expires, replaces, .. } = own.clone();
-        SharedInvite { secret, role, statement, name, expires, replaces, relay }
+        SharedInvite { secret, role, statement, name, expires, replaces, relay, by }
     }
 
     fn put_device(&mut self, device: DeviceId, known: OwnDevice) {

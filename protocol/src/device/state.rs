@@ -792,6 +792,8 @@ impl Counters {
     pub const USED_WELCOMES: &'static [u8] = b"used welcomes";
     /// The seq in the inbox up to which it was read before the relay was restored.
     pub const RESTORED_INBOX: &'static [u8] = b"restored inbox";
+    /// Invites that were cancelled or used, with the time until which they stay so whatever another device says.
+    pub const INVITES_GONE: &'static [u8] = b"invites gone";
     /// Up to which revocation the relay has told this device.
     pub const REVOCATIONS: &'static [u8] = b"revocations";
     /// What is known of the relay's audit log.

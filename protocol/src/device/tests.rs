@@ -26,6 +26,7 @@ mod proofs;
 mod renewals;
 mod rescue;
 mod rotations;
+mod sharing;
 mod statements;
 mod successors;
 mod transparency;

@@ -393,14 +393,20 @@ impl<'a> Source<'a> {
 
     fn note(&mut self, kind: u32) -> Note {
         let body = match kind {
-            1 => NoteBody::Invites(self.list(|source| SharedInvite {
-                secret: InviteSecret::new(source.array()),
-                role: source.role(),
-                statement: source.digest(),
-                name: source.maybe(Self::name),
-                expires: source.time(),
-                replaces: source.maybe(|source| PersonId::new(source.array())),
-                relay: source.maybe(|source| Fingerprint::new(source.array())),
+            1 => NoteBody::Invites(self.list(|source| {
+                let mut invite = SharedInvite {
+                    secret: InviteSecret::new(source.array()),
+                    role: source.role(),
+                    statement: source.digest(),
+                    name: source.maybe(Self::name),
+                    expires: source.time(),
+                    replaces: source.maybe(|source| PersonId::new(source.array())),
+                    relay: source.maybe(|source| Fingerprint::new(source.array())),
+                    by: None,
+                };
+                // Without noise of its own, which would change all that follows.
+                invite.by = invite.relay.map(|_| DeviceId::new([9; 16]));
+                invite
             })),
             2 => NoteBody::InviteGone(InviteId::new(self.array())),
             3 => NoteBody::Endorsed(Box::new(EndorsedNewcomer {

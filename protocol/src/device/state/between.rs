@@ -4,9 +4,11 @@
 
 use minicbor::{Decode, Encode};
 
+use crate::frame::{Blob, Part};
 use crate::identity::{Name, Role, Signed};
 use crate::ids::{DeviceId, PersonId, Timestamp};
 use crate::invite::InviteSecret;
+use crate::limits;
 use crate::secret::Secret;
 use crate::suite::{Digest, Fingerprint};
 
@@ -27,6 +29,9 @@ pub struct OutNote {
     #[n(3)]
     #[cbor(default)]
     pub sealed: bool,
+    /// What the relay had no room for, to be posted as it is: it is sealed already, and uses up no other key package.
+    #[n(80)]
+    pub part: Option<Part>,
 }
 
 /// A note that was opened, and whose author's certificate is not known here yet.
@@ -36,6 +41,9 @@ pub struct HeldNote {
     /// As it was signed.
     #[n(0)]
     pub note: Signed,
+    /// The key package that it was sealed to, which goes once it is believed.
+    #[n(80)]
+    pub reference: Option<Blob>,
 }
 
 /// Another device of the same person, or this one.
@@ -88,4 +96,17 @@ pub struct OwnInvite {
     #[n(50)]
     #[cbor(default)]
     pub shared: bool,
+    /// The device of this person that has told of it; none where it was made here.
+    #[n(80)]
+    pub from: Option<DeviceId>,
+    /// The device that has made it, as that one says, where it is a third.
+    #[n(81)]
+    pub by: Option<DeviceId>,
+}
+
+impl OwnInvite {
+    /// Whether nobody who used it in time needs to wait any more.
+    pub(in crate::device) fn is_over(&self, now: Timestamp) -> bool {
+        self.expires.plus_ms(limits::INVITE_KEPT_MS) <= now
+    }
 }

@@ -142,6 +142,8 @@ fn an_invite_for_a_device_makes_no_person_and_one_for_a_person_no_device() {
         shared: false,
         replaces: None,
         relay: None,
+        from: None,
+        by: None,
     };
     world.nodes[ADA].device.invites.insert(secret.id(), own);
     let profile = world.nodes[ADA].device.profile().clone();

@@ -3,6 +3,7 @@
 use super::*;
 use crate::between::{self, Between, Body, DeviceName, NOTE_INFO, Note, SealedNote};
 use crate::envelope::{self, Class};
+use crate::limits;
 use crate::matter::seal_to;
 
 fn ready(world: &World, who: usize) -> bool {
@@ -342,4 +343,82 @@ fn notes_wait_for_a_full_inbox_and_go_with_a_revoked_device() {
     world.revoke(DAN, second);
     world.settle_but(second);
     assert!(world.nodes[DAN].device.notes.waiting.is_empty());
+}
+
+/// A device lies in a drawer, and nobody has revoked it: its inbox is full, and stays so.
+#[test]
+fn a_dead_device_keeps_no_word_from_the_others() {
+    let mut world = World::office();
+    let (second, third) = (world.link(DAN), world.link(DAN));
+    world.settle();
+    world.disconnect(second);
+    let (dead, living) = (world.device(second), world.device(third));
+    world.relay.full = Some(dead);
+    let call = |world: &mut World, count: usize| {
+        world.now = world.now.plus_ms(1000);
+        let (now, called) = (world.now, format!("phone {count}"));
+        world.nodes[DAN].device.rename_device(now, living, &called).unwrap();
+        world.run();
+        assert_eq!(name(world, third, third).unwrap(), called, "told at once");
+    };
+    // What it was refused is posted as it is: each note takes one key package of it, however often it is tried.
+    let left = |world: &World| world.relay.single_use[&dead].len();
+    let before = left(&world);
+    for count in 0..4 {
+        call(&mut world, count);
+    }
+    let posts = world.relay.posts;
+    for _ in 0..48 {
+        world.now = world.now.plus_ms(1_800_000);
+        let now = world.now;
+        world.nodes[DAN].device.handle_time(now);
+        world.run();
+    }
+    assert_eq!(left(&world), before - 4);
+    assert!(world.relay.posts - posts <= 4 * 30, "{} tries", world.relay.posts - posts);
+    for count in 0..limits::NOTES_PER_DEVICE + 8 {
+        call(&mut world, count);
+    }
+    let waiting = |world: &World| {
+        let waiting = &world.nodes[DAN].device.notes.waiting;
+        assert!(waiting.values().all(|note| note.to == dead));
+        waiting.len()
+    };
+    assert_eq!(waiting(&world), limits::NOTES_PER_DEVICE);
+    assert_eq!(problems(&world, DAN), 0, "{:?}", world.nodes[DAN].notices);
+    // It comes back, and hears the newest.
+    world.relay.full = None;
+    world.now = world.now.plus_ms(3_600_000);
+    world.settle();
+    world.settle_but(usize::MAX);
+    assert_eq!(name(&world, second, third), name(&world, third, third));
+    assert_eq!(waiting(&world), 0);
+}
+
+/// Anybody who may write into an inbox can seal to the package that the relay gives them, and the relay can give it twice.
+#[test]
+fn a_forged_note_does_not_use_up_the_key_that_a_true_one_needs() {
+    let mut world = World::office();
+    let second = world.link(DAN);
+    world.settle();
+    let (dan, bob) = (world.device(DAN), world.nodes[BOB].device.profile().clone());
+    let other = world.nodes[second].device.profile().clone();
+    let body = Body::Names(vec![DeviceName { device: dan, name: "mine".to_owned(), at: world.now }]);
+    let note = Note { from: other.device, to: dan, at: world.now, body };
+    let package = world.relay.take_package(dan);
+    let mut envelopes = Vec::new();
+    for key in [&bob.mls_key, &other.mls_key] {
+        let sealed = seal_to(&package.0, NOTE_INFO, &between::pad(&note.sign(key).unwrap()).unwrap()).unwrap();
+        let note = SealedNote {
+            reference: Blob(sealed.reference),
+            kem_output: Blob(sealed.kem_output),
+            ciphertext: Blob(sealed.ciphertext),
+        };
+        envelopes.push(envelope::wrap(Class::Between, &cbor::encode(&Between::Note(note))).unwrap());
+    }
+    for envelope in &envelopes {
+        world.relay.deliver(bob.device, dan, envelope);
+        world.settle();
+    }
+    assert_eq!((name(&world, DAN, DAN).as_deref(), problems(&world, DAN)), (Some("mine"), 1));
 }

@@ -155,6 +155,8 @@ pub(super) struct Relay {
     pub(super) swap_chain: BTreeMap<PersonId, PersonId>,
     /// What one device is shown of matters instead of the truth.
     pub(super) shown: Option<(DeviceId, Lie)>,
+    /// The inbox of this device has no room.
+    pub(super) full: Option<DeviceId>,
     /// Registrations are shown altered.
     pub(super) altered: Option<fn(&mut Registration)>,
     /// So is what shows as whom somebody was invited.
@@ -385,6 +387,9 @@ impl Relay {
             }
             Part::Append { mailbox, base, fence, envelope, .. } => {
                 let row = self.mailboxes.get_mut(mailbox).ok_or_else(|| Refused::not_found("that mailbox"))?;
+                if row.inbox_of.is_some() && row.inbox_of == self.full {
+                    return Err(Refused::Full { what: "that inbox".to_owned() });
+                }
                 if row.inbox_of.is_none() {
                     row.may(by, Rights::MEMBER)?;
                     if *base != row.fence {
