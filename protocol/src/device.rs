@@ -143,6 +143,7 @@ enum Asked {
     Revoke(DeviceRevocation, Signed),
     Withdraw(EndorsementRevocation, Signed),
     Revocations,
+    FiledAgain,
     TakeOwn(DeviceId),
     Checkpoint,
     Grown { from: LogHead, to: LogHead, by: Option<PersonId> },
@@ -521,7 +522,7 @@ impl Device {
             Asked::WaitingDevices => self.waiting_came(reply),
             Asked::Certify(device, invite) => self.certify_answered(device, invite, reply),
             Asked::Certified => self.certified_came(reply),
-            Asked::Linked => {}
+            Asked::Linked | Asked::FiledAgain => {}
             Asked::Revoke(said, statement) => self.revoke_answered(said, statement, reply),
             Asked::Withdraw(said, statement) => self.withdraw_answered(said, statement, reply),
             Asked::Revocations => self.revocations_came(reply),

@@ -234,6 +234,13 @@ pub const REFUSED_COMMITS: usize = 8;
 /// Envelopes read since the last fence that the relay gives the hash of alone, and that a device remembers: one may be a bundle.
 pub const WITHHELD_MAX: usize = 64;
 
+/// Statements of others that a device files with a relay that was restored and has not told them: more than people are shut out of a firm in
+/// the time between backups.
+pub const FILED_AGAIN: usize = 64;
+
+/// How far ahead of the relay's clock a statement may be dated: clocks differ, and none may have the last word for years.
+pub const CLOCK_AHEAD_MS: u64 = 24 * 3600 * 1000;
+
 /// Nothing that a device has put off waits longer than this, whatever its clock once said: a day and an hour, in milliseconds.
 pub const WAIT_MAX_MS: u64 = 25 * 3600 * 1000;
 

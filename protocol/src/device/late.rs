@@ -13,7 +13,7 @@ use crate::device::state::Table;
 use crate::device::{Device, Notice};
 use crate::error::PeerMisbehaved;
 use crate::identity::{DeviceRevocation, EndorsementRevocation, Issuer, Signed};
-use crate::ids::PersonId;
+use crate::ids::{PersonId, Timestamp};
 use crate::limits;
 use crate::log::Act;
 use crate::suite::Digest;
@@ -40,9 +40,21 @@ impl Said {
         }
     }
 
-    fn digest(&self) -> Digest {
+    pub(super) fn statement(&self) -> &Signed {
         match self {
-            Self::Revoked(_, statement) | Self::Withdrawn(_, statement) => statement.digest(),
+            Self::Revoked(_, statement) | Self::Withdrawn(_, statement) => statement,
+        }
+    }
+
+    pub(super) fn digest(&self) -> Digest {
+        self.statement().digest()
+    }
+
+    /// When it was made, by its author's clock.
+    pub(super) fn at(&self) -> Timestamp {
+        match self {
+            Self::Revoked(said, _) => said.at,
+            Self::Withdrawn(said, _) => said.at,
         }
     }
 
@@ -65,6 +77,11 @@ pub(super) struct Late {
     good: BTreeSet<Digest>,
     /// Those that came too late, by hash.
     void: Vec<Said>,
+    /// A restored relay has not told everything yet that it has.
+    pub(super) untold: bool,
+    /// What it has told so far, and what this device has filed there as its own, by hash.
+    pub(super) told: BTreeSet<Digest>,
+    pub(super) filed: BTreeSet<Digest>,
 }
 
 impl Device {

@@ -18,9 +18,6 @@ use crate::identity::verify_chain;
 use crate::ids::{DeviceId, InviteId, PersonId, Timestamp};
 use crate::limits;
 
-/// A name's time may be ahead of this device's clock by so much: clocks differ, and none may claim the last word for ever.
-const AHEAD_MS: u64 = 24 * 3600 * 1000;
-
 /// How long a device leaves a newcomer to the one that has made the invite, where both are online.
 const TURN_MS: u64 = 3_000;
 
@@ -200,7 +197,7 @@ impl Device {
             let room = known.is_some() || self.notes.devices.len() < limits::NOTES_MAX;
             let before = known.unwrap_or_default();
             let later = (at, Some(&name)) > (before.named, before.name.as_ref());
-            if room && later && at <= now.plus_ms(AHEAD_MS) {
+            if room && later && at <= now.plus_ms(limits::CLOCK_AHEAD_MS) {
                 self.put_device(device, OwnDevice { name: Some(name), named: at, ..before });
             }
         }

@@ -3,7 +3,8 @@
 //! 1. At each link, and when the relay says that there is something new, this device asks for what comes behind the last number it was told.
 //! 2. Each statement is verified up to the organisation's key, and kept by its kind (`revoking.rs`, `withdrawing.rs`); one by somebody who was shut
 //!    out, too, once the log has shown which came first (`late.rs`).
-//! 3. Numbers belong to an incarnation: a relay that was restored is asked from the start, and whoever may file a statement does it again.
+//! 3. Numbers belong to an incarnation: a relay that was restored is asked from the start. Whoever has made a statement files it again; what
+//!    nobody has filed by the end, whoever holds it does.
 //!
 //! Invariant: a relay that only claims something of somebody changes nothing here.
 
@@ -12,7 +13,7 @@ use minicbor::bytes::ByteArray;
 use crate::cbor;
 use crate::device::inbox::assemble;
 use crate::device::late::Said;
-use crate::device::state::{Counters, RevocationsTold, Revoked, Table, Withdrawn};
+use crate::device::state::{Counters, RevocationsTold, Table};
 use crate::device::{Asked, Device, Notice};
 use crate::error::{Error, PeerMisbehaved};
 use crate::frame::{Reply, Request};
@@ -31,26 +32,71 @@ impl Device {
         }
     }
 
-    /// A relay that was restored may have forgotten statements: whoever may file one does it again, once for each incarnation.
+    /// A relay that was restored may have forgotten statements: whoever has made one files it again at once, once for each incarnation.
     fn file_again(&mut self) {
         let known = self.told.is_some_and(|told| Some(*told.incarnation) != self.incarnation);
         let Some(incarnation) = self.incarnation.filter(|_| known) else { return };
         let (person, device) = (self.profile.person, self.profile.device);
         let by_this = |issuer: Option<Issuer>, without: bool| issuer.map_or(without, |issuer| issuer.device == device);
-        let revoked = self.revoked.values().filter(|row| by_this(row.said.issuer, row.said.person == person));
-        let revoked: Vec<Revoked> = revoked.cloned().collect();
         let organisation = self.profile.organisation_key.is_some();
-        let withdrawn = self.withdrawn.values().filter(|row| by_this(row.said.issuer, organisation));
-        let withdrawn: Vec<Withdrawn> = withdrawn.cloned().collect();
-        for Revoked { said, statement } in revoked {
-            let revocation = statement.clone();
-            self.ask(Asked::Revoke(said, statement), Request::RevokeDevice { revocation });
+        for said in self.said_before() {
+            let own = match &said {
+                Said::Revoked(said, _) => by_this(said.issuer, said.person == person),
+                Said::Withdrawn(said, _) => by_this(said.issuer, organisation),
+            };
+            if own {
+                self.file_said(said);
+            }
         }
-        for Withdrawn { said, statement, .. } in withdrawn {
-            let revocation = statement.clone();
-            self.ask(Asked::Withdraw(said, statement), Request::WithdrawEndorsement { revocation });
-        }
+        self.late.untold = true;
         self.keep_told(RevocationsTold { incarnation: ByteArray::from(incarnation), upto: 0 });
+    }
+
+    /// What this device holds of people, oldest first: an author's word comes before what ended them.
+    fn said_before(&self) -> Vec<Said> {
+        let revoked = self.revoked.values().map(|row| Said::Revoked(row.said.clone(), row.statement.clone()));
+        let withdrawn = self.withdrawn.iter().filter(|(person, _)| self.is_withdrawn(**person));
+        let withdrawn = withdrawn.map(|(_, row)| Said::Withdrawn(row.said.clone(), row.statement.clone()));
+        let mut all: Vec<Said> = revoked.chain(withdrawn).collect();
+        all.sort_by_key(Said::at);
+        all
+    }
+
+    fn file_said(&mut self, said: Said) {
+        self.late.filed.insert(said.digest());
+        match said {
+            Said::Revoked(said, statement) => {
+                let revocation = statement.clone();
+                self.ask_later(Asked::Revoke(said, statement), Request::RevokeDevice { revocation });
+            }
+            Said::Withdrawn(said, statement) => {
+                let revocation = statement.clone();
+                self.ask_later(Asked::Withdraw(said, statement), Request::WithdrawEndorsement { revocation });
+            }
+        }
+    }
+
+    /// A restored relay has told everything that it has: what it has not told, and this device holds, is filed in its author's place, who may
+    /// be away for long.
+    fn file_what_was_not_told(&mut self) {
+        if !std::mem::take(&mut self.late.untold) {
+            return;
+        }
+        let told = std::mem::take(&mut self.late.told);
+        let filed = std::mem::take(&mut self.late.filed);
+        let missing = self.said_before().into_iter().filter(|said| {
+            let digest = said.digest();
+            !told.contains(&digest) && !filed.contains(&digest)
+        });
+        let missing: Vec<Said> = missing.take(limits::FILED_AGAIN).collect();
+        for said in missing {
+            let revocation = said.statement().clone();
+            let request = match said {
+                Said::Revoked(..) => Request::RevokeDevice { revocation },
+                Said::Withdrawn(..) => Request::WithdrawEndorsement { revocation },
+            };
+            self.ask_later(Asked::FiledAgain, request);
+        }
     }
 
     fn keep_told(&mut self, told: RevocationsTold) {
@@ -68,6 +114,10 @@ impl Device {
         for person in replaced.into_iter().take(limits::REVOCATIONS_MAX) {
             self.was_replaced(person, &identities);
         }
+        if self.late.untold {
+            let told = revocations.iter().chain(&withdrawn).map(Signed::digest);
+            self.late.told.extend(told);
+        }
         self.take_statements(revocations, withdrawn, &identities);
         let before = self.revocations_told();
         if upto > before
@@ -75,9 +125,10 @@ impl Device {
         {
             self.keep_told(RevocationsTold { incarnation: ByteArray::from(incarnation), upto });
             if more {
-                self.ask_revocations();
+                return self.ask_revocations();
             }
         }
+        self.file_what_was_not_told();
     }
 
     /// Somebody has another key, as the relay shows: taken for what their chain says.

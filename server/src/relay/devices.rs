@@ -17,7 +17,7 @@ use privity_protocol::log::Act;
 use privity_protocol::suite::{Label, PublicKey};
 
 use super::joining::{links, proved_invite, refused_use, standing, unusable, used};
-use super::people::verified_by_device;
+use super::people::{verified_by, who_said};
 use super::statements::{last_instance, tell_those_who_see};
 use super::{Outcome, Wake, logged};
 use crate::policy::{self, Caller, No};
@@ -167,22 +167,29 @@ pub(super) fn linked(store: &dyn Read, caller: Caller) -> Result<Outcome, No> {
     Ok(outcome)
 }
 
+/// Keeps a revocation that verifies, whoever brings it and may see whom it is about: a relay that was restored learns so what others hold.
 pub(super) fn revoke(store: &dyn Read, caller: Caller, statement: &Signed, now: Timestamp) -> Result<Outcome, No> {
     let own = policy::endorsed(store, caller)?;
     let malformed = |error: privity_protocol::error::Error| Refused::malformed(error.to_string());
     let said: DeviceRevocation = statement.unverified("revocation").map_err(|error| malformed(error.into()))?;
     let not_found = || Refused::not_found("that device");
     let row = store.device(said.device)?.filter(|row| row.person == said.person).ok_or_else(not_found)?;
+    let target = store.person(said.person)?.ok_or_else(not_found)?;
+    if !policy::may_see(store, &own, &target)? {
+        return Err(not_found().into());
+    }
     match said.issuer {
-        None if said.person == caller.person => {
-            let key = &own.registration.person_key;
+        None => {
+            let key = &target.registration.person_key;
             let _said: DeviceRevocation =
                 statement.verify(Label::DeviceRevocation, key, "revocation").map_err(malformed)?;
         }
-        Some(issuer) if own.registrar && (issuer.person, issuer.device) == (caller.person, caller.device) => {
-            let _said: DeviceRevocation = verified_by_device(store, caller, statement, Label::DeviceRevocation)?;
+        Some(issuer) => {
+            if !who_said(store, issuer)?.registrar {
+                return Err(Refused::not_allowed("only its person's key or a registrar revokes a device").into());
+            }
+            let _said: DeviceRevocation = verified_by(store, issuer.device, statement, Label::DeviceRevocation)?;
         }
-        _ => return Err(Refused::not_allowed("only its person's key or a registrar revokes a device").into()),
     }
     if row.revoked.is_some() {
         return Ok(Outcome::reply(Reply::Done));
@@ -202,7 +209,6 @@ pub(super) fn revoke(store: &dyn Read, caller: Caller, statement: &Signed, now: 
         logged(Some(person), now, gone),
     ];
     let mut wakes = vec![Wake::Revoked { device }];
-    let target = store.person(person)?.ok_or_else(not_found)?;
     wakes.extend(tell_those_who_see(store, &target)?);
     Ok(Outcome { writes, reply: Some(Reply::Done), wakes })
 }

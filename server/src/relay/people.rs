@@ -4,7 +4,7 @@
 
 use privity_protocol::error::Refused;
 use privity_protocol::frame::{AdoptionView, Event, Interval, PersonView, Registration, Reply, Rights};
-use privity_protocol::identity::{DeviceCertificate, Endorsement, Identity, Signed};
+use privity_protocol::identity::{DeviceCertificate, Endorsement, Identity, Issuer, Signed};
 use privity_protocol::ids::{DeviceId, MailboxId, PersonId, Timestamp};
 use privity_protocol::invite::InviteStatement;
 use privity_protocol::limits;
@@ -178,6 +178,7 @@ pub(super) fn endorse(
     let row = store.person(person)?.ok_or_else(|| Refused::not_found("that person"))?;
     let claimed: Endorsement =
         endorsement.unverified("endorsement").map_err(|error| Refused::malformed(error.to_string()))?;
+    in_time(claimed.from, now)?;
     if is_newer(&row, &claimed)? {
         return Err(Refused::malformed("a newer endorsement of that person is kept").into());
     }
@@ -212,7 +213,7 @@ pub(super) fn endorse(
     if !fits {
         return Err(Refused::malformed("the endorsement is for somebody else").into());
     }
-    let given = given(&own, row, endorsement, &said, now)?;
+    let given = given(store, &own, row, endorsement, &said, now)?;
     writes.extend(given.writes);
     wakes.extend(given.wakes);
     Ok(Outcome { writes, wakes, reply: given.reply })
@@ -220,6 +221,7 @@ pub(super) fn endorse(
 
 /// Somebody's new endorsement is kept.
 fn given(
+    store: &dyn Read,
     own: &PersonRow,
     mut row: PersonRow,
     endorsement: &Signed,
@@ -228,7 +230,7 @@ fn given(
 ) -> Result<Outcome, No> {
     let person = row.registration.person;
     let adopts = said.adopted && row.endorsement.is_none();
-    let mut writes = lift(own, &mut row, said)?;
+    let mut writes = lift(store, own, &mut row, said)?;
     row.endorsement = Some(endorsement.clone());
     let act = match (said.issuer.map(|issuer| issuer.person), endorsement.digest()) {
         (Some(by), endorsement) if adopts => Act::Adopted { endorsement, by },
@@ -237,6 +239,16 @@ fn given(
     writes.extend([Write::Person(Box::new(row)), logged(Some(person), now, act)]);
     let wakes = vec![Wake::Person { person, event: Event::Endorsed }];
     Ok(Outcome { writes, reply: Some(Reply::Done), wakes })
+}
+
+/// A statement from the future would be the last word until then.
+pub(super) fn in_time(said: Timestamp, now: Timestamp) -> Result<(), Refused> {
+    if said > now.plus_ms(limits::CLOCK_AHEAD_MS) {
+        return Err(Refused::not_allowed(
+            "the clock of your device is more than a day ahead of the relay's; set it, and try again",
+        ));
+    }
+    Ok(())
 }
 
 /// Whether the endorsement that is kept was made later.
@@ -271,7 +283,7 @@ fn endorse_registrar(
     if !fits || (caller.person != person && !(own.registrar && row.withdrawn.is_some())) {
         return Err(Refused::malformed("the endorsement is for somebody else").into());
     }
-    given(own, row, endorsement, &said, now)
+    given(store, own, row, endorsement, &said, now)
 }
 
 /// Chains of those whose endorsement the caller may renew, and that are due: a registrar everybody's, others those that they gave.
@@ -303,7 +315,28 @@ pub(super) fn verified_by_device<T: for<'b> minicbor::Decode<'b, ()>>(
     signed: &Signed,
     label: Label,
 ) -> Result<T, No> {
-    let device = store.device(caller.device)?.ok_or_else(|| Refused::not_found("your device"))?;
+    verified_by(store, caller.device, signed, label)
+}
+
+/// The author of a statement about somebody, where it comes from a device that the relay serves, whoever brings it.
+pub(super) fn who_said(store: &dyn Read, issuer: Issuer) -> Result<PersonRow, No> {
+    let gone = || Refused::not_allowed("whoever has said so is not served here any more");
+    let device = store.device(issuer.device)?.filter(|row| row.person == issuer.person).ok_or_else(gone)?;
+    let person = store.person(issuer.person)?.filter(PersonRow::is_endorsed).ok_or_else(gone)?;
+    if device.waits() || device.former || device.revoked.is_some() {
+        return Err(gone().into());
+    }
+    Ok(person)
+}
+
+/// A statement that a device's MLS key signed.
+pub(super) fn verified_by<T: for<'b> minicbor::Decode<'b, ()>>(
+    store: &dyn Read,
+    device: DeviceId,
+    signed: &Signed,
+    label: Label,
+) -> Result<T, No> {
+    let device = store.device(device)?.ok_or_else(|| Refused::not_found("that device"))?;
     let certificate: DeviceCertificate =
         device.certificate.unverified("device certificate").map_err(|_| StoreError::Damaged("certificate"))?;
     signed

@@ -1,7 +1,8 @@
 //! Statements about people: endorsements withdrawn, and everything of the kind told to those who may see the person.
 //!
 //! 1. A registrar's device withdraws anybody's endorsement but a registrar's, a device of an endorser those that its person gave, and the
-//!    organisation's key a registrar's. The leaf is durable with it.
+//!    organisation's key a registrar's. Anybody may bring it who may see whom it is about: a relay that was restored learns so what others
+//!    hold. The leaf is durable with it.
 //! 2. From then on nobody serves that person's devices: their links end, they are admitted no more, and no key package of theirs is given.
 //! 3. A later endorsement that names the statement makes the person whole again, under the instances that were admitted before.
 //! 4. What is told of people has one counter for all kinds: who asks is told what came behind the number they name: people whose key was replaced (`keys.rs`), too.
@@ -18,7 +19,7 @@ use privity_protocol::limits;
 use privity_protocol::log::Act;
 use privity_protocol::suite::Label;
 
-use super::people::{chain_as_of, said_of, verified_by_device};
+use super::people::{chain_as_of, in_time, said_of, verified_by, who_said};
 use super::{Outcome, Wake, logged};
 use crate::policy::{self, Caller, No};
 use crate::store::{PersonRow, Read, StoreError, Told, ToldRow, WithdrawnRow, Write};
@@ -37,16 +38,24 @@ pub(super) fn withdraw(store: &dyn Read, caller: Caller, statement: &Signed, now
     let said: EndorsementRevocation = statement.unverified("withdrawal").map_err(|error| malformed(error.into()))?;
     let row = store.person(said.person)?.ok_or_else(|| Refused::not_found("that person"))?;
     let kept = said_of(&row)?.ok_or_else(|| Refused::not_found("an endorsement of that person"))?;
-    may_withdraw(&own, &row, &kept, &said, caller)?;
+    in_time(said.at, now)?;
+    if !policy::may_see(store, &own, &row)? {
+        return Err(Refused::not_found("that person").into());
+    }
+    if said.person == caller.person {
+        return Err(Refused::not_allowed("nobody withdraws their own endorsement").into());
+    }
+    let by = said.issuer.map(|issuer| who_said(store, issuer)).transpose()?;
+    may_withdraw(by.as_ref(), &row, &kept, &said)?;
     match said.issuer {
         None => {
             let organisation = store.organisation()?.ok_or_else(|| Refused::not_found("the organisation's key"))?;
             let _said: EndorsementRevocation =
                 statement.verify(Label::EndorsementRevocation, &organisation, "withdrawal").map_err(malformed)?;
         }
-        Some(_) => {
+        Some(issuer) => {
             let _said: EndorsementRevocation =
-                verified_by_device(store, caller, statement, Label::EndorsementRevocation)?;
+                verified_by(store, issuer.device, statement, Label::EndorsementRevocation)?;
         }
     }
     if let Some(known) = withdrawal_of(&row)?.filter(|known| known.at >= said.at) {
@@ -64,21 +73,20 @@ fn newer() -> Refused {
     Refused::malformed("that person was endorsed anew since; look at them again")
 }
 
+/// Whether the author of a withdrawal may say so, none being the organisation's key.
 fn may_withdraw(
-    own: &PersonRow,
+    by: Option<&PersonRow>,
     row: &PersonRow,
     kept: &Endorsement,
     said: &EndorsementRevocation,
-    caller: Caller,
 ) -> Result<(), Refused> {
-    if said.person == caller.person {
-        return Err(Refused::not_allowed("nobody withdraws their own endorsement"));
-    }
-    let may = match said.issuer {
-        None => row.registrar && own.registrar,
-        Some(issuer) if (issuer.person, issuer.device) != (caller.person, caller.device) => false,
-        Some(_) if own.registrar => !row.registrar,
-        Some(_) => kept.issuer.is_some_and(|issuer| issuer.person == caller.person),
+    let may = match by.map(|by| (by.registration.person, by.registrar)) {
+        Some((person, _)) if person == said.person => {
+            return Err(Refused::not_allowed("nobody withdraws their own endorsement"));
+        }
+        None => row.registrar,
+        Some((_, true)) => !row.registrar,
+        Some((person, false)) => kept.issuer.is_some_and(|issuer| issuer.person == person),
     };
     if may {
         return Ok(());
@@ -126,11 +134,16 @@ pub(super) fn withdrawal_of(row: &PersonRow) -> Result<Option<EndorsementRevocat
 }
 
 /// A new endorsement of somebody: where the one before was withdrawn it names that statement, and comes from whoever had withdrawn it, or
-/// a registrar. Their devices are admitted again.
+/// a registrar. Their devices are admitted again, but those that were revoked since.
 ///
 /// # Errors
 /// [`Refused::NotAllowed`] for any other.
-pub(super) fn lift(own: &PersonRow, row: &mut PersonRow, anew: &Endorsement) -> Result<Vec<Write>, No> {
+pub(super) fn lift(
+    store: &dyn Read,
+    own: &PersonRow,
+    row: &mut PersonRow,
+    anew: &Endorsement,
+) -> Result<Vec<Write>, No> {
     let before = withdrawal_of(row)?;
     let Some(withdrawn) = row.withdrawn.as_mut() else {
         return match anew.after {
@@ -150,8 +163,14 @@ pub(super) fn lift(own: &PersonRow, row: &mut PersonRow, anew: &Endorsement) -> 
             Refused::not_allowed("a registrar has withdrawn it, and a registrar endorses that person again").into()
         );
     }
-    let again = std::mem::take(&mut withdrawn.instances).into_iter();
-    Ok(again.map(|(device, instance)| Write::Instance { device, instance }).collect())
+    let mut again = Vec::new();
+    for (device, instance) in std::mem::take(&mut withdrawn.instances) {
+        // What was shut out by itself meanwhile stays so.
+        if store.device(device)?.is_some_and(|device| device.revoked.is_none() && !device.former) {
+            again.push(Write::Instance { device, instance });
+        }
+    }
+    Ok(again)
 }
 
 /// Everybody who may see somebody is told that there is something new of them.

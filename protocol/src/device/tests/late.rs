@@ -106,6 +106,33 @@ fn what_was_believed_is_taken_back_once_its_authors_end_is_known() {
     assert_eq!(faults(&world, CYN), 1);
 }
 
+/// The relay is put back, and whoever had said so does not come any more.
+#[test]
+fn a_restored_relay_learns_from_whoever_holds_a_statement() {
+    let (mut world, second, _) = with_second();
+    let (eves, dan) = (world.device(EVE), world.person(DAN));
+    let backup = world.relay.clone();
+    world.withdraw(second, DAN);
+    world.revoke(ADA, EVE);
+    world.again(BOB);
+    assert!(world.nodes[BOB].device.is_revoked(eves) && world.nodes[BOB].device.is_withdrawn(dan));
+    world.disconnect(ADA);
+    world.disconnect(second);
+    world.restore(backup);
+    assert!(world.relay.withdrawn.is_empty());
+    let before = world.nodes[BOB].notices.len();
+    world.connect(BOB);
+    world.run();
+    assert!(world.relay.withdrawn.contains_key(&dan) && !world.relay.admits(eves));
+    let told = |notice: &&Notice| matches!(notice, Notice::DeviceRevoked { .. } | Notice::Withdrawn { .. });
+    assert_eq!(world.nodes[BOB].notices[before..].iter().filter(told).count(), 0, "it is no news of Bob's");
+    // Once is enough.
+    let known = world.relay.told.len();
+    world.again(BOB);
+    world.again(CYN);
+    assert_eq!(world.relay.told.len(), known);
+}
+
 /// A registrar's device says that another is revoked, and is revoked itself after that: the word stands, for whoever comes later, too.
 #[test]
 fn what_somebody_said_before_they_were_shut_out_counts() {

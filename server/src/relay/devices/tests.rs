@@ -333,6 +333,30 @@ fn only_the_persons_key_or_a_registrar_revokes() {
     HelloOf(&second).judge(&world).unwrap_err();
 }
 
+/// A relay that was restored has forgotten it, and its author is away: whoever holds it, and may see the person, brings it.
+#[test]
+fn a_revocation_is_taken_from_whoever_holds_it_as_long_as_its_author_is_served() {
+    for by_registrar in [false, true] {
+        let (mut world, dan, second) = linked();
+        let (bob, eve) = (world.person("bob", Role::Attorney), world.person("eve", Role::Client));
+        let root = Human::new("root");
+        world.settle(&root, Role::Attorney, Some(&root.endorsement_by(None, Role::Attorney)));
+        let held = match by_registrar {
+            true => revocation(&second, Some(root.issuer()), &root.mls_key),
+            false => revocation(&second, None, &dan.person_key),
+        };
+        assert!(matches!(world.ask(eve.caller, &held), Err(Refused::NotFound { .. })), "who does not see them");
+        world.ask(bob.caller, &held).unwrap();
+        HelloOf(&second).judge(&world).unwrap_err();
+        world.ask(bob.caller, &held).unwrap();
+        // What a registrar's device says that is revoked itself, nobody brings any more.
+        world.ask(bob.caller, &revocation(&root, None, &root.person_key)).unwrap();
+        let late = revocation(&dan, Some(root.issuer()), &root.mls_key);
+        assert!(is_forbidden(&world.ask(bob.caller, &late).unwrap_err()), "{by_registrar}");
+        HelloOf(&dan).judge(&world).unwrap();
+    }
+}
+
 #[test]
 fn revocations_are_told_once_in_order_to_those_who_may_see_the_person() {
     let (mut world, dan, second) = linked();

@@ -166,10 +166,9 @@ fn who_may_withdraw_whose_endorsement() {
         (&att, &att.1, of_att(issuer(&att))),
         (&ada, &ada.1, of_ada(issuer(&ada))),
         (&ada, &organisation, of_ada(None)),
-        // A registrar's device does not withdraw a registrar; the organisation's key nobody else, nor in other hands.
+        // A registrar's device does not withdraw a registrar; the organisation's key nobody else.
         (&ada, &ada.1, of_sec(issuer(&ada))),
         (&ada, &organisation, of_att(None)),
-        (&att, &organisation, of_sec(None)),
         // In somebody else's name, and by other keys.
         (&att, &att.1, of_bob(issuer(&ada))),
         (&ada, &att.1, of_bob(issuer(&ada))),
@@ -191,6 +190,76 @@ fn who_may_withdraw_whose_endorsement() {
     for (by, whom) in [("ada", "att"), ("ada", "bob"), ("att", "bob"), ("ada", "sec"), ("sec", "att")] {
         assert!(right(by, whom), "{by} {whom}");
     }
+}
+
+/// A device is lost while its person is shut out for another reason.
+#[test]
+fn a_device_that_was_revoked_meanwhile_does_not_come_back_with_its_person() {
+    let mut firm = Firm::new();
+    let said = firm.said(&firm.att, Some(firm.ada.issuer()));
+    firm.registrar_withdraws(&said).unwrap();
+    let (person, device, ada) = (firm.att.caller.person, firm.att.caller.device, firm.ada.caller);
+    let gone = DeviceRevocation { person, device, issuer: Some(firm.ada.issuer()), at: firm.world.now };
+    let revocation = Signed::make(Label::DeviceRevocation, &firm.ada.mls_key, &gone).unwrap();
+    firm.world.ask(ada, &Request::RevokeDevice { revocation }).unwrap();
+    let anew = Endorsement {
+        from: firm.world.now.plus_ms(1),
+        after: Some(firm.row(&firm.att).withdrawn.unwrap().statement.digest()),
+        ..firm.att.endorsement_by(Some(firm.ada.issuer()), Role::Attorney)
+    };
+    let ada = std::mem::replace(&mut firm.ada, Human::new("x"));
+    firm.endorse(&ada, &anew).unwrap();
+    assert!(!firm.row(&firm.att).is_withdrawn());
+    assert_eq!(firm.world.store.instance(device).unwrap(), Some(last_instance()));
+    assert!(firm.world.admit(firm.att.caller).is_err());
+}
+
+/// A relay that was restored has forgotten it, and its author is away: whoever holds it, and may see whom it is about, brings it.
+#[test]
+fn a_withdrawal_is_taken_from_whoever_holds_it_as_long_as_its_author_is_served() {
+    let mut firm = Firm::new();
+    let (ada, adas, oth, bob) = (firm.ada.caller, firm.ada.mls_key.clone(), firm.oth.caller, firm.bob.caller);
+    let of_att = firm.said(&firm.att, Some(firm.ada.issuer()));
+    assert!(firm.withdraw(bob, &adas, &of_att).is_err(), "a client who does not see them");
+    let attorneys = firm.said(&firm.bob, Some(firm.att.issuer()));
+    let atts = firm.att.mls_key.clone();
+    firm.withdraw(oth, &adas, &of_att).unwrap();
+    let by = Some(ada.person);
+    assert_eq!(firm.acts(), [Act::EndorsementRevoked { endorsement: of_att.endorsement, by }]);
+    assert_eq!(firm.judge(&firm.att), Err(admission::withdrawn()));
+    // Of whoever is served no more it takes nothing, in whatever hands.
+    assert!(is_forbidden(&firm.withdraw(oth, &atts, &attorneys)));
+    assert!(is_forbidden(&firm.withdraw(ada, &atts, &attorneys)));
+    // One by the organisation's key needs no author.
+    let sec = Human::new("sec");
+    firm.world.settle(&sec, Role::Attorney, Some(&sec.endorsement_by(None, Role::Attorney)));
+    let (organisation, of_sec) = (firm.key.clone(), firm.said(&sec, None));
+    firm.withdraw(oth, &organisation, &of_sec).unwrap();
+}
+
+/// A clock that is years ahead would have the last word for years.
+#[test]
+fn statements_from_the_future_are_refused_with_the_reason() {
+    let mut firm = Firm::new();
+    let ahead = |firm: &Firm, more| firm.world.now.plus_ms(limits::CLOCK_AHEAD_MS + more);
+    let told = |refused: Result<Outcome, Refused>| {
+        assert!(matches!(&refused, Err(Refused::NotAllowed { what }) if what.contains("clock")), "{refused:?}");
+    };
+    let said = EndorsementRevocation { at: ahead(&firm, 1), ..firm.said(&firm.bob, Some(firm.ada.issuer())) };
+    told(firm.registrar_withdraws(&said));
+    let (att, person) = (std::mem::replace(&mut firm.att, Human::new("x")), firm.bob.caller.person);
+    let anew = |firm: &Firm, more| Endorsement {
+        from: ahead(firm, more),
+        ..firm.bob.endorsement_by(Some(att.issuer()), Role::Client)
+    };
+    let late = Signed::make(Label::Endorsement, &att.mls_key, &anew(&firm, 1)).unwrap();
+    told(firm.world.handle(&From::Device(att.caller), &Request::Endorse { person, endorsement: late }));
+    // A day is what clocks may differ by.
+    let anew = anew(&firm, 0);
+    firm.world.put_person(PersonRow { inviter: Some(att.caller.person), ..firm.row(&firm.bob) });
+    firm.endorse(&att, &anew).unwrap();
+    let said = EndorsementRevocation { at: ahead(&firm, 0), ..firm.said(&firm.bob, Some(firm.ada.issuer())) };
+    firm.registrar_withdraws(&said).unwrap();
 }
 
 #[test]

@@ -76,6 +76,11 @@ impl Relay {
         self.events.extend(self.people.keys().map(|person| (*person, Event::Revoked)));
     }
 
+    /// Whether a device is let in.
+    pub(in crate::device::tests) fn admits(&self, device: DeviceId) -> bool {
+        self.serves(device)
+    }
+
     /// A statement is told, and nothing follows from it here.
     pub(in crate::device::tests) fn tell_revoked(&mut self, person: PersonId, statement: &Signed) {
         self.told.push(Told::Revoked(person, statement.clone()));
@@ -177,6 +182,9 @@ impl Relay {
             Request::RevokeDevice { revocation } => {
                 let said: DeviceRevocation = revocation.unverified("revocation").unwrap();
                 let (device, by) = (said.device, said.issuer.map(|issuer| issuer.person));
+                if self.revoked.iter().any(|(_, gone, _)| *gone == device) {
+                    return Reply::Done;
+                }
                 let certificate = crate::suite::Digest::of(&[]);
                 self.log.add(said.person, Act::DeviceRevoked { device, certificate, by });
                 self.revoke(said.person, device, revocation);
