@@ -149,9 +149,10 @@ enum Asked {
     Grown { from: LogHead, to: LogHead, by: Option<PersonId> },
     History(PersonId, u64),
     Statements(PersonId, u64),
-    OwnHistory(u64),
+    OwnHistory { after: u64, size: u64 },
     SetRecovery(Signed),
     ReplaceKey,
+    ReplaceKeyAgain,
 }
 
 /// What is known of somebody who is to be added, gathered for one Commit.
@@ -254,6 +255,8 @@ struct Link {
     renewals_asked: Option<Timestamp>,
     /// A Welcome that came before the statement it belongs to, and whether it was asked for again.
     held_welcome: Option<(u64, bool)>,
+    /// Whether the relay was told again what led to this person's key.
+    line_filed: bool,
 }
 
 impl Device {
@@ -531,9 +534,10 @@ impl Device {
             Asked::Grown { from, to, by } => self.growth_came((from, to), by, reply),
             Asked::Statements(person, after) => self.statements_came(person, after, reply),
             Asked::History(person, size) => self.history_came(person, size, reply),
-            Asked::OwnHistory(size) => self.own_history_came(size, reply),
+            Asked::OwnHistory { after, size } => self.own_history_came(after, size, reply),
             Asked::SetRecovery(statement) => self.sheet_answered(statement, reply),
             Asked::ReplaceKey => self.replace_answered(reply),
+            Asked::ReplaceKeyAgain => self.replaced_again(reply),
         }
         self.settle(now);
     }

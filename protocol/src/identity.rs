@@ -281,6 +281,11 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// The person's key, and those before it that its steps begin at.
+    pub fn keys(&self) -> impl Iterator<Item = &PublicKey> {
+        std::iter::once(&self.person_key).chain(self.line.iter().map(|step| &step.key))
+    }
+
     /// Whether a certificate here names that device; believed by nobody yet.
     pub fn certifies(&self, device: DeviceId) -> bool {
         let said = |signed: &Signed| signed.unverified::<DeviceCertificate>("device certificate").ok();

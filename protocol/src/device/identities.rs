@@ -165,6 +165,9 @@ impl Device {
     pub(super) fn meet(&mut self, said: &Verified, chain: &[Identity], told: Option<Name>) -> Result<(), Error> {
         let (person, key) = (said.person, said.person_key.digest());
         if person == self.profile.person && self.own_key().is_ok_and(|own| own != said.person_key) {
+            if self.file_line_again(key)? {
+                return Err(PeerMisbehaved::Mismatch("an old statement about that person").into());
+            }
             return self.follow_own_key(said, chain);
         }
         let told = told.filter(|name| name.commitment() == said.endorsement.name);

@@ -4,6 +4,8 @@
 //! 2. It may replace the person key by a new one. The request is kept until the relay has answered: the same one goes out on each link.
 //! 3. This person's other devices follow a new key that statements lead to from the one they know, if it names them among those that stay.
 //!
+//! 4. A relay that was restored from before is told again what led to the key of now.
+//!
 //! Of other people another key is kept beside the one known, and told (`identities.rs`); matters follow in `tidy.rs`.
 //!
 //! Invariant: this device never takes another key for its own person's but along statements signed by the key before, or by the recovery
@@ -18,6 +20,7 @@ use crate::error::{Error, Malformed, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{Blob, NewKey, RecoveryFiling, Reply, Request};
 use crate::identity::{
     DeviceCertificate, Identity, RecoveryKey, Replacement, Signed, Step, Verified, stays_since, verify_chain,
+    verify_line,
 };
 use crate::ids::{PersonId, Timestamp};
 use crate::limits;
@@ -138,7 +141,8 @@ impl Device {
             }
             None => None,
         };
-        let request = NewKey { person_key: key.public()?, statement, certificates, recovery };
+        let (line, revocations) = (Vec::new(), Vec::new());
+        let request = NewKey { person_key: key.public()?, statement, certificates, recovery, line, revocations };
         self.profile.replacing = Some(Replacing { key, request });
         self.save_profile();
         self.ask_to_replace();
@@ -171,6 +175,38 @@ impl Device {
         match verify_chain(&chain, &self.profile.organisation).and_then(|said| self.follow_own_key(&said, &chain)) {
             Ok(()) => self.ask_own_chain(),
             Err(error) => self.deliver(Notice::Problem(error)),
+        }
+    }
+
+    /// A relay that was restored shows an earlier key of this person's: it is told again, once on a link, what led to the one of now.
+    /// Whether the key is one of those.
+    pub(super) fn file_line_again(&mut self, shown: Digest) -> Result<bool, Error> {
+        let own = self.people.get(&self.profile.person).and_then(|known| known.chain.first());
+        let Some(first) = own.cloned() else { return Ok(false) };
+        let Some(at) = first.line.iter().position(|step| step.key.digest() == shown) else { return Ok(false) };
+        let here = self.profile.person_key.is_some() && self.profile.replacing.is_none();
+        let Some(link) = self.link.as_mut().filter(|link| here && !link.line_filed) else { return Ok(true) };
+        link.line_filed = true;
+        let Some(stays) = stays_since(&verify_line(&first)?, shown) else { return Ok(true) };
+        let line: Vec<Step> = first.line.into_iter().skip(at).collect();
+        let Some(statement) = line.last().map(|last| last.statement.clone()) else { return Ok(true) };
+        let revoked = self.revoked.values().filter(|row| row.said.person == first.person && row.said.issuer.is_none());
+        let revocations = revoked.map(|row| row.statement.clone()).take(limits::DEVICES_PER_PERSON_MAX).collect();
+        let mut certificates = first.certificates;
+        certificates.retain(|signed| {
+            let said = signed.unverified::<DeviceCertificate>("device certificate");
+            stays.contains(&signed.digest()) && said.is_ok_and(|said| !self.is_revoked(said.device))
+        });
+        let (person_key, recovery) = (first.person_key, self.profile.recovery.clone());
+        let request = NewKey { person_key, statement, certificates, recovery, line, revocations };
+        self.ask_later(Asked::ReplaceKeyAgain, Request::ReplaceKey(Box::new(request)));
+        Ok(true)
+    }
+
+    pub(super) fn replaced_again(&mut self, reply: Reply) {
+        match reply {
+            Reply::Refused(refused) => self.deliver(Notice::Problem(refused.into())),
+            _ => self.ask_own_chain(),
         }
     }
 
@@ -218,9 +254,7 @@ impl Device {
     pub(super) fn is_own_key(&self, key: Digest) -> bool {
         let own = self.people.get(&self.profile.person);
         let under_way = self.profile.replacing.as_ref().is_some_and(|one| one.request.person_key.digest() == key);
-        under_way
-            || self.own_key().is_ok_and(|own| own.digest() == key)
-            || own.is_some_and(|own| own.past.contains(&key))
+        under_way || self.own_key().is_ok_and(|own| own.digest() == key) || own.is_some_and(|own| own.has_had(key))
     }
 
     /// The newest chain of somebody that this device may go by: another key counts unless the one before was verified, and the user has

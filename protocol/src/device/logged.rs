@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::collections::btree_map::Entry;
 
 use crate::cbor;
-use crate::device::state::{Doubt, KnownPerson, Logged, Stage, Table};
+use crate::device::state::{Doubt, Logged, Stage, Table};
 use crate::device::{Asked, Device, Notice};
 use crate::error::{Error, PeerMisbehaved};
 use crate::frame::{ProvedLeaf, Reply, Request};
@@ -296,19 +296,34 @@ impl Device {
         if self.is_said_late(person, act) {
             return true;
         }
+        let is_theirs = |key| self.people.get(&person).is_some_and(|known| known.has_had(key));
         match act {
+            Act::DeviceRevoked { .. } | Act::Recovered { .. } | Act::Replaced { .. } if self.is_past(person, act) => {
+                true
+            }
             Act::DeviceRevoked { device, .. } => self.is_revoked(*device),
             Act::EndorsementRevoked { endorsement, .. } => {
                 self.withdrawn.get(&person).is_some_and(|row| row.takes_back(*endorsement))
             }
             Act::Recovered { person_key, .. }
             | Act::Replaced { person_key, .. }
-            | Act::KeyRotated { key: person_key, .. } => {
-                let known = |known: &KnownPerson| known.shows(*person_key) || known.past.contains(person_key);
-                self.people.get(&person).is_some_and(known)
-            }
+            | Act::KeyRotated { key: person_key, .. } => is_theirs(*person_key),
             _ => true,
         }
+    }
+
+    /// Whether somebody has begun anew since, in the log, with a key that this device knows: whoever was enrolled anew, and whoever has
+    /// replaced more keys than are shown, brings no statements from before.
+    fn is_past(&self, person: PersonId, act: &Act) -> bool {
+        let Some((history, known)) = self.logged(person).zip(self.people.get(&person)) else { return false };
+        let Some(place) = history.acts.iter().rposition(|(_, other)| other == act) else { return false };
+        let first = known.oldest_shown();
+        let begins = |act: &Act| match act {
+            Act::Replaced { person_key, .. } => known.has_had(*person_key),
+            Act::Recovered { person_key, .. } | Act::KeyRotated { key: person_key, .. } => first == Some(*person_key),
+            _ => false,
+        };
+        history.acts.iter().skip(place.saturating_add(1)).any(|(_, later)| begins(later))
     }
 
     /// What the log says of somebody, the relay was asked for, and nothing explains.

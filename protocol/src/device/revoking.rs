@@ -7,7 +7,8 @@
 //!
 //! Invariant: a relay that only claims a revocation moves nobody, and no Commit is judged by one.
 
-use crate::device::state::{Revoked, Table};
+use crate::device::inbox::assemble;
+use crate::device::state::{KnownPerson, Revoked, Table};
 use crate::device::{Asked, Device, Notice};
 use crate::error::{Error, PeerMisbehaved, Refused};
 use crate::frame::{Reply, Request};
@@ -70,6 +71,10 @@ impl Device {
         self.ask_checkpoint();
     }
 
+    /// What a revocation says: signed by the device's person, with the key of now or of then, or by a registrar.
+    ///
+    /// # Errors
+    /// [`PeerMisbehaved`] where none of them has signed it. A key that was replaced revokes nothing that stays under the next.
     pub(super) fn verify_revocation(
         &self,
         signed: &Signed,
@@ -77,13 +82,22 @@ impl Device {
     ) -> Result<DeviceRevocation, Error> {
         const WHAT: &str = "a revocation";
         let said: DeviceRevocation = signed.unverified(WHAT)?;
-        let author = said.issuer.map_or(said.person, |issuer| issuer.person);
-        let verified = self.author(author, identities)?;
-        let key = match said.issuer {
-            None => &verified.person_key,
-            Some(_) if !verified.endorsement.registrar => return Err(PeerMisbehaved::Role("revoking").into()),
-            Some(issuer) => &verified.device(issuer.device).ok_or(PeerMisbehaved::NotEndorsed)?.mls_key,
-        };
-        signed.verify(Label::DeviceRevocation, key, WHAT)
+        if let Some(issuer) = said.issuer {
+            let author = self.author(issuer.person, Some(issuer.device), identities)?;
+            if !author.endorsement.registrar {
+                return Err(PeerMisbehaved::Role("revoking").into());
+            }
+            let key = &author.device(issuer.device).ok_or(PeerMisbehaved::NotEndorsed)?.mls_key;
+            return signed.verify(Label::DeviceRevocation, key, WHAT);
+        }
+        let author = self.author(said.person, None, identities)?;
+        let now = signed.verify(Label::DeviceRevocation, &author.person_key, WHAT);
+        if now.is_ok() || author.device(said.device).is_some() {
+            return now;
+        }
+        let shown = assemble(identities, said.person);
+        let known = self.people.get(&said.person).into_iter().flat_map(KnownPerson::keys);
+        let mut earlier = shown.first().into_iter().flat_map(Identity::keys).chain(known);
+        earlier.find_map(|key| signed.verify(Label::DeviceRevocation, key, WHAT).ok()).map_or(now, Ok)
     }
 }

@@ -11,14 +11,14 @@
 use minicbor::bytes::ByteArray;
 
 use crate::cbor;
-use crate::device::inbox::assemble;
+use crate::device::inbox::{assemble, assemble_from};
 use crate::device::late::Said;
 use crate::device::state::{Counters, RevocationsTold, Table};
 use crate::device::{Asked, Device, Notice};
 use crate::error::{Error, PeerMisbehaved};
 use crate::frame::{Reply, Request};
-use crate::identity::{Identity, Issuer, Signed, Verified, verify_chain};
-use crate::ids::PersonId;
+use crate::identity::{DeviceRevocation, Identity, Issuer, Signed, Verified, verify_chain};
+use crate::ids::{DeviceId, PersonId};
 use crate::limits;
 
 impl Device {
@@ -150,6 +150,7 @@ impl Device {
         for statement in revoked.into_iter().take(limits::REVOCATIONS_MAX) {
             match self.verify_revocation(&statement, identities) {
                 Ok(said) => self.take_said(Said::Revoked(said, statement)),
+                Err(_) if self.is_nobodys(&statement, identities) => {}
                 Err(why) => self.deliver(Notice::Problem(why)),
             }
         }
@@ -162,12 +163,31 @@ impl Device {
         self.doubt_what_the_ended_said();
     }
 
-    /// The author of a statement, as the identities beside it say, if that is who this device knows.
-    pub(super) fn author(&self, person: PersonId, identities: &[Identity]) -> Result<Verified, Error> {
-        let verified = verify_chain(&assemble(identities, person), &self.profile.organisation)?;
+    /// Whether a revocation is of a device that its person's key of now does not certify: whoever meets somebody under a key that no
+    /// statement leads to cannot verify what the one before has signed, and need not.
+    fn is_nobodys(&self, statement: &Signed, identities: &[Identity]) -> bool {
+        let Ok(said) = statement.unverified::<DeviceRevocation>("a revocation") else { return false };
+        let shown = assemble(identities, said.person);
+        let known = self.people.get(&said.person).map(|known| known.chain.as_slice()).unwrap_or_default();
+        let counts = |first: &Identity| first.certifies(said.device);
+        said.issuer.is_none() && !shown.first().is_none_or(counts) && !known.first().is_some_and(counts)
+    }
+
+    /// The author of a statement, as the identities beside it say, if that is who this device knows, or was before their key was replaced.
+    pub(super) fn author(
+        &self,
+        person: PersonId,
+        device: Option<DeviceId>,
+        identities: &[Identity],
+    ) -> Result<Verified, Error> {
+        let mut theirs = identities.iter().filter(|identity| identity.person == person);
+        let of_then = device.and_then(|device| theirs.clone().find(|identity| identity.certifies(device)));
+        let chain = of_then.or_else(|| theirs.next()).map(|first| assemble_from(identities, first));
+        let verified = verify_chain(&chain.unwrap_or_default(), &self.profile.organisation)?;
         // A key that nobody has accepted here yet is good enough to shut somebody out.
+        let key = verified.person_key.digest();
         let known = self.people.get(&person).filter(|known| !known.chain.is_empty());
-        let other = known.is_some_and(|known| !known.shows(verified.person_key.digest()));
+        let other = known.is_some_and(|known| !known.shows(key) && !known.keys().any(|known| known.digest() == key));
         if verified.person != person || other {
             return Err(PeerMisbehaved::WrongKey("the author of a statement about somebody").into());
         }

@@ -375,12 +375,11 @@ impl Device {
         let Some(view) = &self.watch.view else { return };
         let (person, size, after) = (self.profile.person, view.head.size, view.read.map_or(0, |(number, _)| number));
         // The same leaves read twice would not follow themselves.
-        let same = |asked: &Asked| *asked == Asked::OwnHistory(size);
-        let under_way = self.link.as_ref().is_some_and(|link| link.asked.values().any(same));
-        if under_way || self.later.iter().any(|(asked, _)| same(asked)) {
-            return;
+        let asked = Asked::OwnHistory { after, size };
+        let under_way = self.link.as_ref().is_some_and(|link| link.asked.values().any(|other| *other == asked));
+        if !under_way && !self.later.iter().any(|(other, _)| *other == asked) {
+            self.ask_later(asked, Request::History { person, after, size });
         }
-        self.ask_later(Asked::OwnHistory(size), Request::History { person, after, size });
     }
 
     /// The acts of leaves that are in the log one after the other, as far as they are shown.
@@ -412,16 +411,20 @@ impl Device {
         Ok(acts)
     }
 
-    pub(super) fn own_history_came(&mut self, size: u64, reply: Reply) {
+    pub(super) fn own_history_came(&mut self, after: u64, size: u64, reply: Reply) {
         // Before anybody has endorsed this person, the relay may have nothing to show.
         let Reply::History { leaves, more } = reply else { return };
         let Some(view) = self.watch.view.as_ref().filter(|view| view.head.size == size) else { return };
         let mut last = view.read.map(|(number, hash)| Last { number, hash });
+        if last.map_or(0, |last| last.number) != after {
+            // It was read on meanwhile, by the answer to another request.
+            return;
+        }
         let person = self.profile.person;
         let Ok(acts) = self.proved_leaves(person, size, &mut last, &leaves) else {
             return self.log_fault("the relay's audit log about you is not what it was", None, None);
         };
-        let (acts, begun) = self.since_own_key(acts.into_iter().flatten().collect());
+        let (begun, acts) = self.since_own_key(acts.into_iter().flatten().collect());
         let strange: Vec<Act> = acts.into_iter().filter(|act| !self.is_own_act(act)).collect();
         if strange.iter().any(ends) && self.watch.statements_asked.insert(person) {
             // What others have done is told as what it is: by their statements.
@@ -436,9 +439,7 @@ impl Device {
             return;
         }
         if let Some(view) = self.watch.view.as_mut() {
-            // Only now: where statements are asked for first, the same leaves are read once more.
-            view.begun |= begun;
-            view.read = last.map(|last| (last.number, last.hash));
+            (view.read, view.begun) = (last.map(|last| (last.number, last.hash)), begun);
         }
         self.save_log();
         if more {
@@ -446,17 +447,27 @@ impl Device {
         }
     }
 
-    /// Of a person who was here before this device, under another key, what was done until then is none of its business. True once that
-    /// key stands in the log.
-    fn since_own_key(&self, acts: Vec<Act>) -> (Vec<Act>, bool) {
-        let begun = self.watch.view.as_ref().is_some_and(|view| view.begun);
-        if begun || !self.profile.again {
-            return (acts, begun);
+    /// Of a person who was here before this device what was done until then is none of its business: those who were here have watched.
+    /// Whether it has begun by the end of these acts, and those since.
+    fn since_own_key(&self, acts: Vec<Act>) -> (bool, Vec<Act>) {
+        let (begun, reads) = self.watch.view.as_ref().map_or((false, false), |view| (view.begun, view.read.is_some()));
+        let (again, linked) = (self.profile.again, self.profile.person_key.is_none());
+        if begun || !(again || linked) {
+            return (begun, acts);
         }
-        let begins = |act: &Act| matches!(act, Act::Recovered { person_key, .. } | Act::Replaced { person_key, .. } if self.is_own_key(*person_key));
+        let own = self.profile.certificate.digest();
+        let begins = |act: &Act| match act {
+            Act::Recovered { person_key, .. } | Act::Replaced { person_key, .. } => {
+                again && self.is_own_key(*person_key)
+            }
+            Act::DeviceAdded { certificate, .. } => *certificate == own,
+            _ => false,
+        };
         match acts.iter().position(begins) {
-            Some(from) => (acts.into_iter().skip(from).collect(), true),
-            None => (Vec::new(), false),
+            Some(from) => (true, acts.into_iter().skip(from).collect()),
+            // A vault from before this was kept has read on from its beginning.
+            None if linked && !again && reads => (false, acts),
+            None => (false, Vec::new()),
         }
     }
 

@@ -132,7 +132,7 @@ impl Device {
         let Some(issuer) = said.issuer else {
             return signed.verify(Label::EndorsementRevocation, &self.profile.organisation, WHAT);
         };
-        let author = self.author(issuer.person, identities)?;
+        let author = self.author(issuer.person, Some(issuer.device), identities)?;
         let key = &author.device(issuer.device).ok_or(PeerMisbehaved::NotEndorsed)?.mls_key;
         let said: EndorsementRevocation = signed.verify(Label::EndorsementRevocation, key, WHAT)?;
         let of = self.endorsements_of(said.person, identities);

@@ -5,7 +5,7 @@
 use minicbor::{Decode, Encode};
 
 use super::Blob;
-use crate::identity::{Identity, Signed};
+use crate::identity::{Identity, Signed, Step};
 use crate::ids::MailboxId;
 use crate::suite::{Digest, PublicKey};
 
@@ -85,4 +85,12 @@ pub struct NewKey {
     /// The recovery key that was certified before, certified by the new key.
     #[n(3)]
     pub recovery: Option<Signed>,
+    /// Where this was done before and the relay, restored, has forgotten it: every step from the key that it shows, the last of them the
+    /// statement. At most [`limits::KEY_STEPS_MAX`](crate::limits::KEY_STEPS_MAX).
+    #[cbor(n(90), default, skip_if = "Vec::is_empty")]
+    pub line: Vec<Step>,
+    /// With the line: the revocations of devices of theirs, each by one of those keys or the new one. At most
+    /// [`limits::DEVICES_PER_PERSON_MAX`](crate::limits::DEVICES_PER_PERSON_MAX).
+    #[cbor(n(91), default, skip_if = "Vec::is_empty")]
+    pub revocations: Vec<Signed>,
 }

@@ -308,11 +308,7 @@ impl<'a> Source<'a> {
             person_key: self.key(),
             certificates: self.list(Self::signed),
             endorsement: self.signed(),
-            line: self.list(|source| Step {
-                key: source.key(),
-                statement: source.signed(),
-                recovery: source.maybe(Self::signed),
-            }),
+            line: self.list(Self::step),
         }
     }
 
@@ -514,16 +510,25 @@ impl<'a> Source<'a> {
                 inbox: MailboxId::new(self.array()),
             })),
             50 => Request::Adoptable,
-            43 => Request::ReplaceKey(Box::new(NewKey {
-                person_key: self.key(),
-                statement: self.signed(),
-                certificates: self.list(Self::signed),
-                recovery: self.maybe(Self::signed),
-            })),
+            43 => {
+                let mut later = Self { ..*self };
+                Request::ReplaceKey(Box::new(NewKey {
+                    person_key: self.key(),
+                    statement: self.signed(),
+                    certificates: self.list(Self::signed),
+                    recovery: self.maybe(Self::signed),
+                    line: later.list(Self::step),
+                    revocations: later.list(Self::signed),
+                }))
+            }
             70 => Request::WithdrawEndorsement { revocation: self.signed() },
             80 => Request::Adoption { person: PersonId::new(self.array()) },
             _ => Request::StatementsAbout { person: PersonId::new(self.array()), after: self.number() },
         }
+    }
+
+    fn step(&mut self) -> Step {
+        Step { key: self.key(), statement: self.signed(), recovery: self.maybe(Self::signed) }
     }
 
     fn device_registration(&mut self) -> DeviceRegistration {

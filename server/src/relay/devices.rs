@@ -178,6 +178,10 @@ pub(super) fn revoke(store: &dyn Read, caller: Caller, statement: &Signed, now: 
     if !policy::may_see(store, &own, &target)? {
         return Err(not_found().into());
     }
+    if row.revoked.as_ref().is_some_and(|known| known.statement == *statement) {
+        // The very same, once more: the key that signed it may have been replaced since.
+        return Ok(Outcome::reply(Reply::Done));
+    }
     match said.issuer {
         None => {
             let key = &target.registration.person_key;

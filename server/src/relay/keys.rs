@@ -5,6 +5,8 @@
 //! 3. A person replaces their key by a statement that the key before has signed; every device of theirs stays.
 //! 4. Whoever is enrolled anew waits until the new key is endorsed: until then nothing changes for the one before (`joining.rs`).
 //!
+//! 5. A relay that was restored takes the same again, by every statement on the way from the key that it knows.
+//!
 //! What somebody endorsed under a key before stays verifiable: their identity of that time is kept for it.
 //!
 //! Invariant: a person's key is replaced only with every device of theirs named, staying or revoked, and in one step with the leaf that
@@ -15,6 +17,7 @@ use privity_protocol::error::{Error, Refused};
 use privity_protocol::frame::{NewKey, Recovery, RecoveryFiling, RecoveryView, Registration, Reply};
 use privity_protocol::identity::{
     DeviceCertificate, DeviceRevocation, Identity, RecoveryKey, Signed, Step, check_handle, handle_skeleton,
+    stays_since, verify_line,
 };
 use privity_protocol::ids::{DeviceId, MailboxId, PersonId, Timestamp};
 use privity_protocol::limits;
@@ -127,10 +130,15 @@ pub(super) fn replace(store: &dyn Read, caller: Caller, asked: &NewKey, now: Tim
         }
         _ => None,
     };
-    let step = Step { key: row.registration.person_key.clone(), statement: asked.statement.clone(), recovery: None };
+    let key = row.registration.person_key.clone();
     let act = Act::KeyRotated { key: asked.person_key.digest(), statement: asked.statement.digest() };
     let mut change = Change::new(store, row, &asked.person_key)?;
-    change.step(step, &asked.certificates)?;
+    if asked.line.is_empty() {
+        let step = Step { key, statement: asked.statement.clone(), recovery: None };
+        change.step(step, &asked.certificates)?;
+    } else {
+        change.again(&asked.line, &asked.certificates, &asked.revocations)?;
+    }
     change.row.recovery = recovery;
     change.done(act, now)
 }
@@ -199,13 +207,7 @@ impl<'a> Change<'a> {
         let said = step.verify(self.before.person).map_err(malformed)?.said;
         let mut named: Vec<Digest> = Vec::new();
         for certificate in stays {
-            let of: DeviceCertificate =
-                certificate.verify(Label::DeviceCertificate, &self.key, "device certificate").map_err(malformed)?;
-            let known = self
-                .devices
-                .iter()
-                .any(|row| row.device == of.device && row.is_in_use() && row.certificate.body == certificate.body);
-            if !known {
+            if !self.is_in_use(certificate)? {
                 return Err(Refused::malformed("a device stays that is none of that person's").into());
             }
             named.push(certificate.digest());
@@ -216,6 +218,42 @@ impl<'a> Change<'a> {
         }
         self.row.line = with_step(&self.row.line, step);
         self.stays = stays.to_vec();
+        Ok(())
+    }
+
+    /// Whether a certificate by the new key is of a device that this relay serves.
+    fn is_in_use(&self, certificate: &Signed) -> Result<bool, No> {
+        let of: DeviceCertificate =
+            certificate.verify(Label::DeviceCertificate, &self.key, "device certificate").map_err(malformed)?;
+        let is =
+            |row: &DeviceRow| row.device == of.device && row.is_in_use() && row.certificate.body == certificate.body;
+        Ok(self.devices.iter().any(is))
+    }
+
+    /// What was done before this relay was restored: steps that lead to the new key, with the devices that stayed and those that were
+    /// revoked on the way. A device that came since is not known here any more.
+    fn again(&mut self, line: &[Step], stayed: &[Signed], revocations: &[Signed]) -> Result<(), No> {
+        let person = self.before.person;
+        let from = line.iter().position(|step| step.key == self.before.person_key);
+        let line = from.and_then(|from| line.get(from..)).unwrap_or_default();
+        let identity = Identity { person_key: self.key.clone(), line: line.to_vec(), ..self.before.clone() };
+        let steps = verify_line(&identity).map_err(malformed)?;
+        let stays = stays_since(&steps, self.before.person_key.digest())
+            .ok_or_else(|| Refused::malformed("the statements begin at another key"))?;
+        for certificate in stayed.iter().take(limits::DEVICES_PER_PERSON_MAX) {
+            if stays.contains(&certificate.digest()) && self.is_in_use(certificate)? {
+                self.stays.push(certificate.clone());
+            }
+        }
+        for statement in revocations.iter().take(limits::DEVICES_PER_PERSON_MAX) {
+            let verify = |key| statement.verify::<DeviceRevocation>(Label::DeviceRevocation, key, "revocation").ok();
+            let said = identity.keys().find_map(verify).filter(|said| said.person == person && said.issuer.is_none());
+            let said = said.ok_or_else(|| Refused::malformed("a revocation of somebody else's device"))?;
+            self.revoked.push((said.device, statement.clone()));
+        }
+        for step in line {
+            self.row.line = with_step(&self.row.line, step.clone());
+        }
         Ok(())
     }
 

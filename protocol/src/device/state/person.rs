@@ -6,7 +6,8 @@ use minicbor::{Decode, Encode};
 
 use crate::identity::{Endorsement, Identity, Name, Role, Verified};
 use crate::ids::Timestamp;
-use crate::suite::Digest;
+use crate::limits;
+use crate::suite::{Digest, PublicKey};
 
 /// A person as this device knows them.
 #[derive(Debug, Clone, Encode, Decode)]
@@ -116,6 +117,26 @@ impl KnownPerson {
         self.key() == Some(key) || self.changed.as_ref().is_some_and(|changed| changed.key == key)
     }
 
+    /// Whether this key is theirs, or was.
+    pub(in crate::device) fn has_had(&self, key: Digest) -> bool {
+        self.shows(key) || self.past.contains(&key) || self.keys().any(|known| known.digest() == key)
+    }
+
+    /// The key at which the statements of the newest chain begin, where there were more of them once than an identity shows.
+    pub(in crate::device) fn oldest_shown(&self) -> Option<Digest> {
+        let changed = self.changed.as_ref().and_then(|changed| changed.chain.first());
+        let newest =
+            changed.or_else(|| self.chain.first()).filter(|first| first.line.len() >= limits::KEY_STEPS_MAX)?;
+        newest.line.first().map(|step| step.key.digest())
+    }
+
+    /// Their keys, as far as they are here: of each chain that was shown, with those that statements lead on from.
+    pub(in crate::device) fn keys(&self) -> impl Iterator<Item = &PublicKey> {
+        let changed = self.changed.as_ref().and_then(|changed| changed.chain.first());
+        let shown = [self.chain.first(), changed, self.before.first()];
+        shown.into_iter().flatten().flat_map(Identity::keys)
+    }
+
     /// When the user has compared the safety number with them, if they have.
     pub fn verified_at(&self) -> Option<Timestamp> {
         self.verified.map(|verified| verified.at)
@@ -131,10 +152,17 @@ impl KnownPerson {
         self.chain.iter().filter_map(|identity| identity.endorsement.unverified("endorsement").ok()).collect()
     }
 
-    /// The chain with that key, of the one known, the one before and the one that nobody has accepted.
+    /// The chain with that key, of the one known, the one before and the one that nobody has accepted; else the one whose statements lead
+    /// on from it.
     pub(in crate::device) fn chain_with(&self, key: Digest) -> &[Identity] {
-        let with = |chain: &[Identity]| chain.first().is_some_and(|identity| identity.person_key.digest() == key);
         let changed = self.changed.as_ref().map(|changed| changed.chain.as_slice()).unwrap_or_default();
-        [changed, &self.before].into_iter().find(|chain| with(chain)).unwrap_or(&self.chain)
+        let chains: [&[Identity]; 3] = [&self.chain, changed, &self.before];
+        let with = |chain: &&[Identity]| chain.first().is_some_and(|first| first.person_key.digest() == key);
+        let leads = |chain: &&[Identity]| {
+            chain.first().is_some_and(|first| first.line.iter().any(|step| step.key.digest() == key))
+        };
+        let found =
+            chains.into_iter().find(with).or_else(|| [changed, &self.chain, &self.before].into_iter().find(leads));
+        found.unwrap_or(&self.chain)
     }
 }

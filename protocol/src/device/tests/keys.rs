@@ -304,3 +304,135 @@ fn whoever_endorsed_somebody_does_it_again_for_the_key_that_followed() {
     world.settle();
     assert_eq!(world.words(ADA, matter), ["endorsed again"]);
 }
+
+fn accused(world: &World, who: usize) -> Vec<Notice> {
+    let faults = |notice: &&Notice| {
+        matches!(notice, Notice::Log { .. } | Notice::Problem(_) | Notice::Lapsed { .. } | Notice::DoneInYourName(_))
+    };
+    world.nodes[who].notices.iter().filter(faults).cloned().collect()
+}
+
+/// A device is revoked by the key of then; whoever hears of it only under a later key finds nothing kept back.
+#[test]
+fn what_an_earlier_key_has_revoked_is_no_fault_of_the_relays_after_the_key_is_replaced() {
+    let mut world = World::office();
+    let matter = world.matter(&[DAN, BOB]);
+    let second = world.link(DAN);
+    world.settle();
+    world.disconnect(BOB);
+    world.revoke(DAN, second);
+    world.nodes[DAN].device.replace_key(world.now).unwrap();
+    world.settle_but(BOB);
+    let secret = world.sheet(DAN);
+    world.disconnect(DAN);
+    let dan = world.restore_person(DAN, &secret);
+    world.settle_but(DAN);
+    world.nodes[dan].device.replace_key(world.now).unwrap();
+    world.settle_but(DAN);
+    world.connect(BOB);
+    world.settle_but(DAN);
+    let fay = world.join(ADA, "fay", Role::Staff);
+    world.add(ADA, matter, fay);
+    world.settle_but(DAN);
+    for who in [fay, BOB, dan, ADA] {
+        world.say(who, matter, "goes on");
+        world.settle_but(DAN);
+    }
+    for who in [ADA, BOB, dan, fay] {
+        assert_eq!(accused(&world, who), [], "device {who}");
+        assert_eq!(world.words(who, matter).len(), 4, "device {who}");
+    }
+    assert!(world.nodes[fay].device.is_revoked(world.device(second)), "an earlier key of the line says so");
+}
+
+/// The same where nobody but a colleague vouches for the key that came after.
+#[test]
+fn what_was_revoked_before_somebody_was_enrolled_anew_is_no_fault_of_the_relays() {
+    let mut world = World::office();
+    let matter = world.matter(&[DAN, BOB]);
+    let second = world.link(DAN);
+    world.settle();
+    world.disconnect(BOB);
+    world.revoke(DAN, second);
+    world.settle_but(BOB);
+    world.disconnect(DAN);
+    let dan = world.enrol_anew(ADA, DAN);
+    world.settle_but(DAN);
+    world.connect(BOB);
+    world.settle_but(DAN);
+    let fay = world.join(ADA, "fay", Role::Staff);
+    world.add(ADA, matter, fay);
+    world.settle_but(DAN);
+    for who in [fay, BOB, dan, ADA] {
+        world.say(who, matter, "goes on");
+        world.settle_but(DAN);
+    }
+    for who in [ADA, BOB, dan, fay] {
+        assert_eq!(accused(&world, who), [], "device {who}");
+        assert_eq!(world.words(who, matter).len(), 4, "device {who}");
+    }
+}
+
+/// A key that was replaced because it may be known to others revokes nothing that stays.
+#[test]
+fn an_earlier_key_revokes_no_device_that_stays() {
+    let mut world = World::office();
+    let matter = world.matter(&[DAN]);
+    let stolen = world.nodes[DAN].device.profile().person_key.clone().unwrap();
+    world.nodes[DAN].device.replace_key(world.now).unwrap();
+    world.settle();
+    let (person, device) = (world.person(DAN), world.device(DAN));
+    let said = DeviceRevocation { person, device, issuer: None, at: world.now };
+    let statement = Signed::make(Label::DeviceRevocation, &stolen, &said).unwrap();
+    world.relay.revoke(person, device, &statement);
+    world.settle_but(DAN);
+    assert!(!world.nodes[ADA].device.is_revoked(device));
+    assert!(members(&mut world, ADA, matter).contains(&device));
+}
+
+/// Whoever waits for a colleague's word is online meanwhile: answers cross, and what came before their key is none of their business.
+#[test]
+fn what_the_log_says_of_oneself_may_be_asked_twice_at_once() {
+    let mut world = World::office();
+    world.matter(&[DAN, BOB]);
+    world.disconnect(DAN);
+    let dan = world.enrol_anew(ADA, DAN);
+    world.settle_but(DAN);
+    let watch = &mut world.nodes[dan].device.watch;
+    watch.statements_asked.clear();
+    let view = watch.view.as_mut().unwrap();
+    (view.read, view.begun) = (None, false);
+    for _ in 0..2 {
+        world.nodes[dan].device.read_own_history();
+    }
+    let now = world.now;
+    world.nodes[dan].device.handle_time(now);
+    world.settle_but(DAN);
+    assert_eq!(accused(&world, dan), []);
+    assert!(world.nodes[dan].device.log().unwrap().read.is_some(), "it was read");
+}
+
+/// The relay is restored from a backup that was made before somebody replaced their key.
+#[test]
+fn a_restored_relay_learns_again_which_key_somebody_has() {
+    let mut world = World::office();
+    let matter = world.matter(&[DAN]);
+    let backup = world.relay.clone();
+    for _ in 0..2 {
+        world.nodes[DAN].device.replace_key(world.now).unwrap();
+        world.settle();
+    }
+    let now = own_key(&world, DAN);
+    world.restore(backup);
+    world.settle();
+    assert_eq!(own_key(&world, DAN), now);
+    assert_eq!(world.relay.chain_of(world.person(DAN))[0].person_key.digest(), now);
+    let second = world.link(DAN);
+    world.settle();
+    world.say(second, matter, "here");
+    world.settle();
+    assert_eq!(world.words(ADA, matter), ["here"]);
+    for who in [ADA, DAN, second] {
+        assert_eq!(accused(&world, who), [], "device {who}");
+    }
+}

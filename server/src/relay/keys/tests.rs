@@ -109,7 +109,7 @@ fn a_sheet_replaces_the_key_once_shuts_out_the_lost_device_and_is_logged() {
     let identity = current(&world, &ada);
     assert_eq!(identity.person_key, anew.person_key.public().unwrap());
     assert_eq!(bodies(&identity), [anew.certificate().body], "of the old key there is none");
-    let steps = privity_protocol::identity::verify_line(&identity).unwrap();
+    let steps = verify_line(&identity).unwrap();
     assert!(steps.last().unwrap().recovered);
     assert!(world.say(ada.caller, matter).is_err(), "the lost device posts nothing");
     world.admit(anew.caller).unwrap();
@@ -178,6 +178,95 @@ fn what_is_not_exactly_what_the_sheet_may_do_changes_nothing() {
     recover(&mut world, &anew, &good).unwrap();
 }
 
+/// After a restore everybody files again what they have said; the key that said it may have been replaced since.
+#[test]
+fn what_an_earlier_key_has_revoked_may_be_filed_again_and_that_key_revokes_nothing_more() {
+    let (mut world, ada, dan, secret) = office();
+    let anew = again(&ada);
+    let asked = recovery(&ada, &anew, &secret);
+    recover(&mut world, &anew, &asked).unwrap();
+    world.admit(anew.caller).unwrap();
+    let key = SecretKey::generate();
+    let mut after = Human::new("ada");
+    after.caller = anew.caller;
+    (after.link_key, after.mls_key, after.person_key) = (anew.link_key.clone(), anew.mls_key.clone(), key.clone());
+    let certificate = after.certificate();
+    let said = replacement(&anew, &key, &[&certificate]);
+    let statement = Signed::make(Label::Replacement, &anew.person_key, &said).unwrap();
+    let next = NewKey {
+        person_key: key.public().unwrap(),
+        statement,
+        certificates: vec![certificate],
+        recovery: None,
+        line: Vec::new(),
+        revocations: Vec::new(),
+    };
+    world.ask(anew.caller, &Request::ReplaceKey(Box::new(next))).unwrap();
+    let before = acts(&world);
+    let filed = |statement: &Signed| Request::RevokeDevice { revocation: statement.clone() };
+    assert_eq!(world.ask(anew.caller, &filed(&asked.revocations[0])), Ok(Reply::Done));
+    assert_eq!(acts(&world), before, "nothing is new");
+    let stolen = revocation(&anew.person_key, &anew, anew.caller.device);
+    assert!(world.ask(anew.caller, &filed(&stolen)).is_err());
+    assert!(world.ask(dan.caller, &filed(&stolen)).is_err());
+    assert!(world.store.as_read().device(anew.caller.device).unwrap().unwrap().revoked.is_none());
+}
+
+/// Ada has replaced her key twice, and revoked a device under the first of them; the relay is restored from before, and told again.
+#[test]
+fn a_restored_relay_takes_again_what_led_to_a_key_and_nothing_else() {
+    let (mut world, ada, dan, secret) = office();
+    let lost = world.device(&ada).device;
+    let of = DeviceCertificate { device: lost, ..ada.certificate().unverified("certificate").unwrap() };
+    let row = world.store.as_read().device(lost).unwrap().unwrap();
+    let row = DeviceRow { certificate: Signed::make(Label::DeviceCertificate, &ada.person_key, &of).unwrap(), ..row };
+    world.write(&[Write::Device(Box::new(row))]);
+    let keys = [SecretKey::generate(), SecretKey::generate()];
+    let certificate = |key: &SecretKey| {
+        let said: DeviceCertificate = ada.certificate().unverified("certificate").unwrap();
+        Signed::make(Label::DeviceCertificate, key, &said).unwrap()
+    };
+    let before = [&ada.person_key, &keys[0]];
+    let line: Vec<Step> = (0..2)
+        .map(|n| {
+            let stays = vec![certificate(&keys[n]).digest()];
+            let from = before[n].public().unwrap();
+            let said = Replacement::new(ada.caller.person, &from, &keys[n], stays, Timestamp(5)).unwrap();
+            Step { key: from, statement: Signed::make(Label::Replacement, before[n], &said).unwrap(), recovery: None }
+        })
+        .collect();
+    let good = NewKey {
+        person_key: keys[1].public().unwrap(),
+        statement: line[1].statement.clone(),
+        certificates: vec![certificate(&keys[1])],
+        recovery: Some(recovery_key(&ada, &secret, &keys[1])),
+        line: line.clone(),
+        revocations: vec![revocation(&ada.person_key, &ada, lost)],
+    };
+    let ask = |world: &mut World, asked: &NewKey| world.ask(ada.caller, &Request::ReplaceKey(Box::new(asked.clone())));
+    let foreign = revocation(&dan.person_key, &ada, lost);
+    let other = SecretKey::generate();
+    for bad in [
+        NewKey { line: line[1..].to_vec(), ..good.clone() },
+        NewKey { line: line[..1].to_vec(), ..good.clone() },
+        NewKey { line: vec![line[1].clone(), line[0].clone()], ..good.clone() },
+        NewKey { person_key: other.public().unwrap(), certificates: vec![certificate(&other)], ..good.clone() },
+        NewKey { certificates: vec![certificate(&keys[0])], ..good.clone() },
+        NewKey { certificates: Vec::new(), ..good.clone() },
+        NewKey { revocations: Vec::new(), ..good.clone() },
+        NewKey { revocations: vec![foreign], ..good.clone() },
+    ] {
+        assert!(ask(&mut world, &bad).is_err(), "{bad:?}");
+    }
+    assert!(world.ask(dan.caller, &Request::ReplaceKey(Box::new(good.clone()))).is_err());
+    assert!(current(&world, &ada).line.is_empty());
+    ask(&mut world, &good).unwrap();
+    let now = current(&world, &ada);
+    assert_eq!((now.line, now.certificates), (line, good.certificates));
+    assert!(world.store.as_read().device(lost).unwrap().unwrap().revoked.is_some());
+    assert_eq!(acts(&world).iter().filter(|act| matches!(act, Act::KeyRotated { .. })).count(), 1);
+}
+
 #[test]
 fn a_sheet_is_filed_for_oneself_alone_and_the_newest_counts() {
     let (mut world, ada, dan, first) = office();
@@ -209,6 +298,8 @@ fn a_rotation_keeps_every_device_and_the_sheet() {
         statement: Signed::make(Label::Replacement, &ada.person_key, &said).unwrap(),
         certificates: vec![certificate.clone()],
         recovery: Some(recovery_key(&ada, &secret, &key)),
+        line: Vec::new(),
+        revocations: Vec::new(),
     };
     let ask = |world: &mut World, asked: &NewKey| world.ask(ada.caller, &Request::ReplaceKey(Box::new(asked.clone())));
     let none = replacement(&ada, &key, &[]);

@@ -185,7 +185,12 @@ impl Relay {
                 if self.revoked.iter().any(|(_, gone, _)| *gone == device) {
                     return Reply::Done;
                 }
-                let certificate = crate::suite::Digest::of(&[]);
+                let chain = self.chain(said.person);
+                let of = |signed: &&Signed| {
+                    signed.unverified::<DeviceCertificate>("certificate").is_ok_and(|said| said.device == device)
+                };
+                let certificate = chain[0].certificates.iter().find(of).map(Signed::digest);
+                let certificate = certificate.unwrap_or_else(|| crate::suite::Digest::of(&[]));
                 self.log.add(said.person, Act::DeviceRevoked { device, certificate, by });
                 self.revoke(said.person, device, revocation);
                 Reply::Done

@@ -18,11 +18,16 @@ impl Relay {
                 self.people.get_mut(&own).unwrap().recovery = Some((**filing).clone());
             }
             Request::ReplaceKey(new) => {
-                let NewKey { person_key, statement, certificates, recovery } = (**new).clone();
+                let NewKey { person_key, statement, certificates, recovery, mut line, .. } = (**new).clone();
                 let row = self.people.get_mut(&own).unwrap();
                 if row.registration.person_key == person_key {
                     return Some(Reply::Done);
                 }
+                let last = line.pop();
+                for step in line {
+                    row.line = with_step(&row.line, step);
+                }
+                row.registration.person_key = last.map_or(row.registration.person_key.clone(), |last| last.key);
                 if let (Some(filed), Some(recovery)) = (row.recovery.as_mut(), recovery) {
                     filed.statement = recovery;
                 }
