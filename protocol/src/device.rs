@@ -76,6 +76,7 @@ pub use adopting::Adoption;
 pub use enrol::Enrolment;
 pub use history::{HistoryOffer, HistoryProgress};
 pub use keys::Replacing;
+pub use keys::too_many_steps;
 pub use linking::{PersonsDevice, Standing, device_fingerprint};
 pub use notice::Notice;
 pub use people::NewPersonInvite;

@@ -281,6 +281,15 @@ pub struct Identity {
 }
 
 impl Identity {
+    /// How many steps lead from a key to this one; none where they do not.
+    pub fn steps_since(&self, key: Digest) -> Option<usize> {
+        if self.person_key.digest() == key {
+            return Some(0);
+        }
+        let at = self.line.iter().position(|step| step.key.digest() == key)?;
+        Some(self.line.len().saturating_sub(at))
+    }
+
     /// The person's key, and those before it that its steps begin at.
     pub fn keys(&self) -> impl Iterator<Item = &PublicKey> {
         std::iter::once(&self.person_key).chain(self.line.iter().map(|step| &step.key))

@@ -309,6 +309,9 @@ pub const REFUSALS_LOGGED: u8 = 8;
 /// replaces keys faster than matters follow.
 pub const KEY_STEPS_MAX: usize = 4;
 
+/// Steps from the key that somebody was endorsed with, from which on no rotation is taken: one is kept for a recovery.
+pub const ROTATIONS_UNENDORSED: usize = KEY_STEPS_MAX - 1;
+
 /// Identities of somebody that the relay keeps from before their key was replaced, for those whom they endorsed then.
 pub const PAST_IDENTITIES: usize = 4;
 

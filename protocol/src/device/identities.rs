@@ -10,7 +10,7 @@ use crate::device::state::{Changed, KnownPerson, RecordBody, Stage, Verification
 use crate::device::{Asked, Device, Notice};
 use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{Reply, Request};
-use crate::identity::{Endorsement, Identity, Name, SafetyNumber, Signed, Verified, look_of, verify_chain};
+use crate::identity::{Endorsement, Identity, Name, SafetyNumber, Signed, Step, Verified, look_of, verify_chain};
 use crate::ids::{MatterId, PersonId, Timestamp};
 use crate::limits;
 use crate::matter::MatterContext;
@@ -184,7 +184,8 @@ impl Device {
             self.know(person, known);
             return Ok(());
         }
-        if older || known.past.contains(&key) {
+        let past = known.past.contains(&key) || (!known.shows(key) && known.has_had(key));
+        if older || past {
             return Err(PeerMisbehaved::Mismatch("an old statement about that person").into());
         }
         self.changed(person, key, chain, told);
@@ -198,7 +199,7 @@ impl Device {
         for participant in &context.people {
             let Some(known) = self.people.get(&participant.person) else { continue };
             let listed = participant.person_key;
-            let expected = known.key().is_none_or(|key| key == listed) || known.past.contains(&listed);
+            let expected = known.key().is_none() || known.has_had(listed);
             if !expected && participant.person != self.profile.person {
                 self.changed(participant.person, listed, &[], None);
             }
@@ -208,9 +209,20 @@ impl Device {
     /// Another key under the id of somebody known: kept beside, and told once.
     fn changed(&mut self, person: PersonId, key: Digest, chain: &[Identity], name: Option<Name>) {
         let Some(mut known) = self.people.get(&person).cloned() else { return };
-        let same = known.changed.take().filter(|changed| changed.key == key);
+        let before = known.changed.take();
+        if chain.is_empty() && before.as_ref().is_some_and(|before| before.key != key && !before.chain.is_empty()) {
+            // A list is no proof, and what was shown is one: whose key it is now is asked for.
+            self.ask_later(Asked::Chain(person), Request::Chain { person });
+            return;
+        }
+        let shown = before.as_ref().map(|before| before.chain.as_slice()).unwrap_or_default();
+        let forked = before.as_ref().is_some_and(|before| before.forked)
+            || [known.chain.as_slice(), shown].into_iter().any(|other| part_ways(other, chain));
+        let same = before.filter(|changed| changed.key == key);
         let told = same.is_some();
-        let mut changed = same.unwrap_or(Changed { key, at: self.now, chain: Vec::new(), name: None });
+        let fresh = Changed { key, at: self.now, chain: Vec::new(), name: None, forked };
+        let mut changed = same.unwrap_or(fresh);
+        changed.forked = forked;
         if !chain.is_empty() {
             changed.chain = chain.to_vec();
         }
@@ -231,6 +243,13 @@ impl Device {
             self.record(self.now, matter, seq, None, self.now, RecordBody::IdentityChanged { person, verified });
         }
     }
+}
+
+/// Whether two chains show keys of somebody that follow one and the same key, and neither the other: of the two statements one is a thief's.
+fn part_ways(known: &[Identity], shown: &[Identity]) -> bool {
+    let (Some(known), Some(shown)) = (known.first(), shown.first()) else { return false };
+    let earlier = |step: &Step| known.line.iter().any(|known| known.key == step.key);
+    shown.line.iter().any(earlier) && !shown.keys().any(|key| *key == known.person_key)
 }
 
 /// Somebody known, with certificates under the same key that are new here.

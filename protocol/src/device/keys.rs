@@ -121,10 +121,21 @@ impl Device {
     /// [`Refused::NotAllowed`] on a device that does not hold the person key, or before anybody has endorsed this person.
     pub fn replace_key(&mut self, now: Timestamp) -> Result<(), Error> {
         self.must_hold_person_key()?;
+        if self.profile.replacing.is_some() {
+            // The relay may have taken that key already: it is the one to go on with, whatever became of the answer.
+            self.ask_to_replace();
+            self.settle(now);
+            return Ok(());
+        }
         let own: &KnownPerson =
             self.people.get(&self.profile.person).ok_or_else(|| Refused::not_allowed("nobody has endorsed you yet"))?;
         let person_key = self.profile.person_key.as_ref().ok_or(Misuse::State("person key"))?;
         let verified = verify_chain(&own.chain, &self.profile.organisation)?;
+        if let Some(first) = own.chain.first()
+            && first.steps_since(verified.endorsement.person_key) >= Some(limits::ROTATIONS_UNENDORSED)
+        {
+            return Err(too_many_steps().into());
+        }
         let key = SecretKey::generate();
         let stay = verified.devices.iter().filter(|(_, certificate)| !self.is_revoked(certificate.device));
         let stay: Vec<&(Digest, DeviceCertificate)> = stay.collect();
@@ -268,6 +279,14 @@ impl Device {
     pub(super) fn save_profile(&mut self) {
         self.batch.put(Table::Profile, None, &[], &self.profile);
     }
+}
+
+/// Why a key is not replaced again yet.
+pub fn too_many_steps() -> Refused {
+    Refused::not_allowed(
+        "your key was replaced several times since somebody last vouched for you; once whoever does has been online, and has accepted \
+         your key where they had verified you, it can be replaced again",
+    )
 }
 
 /// The recovery key stays good under the new key.

@@ -464,8 +464,9 @@ impl Device {
             Seen { position: row.position, roster: Some(Post::roster_digest(&roster)), bundle: None, repair: None };
         let mut parts = Vec::new();
         let mut bundle = None;
-        if !wanted.devices.is_empty() {
-            let told = self.bundle_of(wanted.people_added().into_iter(), &wanted.chains);
+        let told = wanted.people_told();
+        if !told.is_empty() {
+            let told = self.bundle_of(told.into_iter(), &wanted.chains);
             let id = MessageId::random();
             let content = Content { id, sent_at: Timestamp(0), body: Body::Bundle(told.clone()), log: None }.encode();
             let part = self.sealed(matter, &content, &Seen { roster: None, ..seen })?;
@@ -644,16 +645,17 @@ impl Wanted {
 
     /// Whether there is nothing to do.
     pub(super) fn is_empty(&self) -> bool {
-        self.devices.is_empty() && self.remove.is_empty() && self.put_out.is_empty()
+        self.devices.is_empty() && self.remove.is_empty() && self.put_out.is_empty() && self.participants.is_empty()
     }
 
     fn removes(&self, member: &Member) -> bool {
         self.remove.contains(&member.credential.person) || self.put_out.contains(&member.credential.device)
     }
 
-    /// Whose devices come in.
-    fn people_added(&self) -> BTreeSet<PersonId> {
-        self.devices.iter().map(|(owner, _, _)| owner.person).collect()
+    /// Of whom the members are told beside it: whose devices come in, and who is listed with another key.
+    fn people_told(&self) -> BTreeSet<PersonId> {
+        let listed = self.participants.iter().map(|participant| participant.person);
+        self.devices.iter().map(|(owner, _, _)| owner.person).chain(listed).collect()
     }
 
     /// Somebody to add: their chain must reach the organisation, name the handle that was asked for, their endorsement be in force, and

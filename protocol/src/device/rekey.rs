@@ -3,6 +3,7 @@
 //! 1. A matter lists a key; the newest chain known of that person shows another, and a device that the matter does not have.
 //! 2. Where statements lead from the one key to the other, any member may make the Commit: the statements in its bundle prove it, so
 //!    that a client can let their attorney back in. Else whoever manages the matter takes the person out and in again.
+//!    A key that leaves every device where it is is listed by a Commit of its own, made by the person's own device first.
 //! 3. Its key packages are taken like those of own devices. Where none comes for a while, whoever manages the matter removes what was
 //!    revoked, and adds the person once there is one.
 //!
@@ -71,7 +72,11 @@ impl Device {
         let come = verified.devices.iter().map(|(_, certificate)| certificate.device);
         let come: Vec<DeviceId> = come.filter(|device| !is_in(*device) && !self.is_revoked(*device)).collect();
         let own = listed.person == self.profile.person;
-        if come.is_empty() || (own && gone.clone().any(|member| member.credential.device == self.profile.device)) {
+        // A key that all their devices follow is listed at once: what the key before might still sign leads nowhere then.
+        let key_alone = stays.is_some() && gone.clone().next().is_none();
+        if (come.is_empty() && !key_alone)
+            || (own && gone.clone().any(|member| member.credential.device == self.profile.device))
+        {
             return None;
         }
         let gone = gone.map(|member| member.credential.device).collect();
@@ -90,7 +95,8 @@ impl Device {
             self.put_off_tidying(matter);
             return Ok(());
         }
-        if !self.is_proved(&rekey.chain) {
+        // This device need not be told who it is; a restored relay may have yet to hear of the key.
+        if rekey.person != self.profile.person && !self.is_proved(&rekey.chain) {
             return Ok(());
         }
         let verified = verify_chain(&rekey.chain, &self.profile.organisation)?;
@@ -102,7 +108,7 @@ impl Device {
                 Err(why) => self.deliver(Notice::Problem(why)),
             }
         }
-        if wanted.is_empty() {
+        if wanted.is_empty() && !rekey.come.is_empty() {
             return Ok(());
         }
         let key = verified.person_key.digest();

@@ -122,6 +122,13 @@ impl Device {
         self.look_who_is_whole_again();
     }
 
+    /// Asks at once for what may be renewed.
+    pub(super) fn renew_again(&mut self) {
+        if let Some(link) = self.link.as_mut() {
+            link.renewals_asked = None;
+        }
+    }
+
     /// People of this device's matters, and this person, whose endorsements as known here are due.
     fn ending(&self, now: Timestamp) -> Vec<PersonId> {
         let own = self.profile.person;

@@ -20,6 +20,7 @@ mod hostile;
 mod identities;
 mod keys;
 mod late;
+mod lines;
 mod logged;
 mod notes;
 mod proofs;

@@ -17,7 +17,7 @@ use crate::device::state::{Counters, RevocationsTold, Table};
 use crate::device::{Asked, Device, Notice};
 use crate::error::{Error, PeerMisbehaved};
 use crate::frame::{Reply, Request};
-use crate::identity::{DeviceRevocation, Identity, Issuer, Signed, Verified, verify_chain};
+use crate::identity::{DeviceRevocation, Endorsement, Identity, Issuer, Signed, Verified, verify_chain};
 use crate::ids::{DeviceId, PersonId};
 use crate::limits;
 
@@ -138,6 +138,12 @@ impl Device {
             true => self.meet(&said, &chain, None),
             false => Err(PeerMisbehaved::Mismatch("a chain of endorsements").into()),
         });
+        let own = self.profile.person;
+        let by_this = |said: Endorsement| said.issuer.is_some_and(|issuer| issuer.person == own);
+        if met.is_ok() && self.said_of(person).is_some_and(by_this) {
+            // Whoever vouches for them does it again for the new key: without waiting for tomorrow.
+            self.renew_again();
+        }
         match met {
             // What this device knows may be newer.
             Ok(()) | Err(Error::PeerMisbehaved(PeerMisbehaved::Mismatch(_))) => {}

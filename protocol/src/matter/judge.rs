@@ -130,6 +130,10 @@ impl Judge {
         if !role.manages() && after != with_keys(&before, &replaced) {
             return Err(ROLE);
         }
+        if !role.manages() && replaced.iter().any(|key| key.stays.is_none()) {
+            // Before anything that hangs on it is judged: the statements may be in a bundle that the relay withholds.
+            return Err(Void(NO_PROOF));
+        }
         // Whoever manages nothing adds and removes devices of their own, and of those whose new key is proved to follow the one listed.
         let stays =
             |person: PersonId| replaced.iter().find(|key| key.person == person).and_then(|key| key.stays.as_ref());

@@ -12,12 +12,12 @@
 //! Invariant: a person's key is replaced only with every device of theirs named, staying or revoked, and in one step with the leaf that
 //! says so.
 
-use privity_protocol::device::with_step;
+use privity_protocol::device::{too_many_steps, with_step};
 use privity_protocol::error::{Error, Refused};
 use privity_protocol::frame::{NewKey, Recovery, RecoveryFiling, RecoveryView, Registration, Reply};
 use privity_protocol::identity::{
-    DeviceCertificate, DeviceRevocation, Identity, RecoveryKey, Signed, Step, check_handle, handle_skeleton,
-    stays_since, verify_line,
+    DeviceCertificate, DeviceRevocation, Endorsement, Identity, RecoveryKey, Signed, Step, check_handle,
+    handle_skeleton, stays_since, verify_line,
 };
 use privity_protocol::ids::{DeviceId, MailboxId, PersonId, Timestamp};
 use privity_protocol::limits;
@@ -104,6 +104,7 @@ pub(super) fn recover(store: &dyn Read, link_key: &PublicKey, asked: &Recovery, 
     change.newcomer(&asked.certificate, asked.inbox, link_key)?;
     // The sheet is used up: what is typed into a machine is on paper alone no more.
     change.row.recovery = None;
+    change.reaches(limits::KEY_STEPS_MAX)?;
     change.done(act, now)
 }
 
@@ -140,6 +141,8 @@ pub(super) fn replace(store: &dyn Read, caller: Caller, asked: &NewKey, now: Tim
         change.again(&asked.line, &asked.certificates, &asked.revocations)?;
     }
     change.row.recovery = recovery;
+    let again = !asked.line.is_empty();
+    change.reaches(if again { limits::KEY_STEPS_MAX } else { limits::ROTATIONS_UNENDORSED })?;
     change.done(act, now)
 }
 
@@ -219,6 +222,17 @@ impl<'a> Change<'a> {
         self.row.line = with_step(&self.row.line, step);
         self.stays = stays.to_vec();
         Ok(())
+    }
+
+    /// Whether no more steps than that lead from the key that somebody was endorsed with: whoever is shown fewer verifies nothing.
+    fn reaches(&self, most: usize) -> Result<(), No> {
+        let said: Endorsement =
+            self.before.endorsement.unverified("endorsement").map_err(|_| StoreError::Damaged("endorsement"))?;
+        let now = Identity { person_key: self.key.clone(), line: self.row.line.clone(), ..self.before.clone() };
+        match now.steps_since(said.person_key) {
+            Some(steps) if steps <= most => Ok(()),
+            _ => Err(too_many_steps().into()),
+        }
     }
 
     /// Whether a certificate by the new key is of a device that this relay serves.

@@ -76,6 +76,9 @@ pub struct Changed {
     /// Their name, if it was told since, and fits the endorsement in it.
     #[n(3)]
     pub name: Option<Name>,
+    /// Whether it and another that was shown follow the same key, and neither the other.
+    #[cbor(n(90), default)]
+    pub forked: bool,
 }
 
 impl KnownPerson {
@@ -142,9 +145,15 @@ impl KnownPerson {
         self.verified.map(|verified| verified.at)
     }
 
-    /// Whether they were verified and are somebody else now: nothing is sent where they are until the user has accepted it.
+    /// Whether they were verified and are somebody else now, or their key has two that follow it: nothing is sent where they are until the
+    /// user has accepted it.
     pub fn is_in_doubt(&self) -> bool {
-        self.verified.is_some() && self.changed.is_some()
+        self.changed.as_ref().is_some_and(|changed| changed.forked || self.verified.is_some())
+    }
+
+    /// Whether two keys follow one of theirs, and neither the other: a key of theirs was stolen.
+    pub fn is_forked(&self) -> bool {
+        self.changed.as_ref().is_some_and(|changed| changed.forked)
     }
 
     /// Who vouches for them, from their own endorsement up to the organisation's.

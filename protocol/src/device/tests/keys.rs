@@ -84,8 +84,12 @@ fn a_rotated_key_makes_nobody_leave_and_a_device_linked_later_comes_in_under_it(
     assert_ne!(now, before);
     assert_eq!(own_key(&world, second), now);
     assert!(world.nodes[second].device.profile().person_key.is_none());
-    assert_eq!(world.nodes[ADA].device.matter(matter).unwrap().epoch, epoch, "no Commit for it");
-    assert_eq!(listed(&mut world, ADA, matter, DAN), before);
+    assert_eq!(
+        world.nodes[ADA].device.matter(matter).unwrap().epoch,
+        epoch + 1,
+        "one Commit for it, with nobody in or out"
+    );
+    assert_eq!(listed(&mut world, ADA, matter, DAN), now);
     for who in [DAN, second] {
         world.say(who, matter, "under the new key");
         world.settle();
@@ -425,12 +429,14 @@ fn a_restored_relay_learns_again_which_key_somebody_has() {
     let now = own_key(&world, DAN);
     world.restore(backup);
     world.settle();
+    world.settle_but(CYN);
     assert_eq!(own_key(&world, DAN), now);
     assert_eq!(world.relay.chain_of(world.person(DAN))[0].person_key.digest(), now);
     let second = world.link(DAN);
-    world.settle();
-    world.say(second, matter, "here");
-    world.settle();
+    world.settle_but(CYN);
+    assert!(world.nodes[second].device.profile().linking.is_none(), "the relay takes what the new key certifies");
+    world.say(DAN, matter, "here");
+    world.settle_but(CYN);
     assert_eq!(world.words(ADA, matter), ["here"]);
     for who in [ADA, DAN, second] {
         assert_eq!(accused(&world, who), [], "device {who}");

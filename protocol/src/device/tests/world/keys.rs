@@ -5,8 +5,9 @@ use zeroize::Zeroizing;
 use super::{Node, Relay, Vault, World, mailbox, relay_key};
 use crate::device::state::Table;
 use crate::device::{Enrolment, NewPersonInvite, Recovering, rows_of, with_step};
+use crate::error::Refused;
 use crate::frame::{Event, InviteView, NewKey, Recovery, RecoveryView, Registration, Reply, Request};
-use crate::identity::{DeviceCertificate, DeviceRevocation, Identity, Signed, Step};
+use crate::identity::{DeviceCertificate, DeviceRevocation, Identity, Replacement, Signed, Step};
 use crate::ids::{DeviceId, PersonId};
 use crate::recovery::RecoverySecret;
 use crate::suite::{PublicKey, SecretKey};
@@ -22,6 +23,10 @@ impl Relay {
                 let row = self.people.get_mut(&own).unwrap();
                 if row.registration.person_key == person_key {
                     return Some(Reply::Done);
+                }
+                let said: Replacement = statement.unverified("replacement").unwrap();
+                if line.is_empty() && said.from != row.registration.person_key.digest() {
+                    return Some(Reply::Refused(Refused::malformed("the statement is about other keys")));
                 }
                 let last = line.pop();
                 for step in line {
@@ -133,6 +138,20 @@ impl Relay {
 
     pub(in crate::device::tests) fn organisation_key(&self) -> Option<PublicKey> {
         self.organisation.clone()
+    }
+
+    /// The relay shows another identity of somebody.
+    pub(in crate::device::tests) fn forge(&mut self, person: PersonId, identity: &Identity, device: DeviceId) {
+        let row = self.people.get_mut(&person).unwrap();
+        row.line = identity.line.clone();
+        row.registration.person_key = identity.person_key.clone();
+        row.certificates = Some(identity.certificates.clone());
+        row.endorsement = Some(identity.endorsement.clone());
+        let inbox = crate::ids::MailboxId::random();
+        self.devices.insert(device, (person, inbox));
+        self.mailboxes.insert(inbox, mailbox(inbox, Some(device)));
+        self.replaced.push(person);
+        self.events.extend(self.people.keys().map(|person| (*person, Event::Revoked)));
     }
 
     /// The identity of somebody that certifies a device, if it is one from before their key was replaced.
