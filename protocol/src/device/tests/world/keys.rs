@@ -32,7 +32,9 @@ impl Relay {
                 for step in line {
                     row.line = with_step(&row.line, step);
                 }
-                row.registration.person_key = last.map_or(row.registration.person_key.clone(), |last| last.key);
+                if let Some(last) = last {
+                    row.registration.person_key = last.key;
+                }
                 if let (Some(filed), Some(recovery)) = (row.recovery.as_mut(), recovery) {
                     filed.statement = recovery;
                 }
