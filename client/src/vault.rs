@@ -16,7 +16,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use argon2::{Algorithm, Argon2, Params, Version};
-use privity_protocol::device::state::{Batch, Record, Rows, Snapshot, TRANSFER_LEN, Table};
+use privity_protocol::device::state::{Batch, Receiving, Record, Rows, Snapshot, TRANSFER_LEN, Table};
 use privity_protocol::error::Misuse;
 use privity_protocol::ids::MatterId;
 use privity_protocol::{cbor, suite};
@@ -309,11 +309,14 @@ impl Vault {
         Ok(rows.into_iter().map(|(_, record)| record).collect())
     }
 
-    /// The transfer with which most records of a matter came.
+    /// The transfer with which most records of a matter came; one of a device that was revoked since where there is no other.
     fn largest_transfer(&self, matter: MatterId) -> Result<Option<Vec<u8>>, Error> {
-        let query = "SELECT substr(key, 1, ?1) FROM rows WHERE tbl = ?2 AND matter = ?3 GROUP BY 1 ORDER BY count(*) DESC, 1 DESC LIMIT 1";
+        let query = "SELECT substr(key, 1, ?1) FROM rows WHERE tbl = ?2 AND matter = ?3 GROUP BY 1 ORDER BY count(*) DESC, 1 DESC";
         let values = params![TRANSFER_LEN, Table::Past as u8, matter.as_bytes()];
-        Ok(self.connection.prepare_cached(query)?.query_row(values, |row| row.get(0)).optional()?)
+        let mut statement = self.connection.prepare_cached(query)?;
+        let transfers: Vec<Vec<u8>> = statement.query_map(values, |row| row.get(0))?.collect::<Result<_, _>>()?;
+        let revoked = Receiving::of_the_revoked(&self.rows(Table::Receiving, None).map_err(|_| damaged())?);
+        Ok(transfers.iter().find(|transfer| !revoked.contains(transfer)).or_else(|| transfers.first()).cloned())
     }
 
     fn read_past(
@@ -328,7 +331,10 @@ impl Vault {
         while let Some(row) = rows.next()? {
             let (key, sealed): (Vec<u8>, Vec<u8>) = (row.get(0)?, row.get(1)?);
             let bytes = self.unseal(Table::Past, Some(matter), &key, &sealed)?;
-            records.push((key, Record::kept(&bytes, matter).map_err(|_| damaged())?));
+            // What no version can read is not taken any more (`Device`), and must not hide the rest where it was.
+            if let Ok(record) = Record::kept(&bytes, matter) {
+                records.push((key, record));
+            }
         }
         Ok(records)
     }

@@ -358,7 +358,7 @@ impl Device {
         let again = self.materials.values().filter_map(|material| material.again_at);
         let rotates = Some(self.last_resort.plus_ms(limits::LAST_RESORT_MS));
         let notes = Some(self.notes.not_before).into_iter().chain(self.notes.newcomers_at);
-        let notes = notes.chain(self.notes.due());
+        let notes = notes.chain(self.notes.due()).chain(self.history_due());
         rooms.chain(again).chain(rotates).chain(notes).chain(self.packages_due()).filter(|at| *at > self.now).min()
     }
 

@@ -114,8 +114,13 @@ pub const TRANSFER_WINDOW: u64 = 32;
 /// After how many pieces of history a device confirms them: each time uses up a key package.
 pub const TRANSFER_CONFIRM: u64 = 8;
 
-/// Transfers of history that a device remembers, those under way last to go.
-pub const TRANSFERS_MAX: usize = 16;
+/// Transfers of history that a device knows the sender of: eight devices, each of which sends what it has a few times.
+pub const TRANSFERS_MAX: usize = 64;
+
+/// Pieces of history that one device sends another in a day: 128 MiB. They count among the bytes that their person may append
+/// ([`APPENDED_PER_DAY`]), for the relay does not look inside an envelope; so what goes in the background leaves the most of those to
+/// messages, from whichever of eight devices it goes.
+pub const PIECES_PER_DAY: u64 = 512;
 
 /// Revocations in one answer, with the chains that they are verified by: at most about 16 times three identities.
 pub const REVOCATIONS_MAX: usize = 16;

@@ -30,11 +30,12 @@ const PAGE: usize = 512;
 /// What a record takes in a piece beside its own bytes, and a matter beside its records.
 const RECORD_OVERHEAD: usize = 5;
 const SEGMENT_OVERHEAD: usize = 64;
+const DAY_MS: u64 = 24 * 3600 * 1000;
 
 /// History on its way, both ways.
 #[derive(Debug, Default)]
 pub(super) struct Histories {
-    sending: BTreeMap<DeviceId, Sending>,
+    pub(super) sending: BTreeMap<DeviceId, Sending>,
     receiving: BTreeMap<TransferId, Receiving>,
     /// The device for which the driver was asked for records.
     asked: Option<DeviceId>,
@@ -123,6 +124,8 @@ impl Device {
             inbox,
             covered,
             done: false,
+            since: now,
+            today: 0,
         };
         self.put_sending(device, sending);
         self.announce(device);
@@ -139,16 +142,18 @@ impl Device {
             done: sending.next.messages,
             complete: sending.done,
             sent: sending.done || sending.pieces.is_some() && !self.piece_under_way(*device),
-            waits: !sending.done && sending.pieces.is_none() && sending.is_ahead(),
+            waits: !sending.done
+                && sending.pieces.is_none()
+                && (sending.is_ahead() || sending.is_enough_for_today(self.now)),
         });
         let comes = self.history.receiving.values().map(|receiving| HistoryProgress {
             device: receiving.from,
             comes: true,
             messages: receiving.messages,
             done: receiving.received,
-            complete: receiving.done,
+            complete: receiving.done && !receiving.revoked,
             sent: true,
-            waits: !receiving.done,
+            waits: !receiving.done && !receiving.broken,
         });
         goes.chain(comes).collect()
     }
@@ -158,6 +163,7 @@ impl Device {
             return Err(Refused::not_found("that device among your others").into());
         }
         let covered = self.history.sending.get(&device).map(|sending| sending.covered.as_slice()).unwrap_or_default();
+        let revoked = Receiving::of_the_revoked(&vault.rows(Table::Receiving, None)?);
         let mut plan = Vec::new();
         let mut all = 0_u64;
         let rooms =
@@ -175,7 +181,7 @@ impl Device {
             }
             // Who came in together with this device has read what it has.
             let Some(upto) = records.last().map(|record| record.cursor).filter(|_| came) else { continue };
-            let past = largest(vault.rows(Table::Past, Some(*matter))?);
+            let past = largest(vault.rows(Table::Past, Some(*matter))?, &revoked);
             let is_text = |bytes: &[u8]| Record::kept(bytes, *matter).is_ok_and(|record| record.is_text());
             let texts = past.iter().filter(|(_, bytes)| is_text(bytes)).count();
             let texts = texts.saturating_add(records.iter().filter(|record| record.is_text()).count());
@@ -245,9 +251,15 @@ impl Device {
                 && !self.piece_under_way(**device)
                 && !self.is_revoked(**device)
                 && !self.notes.holds_back(**device, self.now)
+                && !sending.is_enough_for_today(self.now)
         };
         let active = self.history.sending.iter().filter(|(_, sending)| !sending.done);
         active.filter(able).map(|(device, _)| *device).next()
+    }
+
+    /// When history goes on that has reached what may go in a day.
+    pub(super) fn history_due(&self) -> impl Iterator<Item = Timestamp> {
+        self.history.sending.values().filter_map(Sending::goes_on_at)
     }
 
     /// Whether a piece of history could go out now.
@@ -275,6 +287,13 @@ impl Device {
             self.history.sending.remove(&device);
             self.batch.delete(Table::Sending, None, device.as_bytes());
         }
+        // What has come from one stays, for most that are revoked were lost or replaced; nothing more comes.
+        let from = self.history.receiving.iter().filter(|(_, row)| !row.revoked && self.is_revoked(row.from));
+        let from: Vec<(TransferId, Receiving)> = from.map(|(id, row)| (*id, row.clone())).collect();
+        for (id, receiving) in from {
+            let key = Secret::new(Vec::new());
+            self.put_receiving(id, Receiving { revoked: true, done: true, key, ..receiving });
+        }
     }
 
     /// Builds and posts the next piece of history for a device: the answer to [`Output::History`].
@@ -294,6 +313,10 @@ impl Device {
         let piece = Piece { transfer: sending.transfer, index: from.index, last, sealed: Blob(sealed) };
         let part = into_inbox(inbox, &Between::Piece(piece))?;
         let index = from.index;
+        if sending.since.plus_ms(DAY_MS) <= now || sending.since > now {
+            (sending.since, sending.today) = (now, 0);
+        }
+        sending.today = sending.today.saturating_add(1);
         sending.marks.push(from);
         sending.pieces = last.then_some(next.index);
         sending.next = next;
@@ -339,19 +362,42 @@ impl Device {
     }
 
     /// Another device sends what was said before: pieces under this key follow.
-    pub(super) fn take_transfer(&mut self, now: Timestamp, from: DeviceId, told: Transfer) {
+    ///
+    /// # Errors
+    /// [`PeerMisbehaved::Void`] of one that came later, and has nothing to tell; [`Refused::Full`] where too many were kept.
+    pub(super) fn take_transfer(&mut self, now: Timestamp, from: DeviceId, told: Transfer) -> Result<(), Error> {
         let Transfer { id, key, messages } = told;
         if self.history.receiving.contains_key(&id) || key.len() != AEAD_KEY_LEN {
-            return;
+            return Ok(());
+        }
+        if self.came_later(from)? {
+            return Err(
+                PeerMisbehaved::Void("history comes from a device that came later than this one".to_owned()).into()
+            );
         }
         while self.history.receiving.len() >= limits::TRANSFERS_MAX {
-            let oldest = self.history.receiving.iter().min_by_key(|(_, receiving)| (!receiving.done, receiving.at));
-            let Some(oldest) = oldest.map(|(id, _)| *id) else { break };
+            // Of those that have brought something it is to be known from whom that came.
+            let empty = self.history.receiving.iter().filter(|(_, receiving)| receiving.next == 0);
+            let oldest = empty.min_by_key(|(_, receiving)| receiving.at).map(|(id, _)| *id);
+            let Some(oldest) = oldest else {
+                return Err(Refused::Full { what: "what other devices have sent this one of before".to_owned() }.into());
+            };
             self.history.receiving.remove(&oldest);
             self.batch.delete(Table::Receiving, None, &oldest[..]);
         }
-        let receiving = Receiving { from, key, messages, next: 0, received: 0, confirmed: 0, done: false, at: now };
+        let (next, received, confirmed, done, broken, revoked) = (0, 0, 0, false, false, false);
+        let at = now;
+        let receiving = Receiving { from, key, messages, next, received, confirmed, done, at, broken, revoked };
         self.put_receiving(id, receiving);
+        Ok(())
+    }
+
+    /// Whether another device of this person was made later than this one, as both have it in their certificates; clocks may differ by a day.
+    fn came_later(&self, other: DeviceId) -> Result<bool, Error> {
+        let own = self.own_chain()?;
+        let made = |device| own.device(device).map(|certificate| certificate.made_at);
+        let (own, other) = (made(self.profile.device), made(other));
+        Ok(own.zip(other).is_some_and(|(own, other)| other > own.plus_ms(limits::CLOCK_AHEAD_MS)))
     }
 
     fn put_receiving(&mut self, id: TransferId, receiving: Receiving) {
@@ -373,11 +419,21 @@ impl Device {
         if self.is_revoked(receiving.from) {
             return Err(void("a piece of history is of a device that is yours no more"));
         }
+        if receiving.broken {
+            return Ok(());
+        }
         let place = (&id, piece.index, piece.last);
         let segments = between::open_piece(&receiving.key, place, &piece.sealed.0)?;
         if piece.index > receiving.next {
             self.confirm(id, true);
             return Err(void("a piece of history came before its turn"));
+        }
+        let readable =
+            |segment: &Segment| segment.records.iter().all(|Blob(record)| Record::kept(record, segment.matter).is_ok());
+        if !segments.iter().all(readable) {
+            // Kept, it would be in the way of whatever reads this matter.
+            self.put_receiving(id, Receiving { broken: true, ..receiving });
+            return Err(void("one of your devices sends history that can't be read; nothing more of it is taken"));
         }
         let mut number = 0_u32;
         for segment in segments {
@@ -437,6 +493,16 @@ impl Sending {
     /// Whether as many pieces are on their way unconfirmed as may be.
     fn is_ahead(&self) -> bool {
         self.next.index.saturating_sub(self.confirmed) >= limits::TRANSFER_WINDOW
+    }
+
+    /// Whether as many pieces have gone today as may.
+    fn is_enough_for_today(&self, now: Timestamp) -> bool {
+        self.today >= limits::PIECES_PER_DAY && self.since <= now && self.since.plus_ms(DAY_MS) > now
+    }
+
+    /// When more may go, where it is enough for today.
+    fn goes_on_at(&self) -> Option<Timestamp> {
+        (!self.done && self.today >= limits::PIECES_PER_DAY).then(|| self.since.plus_ms(DAY_MS))
     }
 
     /// Goes back to where a piece began.

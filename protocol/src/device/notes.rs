@@ -362,7 +362,7 @@ impl Device {
             Body::InviteGone(invite) => self.bury_invite(invite),
             Body::Endorsed(newcomer) => self.take_endorsed(*newcomer)?,
             Body::Names(names) => self.take_names(now, names),
-            Body::Transfer(transfer) => self.take_transfer(now, note.from, transfer),
+            Body::Transfer(transfer) => self.take_transfer(now, note.from, transfer)?,
             Body::Received(received) => self.take_received(note.from, received),
             // Whatever a newer version says beside what this one knows.
             Body::Unknown { .. } => {}

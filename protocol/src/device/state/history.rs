@@ -48,6 +48,14 @@ pub struct Sending {
     #[n(10)]
     #[cbor(default)]
     pub done: bool,
+    /// Since when pieces are counted.
+    #[n(80)]
+    #[cbor(default)]
+    pub since: Timestamp,
+    /// How many have gone since then.
+    #[n(81)]
+    #[cbor(default)]
+    pub today: u64,
 }
 
 /// What goes of one matter.
@@ -132,6 +140,22 @@ pub struct Receiving {
     /// When it began, by this device's clock.
     #[n(7)]
     pub at: Timestamp,
+    /// Whether a piece could not be read, so that nothing more of it is taken.
+    #[n(80)]
+    #[cbor(default)]
+    pub broken: bool,
+    /// Whether the other device was revoked since: what came from there is shown where nothing else is.
+    #[n(81)]
+    #[cbor(default)]
+    pub revoked: bool,
+}
+
+impl Receiving {
+    /// The transfers among these rows whose device was revoked since.
+    pub fn of_the_revoked(rows: &Rows) -> Vec<Vec<u8>> {
+        let revoked = |bytes: &[u8]| cbor::decode::<Self>(bytes, "history").is_ok_and(|receiving| receiving.revoked);
+        rows.iter().filter(|(_, bytes)| revoked(bytes)).map(|(transfer, _)| transfer.clone()).collect()
+    }
 }
 
 /// A record without what happened: of one that a newer version keeps, this much can be read.
@@ -173,15 +197,17 @@ impl Record {
 /// Bytes of the transfer's id at the beginning of a key of what was received.
 pub const TRANSFER_LEN: usize = 16;
 
-/// Of what was received of one matter with several transfers, that of the largest one, by key: others say the same, or less.
-pub fn largest(mut rows: Rows) -> Rows {
+/// Of what was received of one matter with several transfers, that of the largest one, by key: others say the same, or less. One whose device
+/// was revoked since counts where there is no other.
+pub fn largest(mut rows: Rows, revoked: &[Vec<u8>]) -> Rows {
     let of = |key: &[u8]| key.get(..TRANSFER_LEN).unwrap_or_default().to_vec();
     let mut counts: std::collections::BTreeMap<Vec<u8>, usize> = std::collections::BTreeMap::new();
     for (key, _) in &rows {
         let count = counts.entry(of(key)).or_default();
         *count = count.saturating_add(1);
     }
-    let largest = counts.into_iter().max_by_key(|(_, count)| *count).map(|(transfer, _)| transfer);
+    let rank = |(transfer, count): &(Vec<u8>, usize)| (!revoked.contains(transfer), *count);
+    let largest = counts.into_iter().max_by_key(rank).map(|(transfer, _)| transfer);
     rows.retain(|(key, _)| Some(of(key)) == largest);
     rows
 }
@@ -220,7 +246,11 @@ mod tests {
     fn of_several_transfers_the_largest_is_read() {
         let row = |transfer: u8, piece: u8| ([&[transfer; 16][..], &[piece]].concat(), Zeroizing::new(Vec::new()));
         let rows = vec![row(1, 0), row(2, 0), row(2, 1), row(3, 0)];
-        assert_eq!(largest(rows), vec![row(2, 0), row(2, 1)]);
-        assert!(largest(Vec::new()).is_empty());
+        assert_eq!(largest(rows.clone(), &[]), vec![row(2, 0), row(2, 1)]);
+        assert!(largest(Vec::new(), &[]).is_empty());
+        // One of a device that was revoked is read where there is no other.
+        let revoked = |transfers: &[u8]| transfers.iter().map(|transfer| vec![*transfer; 16]).collect::<Vec<_>>();
+        assert_eq!(largest(rows.clone(), &revoked(&[2, 3])), vec![row(1, 0)]);
+        assert_eq!(largest(rows, &revoked(&[1, 2, 3])), vec![row(2, 0), row(2, 1)]);
     }
 }

@@ -8,7 +8,9 @@ use crate::envelope::{self, Class};
 
 /// What a device has received of a matter.
 fn past(world: &World, who: usize, matter: MatterId) -> Vec<Record> {
-    let rows = largest(world.nodes[who].vault.rows(Table::Past, Some(matter)).unwrap());
+    let vault = &world.nodes[who].vault;
+    let revoked = Receiving::of_the_revoked(&vault.rows(Table::Receiving, None).unwrap());
+    let rows = largest(vault.rows(Table::Past, Some(matter)).unwrap(), &revoked);
     rows.into_iter().map(|(_, row)| Record::kept(&row, matter).unwrap()).collect()
 }
 
@@ -247,4 +249,143 @@ fn nothing_more_goes_to_a_device_that_was_revoked() {
     world.settle_but(second);
     assert!(world.nodes[DAN].device.history().is_empty());
     assert!(world.nodes[DAN].device.notes.waiting.is_empty());
+}
+
+/// The transfer that Dan's first device has begun, as his vault has it.
+fn begun(world: &World) -> Sending {
+    let sending = world.nodes[DAN].vault.rows(Table::Sending, None).unwrap();
+    cbor::decode(&sending[0].1, "x").unwrap()
+}
+
+fn enveloped(sending: &Sending, matter: MatterId, records: Vec<Blob>) -> Vec<u8> {
+    let planned = &sending.plan[0];
+    let segments = [between::Segment { matter, group: planned.group, mailbox: planned.mailbox, records }];
+    let sealed = between::seal_piece(&sending.key, (&sending.transfer, 0, true), &segments).unwrap();
+    let piece = Piece { transfer: sending.transfer, index: 0, last: true, sealed: Blob(sealed) };
+    envelope::wrap(Class::Between, &cbor::encode(&Between::Piece(piece))).unwrap()
+}
+
+/// Whatever reads the matter would fail on it for ever.
+#[test]
+fn a_piece_that_can_not_be_read_is_refused_when_it_comes() {
+    let (mut world, matters, second) = linked();
+    let (dan, to) = (world.device(DAN), world.device(second));
+    let posts = world.relay.posts;
+    start(&mut world, DAN, second);
+    while world.relay.posts == posts {
+        world.turn(DAN);
+    }
+    world.relay.refuse.push_back(Refused::Slow { after_ms: 5_000 });
+    world.run();
+    let good = world.records(DAN, matters[0]).into_iter().map(|record| Blob(cbor::encode(&record)));
+    let records: Vec<Blob> = good.take(2).chain([Blob(b"garbage".to_vec())]).collect();
+    world.relay.deliver(dan, to, &enveloped(&begun(&world), matters[0], records));
+    world.settle();
+    assert!(past(&world, second, matters[0]).is_empty(), "nothing of it is kept");
+    assert_eq!(problems(&world, second).len(), 1);
+    assert!(problems(&world, second).iter().all(|problem| format!("{problem:?}").contains("can't be read")));
+    // It is told once, and nothing more comes of that transfer.
+    world.settle_but(usize::MAX);
+    assert_eq!((problems(&world, second).len(), past(&world, second, matters[0]).len()), (1, 0));
+    world.nodes[second].crash();
+    world.settle();
+    assert_eq!(problems(&world, second).len(), 1);
+}
+
+#[test]
+fn a_device_that_came_later_has_nothing_to_tell_of_before() {
+    let mut world = World::office();
+    let matter = world.matter(&[DAN]);
+    world.say(ADA, matter, "one");
+    world.settle();
+    world.now = world.now.plus_ms(2 * 24 * 3600 * 1000);
+    let second = world.link(DAN);
+    world.settle();
+    let (second_profile, dan) = (world.nodes[second].device.profile().clone(), world.device(DAN));
+    let told =
+        between::Transfer { id: TransferId::from([5; 16]), key: crate::secret::Secret::new(vec![7; 32]), messages: 9 };
+    for (from, to, problem) in [(second, DAN, 1), (DAN, second, 0)] {
+        let author = world.nodes[from].device.profile().clone();
+        let (reader, now) = (world.device(to), world.now);
+        let note =
+            between::Note { from: author.device, to: reader, at: now, body: between::Body::Transfer(told.clone()) };
+        let package = world.relay.take_package(reader);
+        let padded = between::pad(&note.sign(&author.mls_key).unwrap()).unwrap();
+        let sealed = crate::matter::seal_to(&package.0, between::NOTE_INFO, &padded).unwrap();
+        let note = between::SealedNote {
+            reference: Blob(sealed.reference),
+            kem_output: Blob(sealed.kem_output),
+            ciphertext: Blob(sealed.ciphertext),
+        };
+        let envelope = envelope::wrap(Class::Between, &cbor::encode(&Between::Note(note))).unwrap();
+        world.relay.deliver(author.device, reader, &envelope);
+        world.settle();
+        assert_eq!((problems(&world, to).len(), world.nodes[to].device.history().len()), (problem, 1 - problem));
+    }
+    assert!(second_profile.device != dan);
+}
+
+/// A thief with an older device sends more than there ever was. Once that device is revoked, what the true one has sent is read.
+#[test]
+fn what_a_device_has_sent_that_was_revoked_hides_nothing() {
+    let (mut world, matters, second) = linked();
+    let third = world.link(DAN);
+    world.settle();
+    start(&mut world, DAN, third);
+    world.settle();
+    let true_words = past_words(&world, third, matters[0]);
+    assert_eq!(true_words.len(), 7);
+    // The second has more to tell, made up.
+    start(&mut world, DAN, second);
+    world.settle();
+    let rows = world.nodes[second].vault.rows(Table::Past, Some(matters[0])).unwrap();
+    let (key, row) = rows.into_iter().rfind(|(_, row)| Record::kept(row, matters[0]).unwrap().is_text()).unwrap();
+    let made_up: Record = cbor::decode(&row, "x").unwrap();
+    for number in 0..9_u32 {
+        let id = MessageId::random();
+        let what = RecordBody::Text { id, text: "made up".to_owned() };
+        let made_up = Record { what, ..made_up.clone() };
+        let key = [&key[..24], &(1000 + number).to_be_bytes()].concat();
+        let row = cbor::encode(&made_up).into();
+        world.nodes[second].vault.0.insert((Table::Past, Some(matters[0]), key), row);
+    }
+    start(&mut world, second, third);
+    world.settle();
+    assert!(past_words(&world, third, matters[0]).contains(&"made up".to_owned()));
+    world.revoke(DAN, second);
+    world.settle();
+    assert_eq!(past_words(&world, third, matters[0]), true_words);
+    // Where there is nothing else it stays: most devices that are revoked were lost or replaced.
+    let first = world.device(DAN);
+    let rows = world.nodes[third].vault.rows(Table::Receiving, None).unwrap();
+    for (key, row) in rows {
+        let row: Receiving = cbor::decode(&row, "x").unwrap();
+        if row.from == first {
+            world.nodes[third].vault.0.retain(|(table, _, at), _| *table != Table::Past || !at.starts_with(&key));
+        }
+    }
+    assert_eq!(past_words(&world, third, matters[0]).len(), 16);
+}
+
+/// What goes in the background leaves room for messages.
+#[test]
+fn so_much_history_goes_in_a_day_and_the_rest_on_the_next() {
+    let (mut world, matters, second) = linked();
+    let device = world.device(second);
+    let (now, node) = (world.now, &mut world.nodes[DAN]);
+    node.device.send_history(now, device, &node.vault).unwrap();
+    let sending = node.device.history.sending.get_mut(&device).unwrap();
+    (sending.since, sending.today) = (now, limits::PIECES_PER_DAY);
+    world.settle();
+    let waits = progress(&world, DAN);
+    assert!(waits.waits && !waits.sent, "{waits:?}");
+    assert!(past(&world, second, matters[0]).is_empty());
+    let next = world.nodes[DAN].device.deadline().unwrap();
+    assert!(next <= now.plus_ms(24 * 3600 * 1000));
+    world.now = now.plus_ms(24 * 3600 * 1000);
+    let now = world.now;
+    world.nodes[DAN].device.handle_time(now);
+    world.run();
+    world.settle_but(usize::MAX);
+    assert_eq!(past_words(&world, second, matters[0]).len(), 6);
 }
