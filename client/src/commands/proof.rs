@@ -43,8 +43,9 @@ relay, and whose firm, it is about.
 What proves what
 ----------------
 A relay keeps one log, which only grows, and signs its state as notes. Two notes of the same size that
-differ, or a shorter one signed later, are its own signatures against itself. Everything else here is the
-signed word of the device that wrote it, or what a member of a matter told it.
+differ are its own signatures against itself, and so is a note that its whole log, exported, does not
+begin with. Everything else here is the signed word of the device that wrote it, or what a member of a
+matter told it.
 ";
 
 impl Run {

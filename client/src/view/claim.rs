@@ -73,11 +73,6 @@ pub fn contradiction(found: &Contradiction) -> String {
         How::OtherRoot { size } => {
             format!("two histories: {one} and {other} are both of {size} entries, and say different things about them")
         }
-        How::Shorter { before, after } => {
-            format!(
-                "a history cut short: of {one} and {other}, the later one has {after} entries, the earlier one {before}"
-            )
-        }
         How::NotInExport { size } => {
             format!("two histories: {one} is of {size} entries, and {other} begins with other ones")
         }
@@ -86,12 +81,11 @@ pub fn contradiction(found: &Contradiction) -> String {
 
 /// As an object.
 pub fn contradiction_json(found: &Contradiction) -> Value {
-    let (how, size, before) = match found.how {
-        How::OtherRoot { size } => ("other_root", size, None),
-        How::Shorter { before, after } => ("shorter", after, Some(before)),
-        How::NotInExport { size } => ("not_in_export", size, None),
+    let (how, size) = match found.how {
+        How::OtherRoot { size } => ("other_root", size),
+        How::NotInExport { size } => ("not_in_export", size),
     };
-    json!({ "one": found.one, "other": found.other, "how": how, "size": size, "before": before })
+    json!({ "one": found.one, "other": found.other, "how": how, "size": size })
 }
 
 /// A note that the relay has signed, as an object.

@@ -65,13 +65,6 @@ pub enum How {
         /// The size.
         size: u64,
     },
-    /// The later one is of a smaller log: it was rolled back.
-    Shorter {
-        /// The size that was signed first.
-        before: u64,
-        /// The one that was signed later.
-        after: u64,
-    },
     /// The whole log, as the relay has exported it, has another history up to this size.
     NotInExport {
         /// The size.
@@ -241,17 +234,10 @@ impl Notes {
     }
 }
 
-/// How two notes of one log contradict each other: an honest relay signs one root for each size, and no smaller size later.
+/// How two notes of one log contradict each other: an honest relay signs one root for each size. That a smaller log was signed later proves
+/// nothing: a clock may have been set back, and an export is signed as of when it began.
 fn contradict(one: &Note, other: &Note) -> Option<How> {
-    let (first, second) = if one.at <= other.at { (one, other) } else { (other, one) };
-    let (before, after) = (&first.checkpoint, &second.checkpoint);
-    if before.origin != after.origin || one.relay != other.relay {
-        None
-    } else if before.size == after.size {
-        (before.root != after.root).then_some(How::OtherRoot { size: before.size })
-    } else if before.size > after.size && first.at < second.at {
-        Some(How::Shorter { before: before.size, after: after.size })
-    } else {
-        None
-    }
+    let (first, second) = (&one.checkpoint, &other.checkpoint);
+    let same = first.origin == second.origin && one.relay == other.relay && first.size == second.size;
+    (same && first.root != second.root).then_some(How::OtherRoot { size: first.size })
 }

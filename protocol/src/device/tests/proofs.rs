@@ -204,3 +204,13 @@ fn exported(log: &Log, incarnation: &[u8; 16]) -> Files {
         (format!("tile/0/000.p/{size}"), bundle::pack_hashes(&hashes)),
     ])
 }
+
+/// A clock that was set back makes no honest relay a liar: a shorter log, signed later, is what the device says and no more.
+#[test]
+fn a_shorter_log_that_was_signed_later_is_no_proof_by_itself() {
+    let (_, files) = deceived(|log, _| log.leaves.truncate(log.leaves.len() - 2));
+    let found = proved(&files);
+    assert!(found.contradictions.is_empty(), "{:?}", found.contradictions);
+    assert!(matches!(&found.said.claims[0], Claim::Log { what, .. } if what.contains("shorter")));
+    assert!(found.is_word_alone(&found.said.claims[0]));
+}
