@@ -367,6 +367,13 @@ fn how_changed(device: &Device, person: PersonId) -> Option<String> {
     let known = device.person(person)?;
     let first = known.changed.as_ref()?.chain.first()?;
     let steps = verify_line(first).ok()?;
+    if known.is_forked() {
+        return Some(
+            " Two keys both claim to follow one that they had, and only one can be theirs: somebody else has that old key. Ask them, not by \
+             Privity, which number is theirs."
+                .to_owned(),
+        );
+    }
     if stays_since(&steps, known.key()?).is_none() {
         let said: Endorsement = first.endorsement.unverified("endorsement").ok()?;
         let by = said.issuer.map(|issuer| view::person(device, issuer.person)).unwrap_or_else(|| "the firm".to_owned());

@@ -229,12 +229,12 @@ impl Device {
         // An older name stays only until another fits.
         changed.name = name.or(changed.name);
         known.changed = Some(changed);
-        let (handle, verified) = (known.handle.clone(), known.verified.is_some());
+        let (handle, verified, in_doubt) = (known.handle.clone(), known.verified.is_some(), known.is_in_doubt());
         self.know(person, known);
         if told {
             return;
         }
-        self.deliver(Notice::IdentityChanged { person, handle, verified });
+        self.deliver(Notice::IdentityChanged { person, handle, verified: in_doubt });
         let shared = self.rooms.iter().filter(|(_, room)| {
             room.row.people.contains(&person) && !matches!(room.row.stage, Stage::Removed | Stage::Forked)
         });

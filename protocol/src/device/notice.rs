@@ -154,14 +154,14 @@ pub enum Notice {
     Copied,
     /// The relay was restored from a backup: it has forgotten something that this device has read.
     Restored,
-    /// Somebody has another key than before. Where the one before was verified, nothing is sent in matters with them until
-    /// [`super::Device::trust_person`].
+    /// Somebody has another key than before. Where the one before was verified, or two keys follow it, nothing is sent in matters with them
+    /// until [`super::Device::trust_person`].
     IdentityChanged {
         /// Who.
         person: PersonId,
         /// Their handle, as it was known.
         handle: String,
-        /// Whether the key before was verified.
+        /// Whether nothing is sent because of it.
         verified: bool,
     },
     /// The answer to [`super::Device::ask_adoptable`]; [`super::Device::adoptable`] has them.
