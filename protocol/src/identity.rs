@@ -6,6 +6,8 @@
 //!
 //! Invariant: [`verify_chain`] returns only what hybrid signatures say, all the way up to the key it was given.
 
+use std::fmt;
+
 use minicbor::{Decode, Encode};
 
 use crate::cbor;
@@ -225,8 +227,8 @@ pub struct Issuer {
     pub device: DeviceId,
 }
 
-/// A display name and the salt of its commitment: travels end to end only, never to the relay in clear.
-#[derive(Debug, Clone, PartialEq, Eq, Encode, Decode)]
+/// A display name and the salt of its commitment: travels end to end only, never to the relay in clear, nor into a log.
+#[derive(Clone, PartialEq, Eq, Encode, Decode)]
 #[cbor(map)]
 pub struct Name {
     /// The name, at most [`limits::NAME_MAX`] bytes.
@@ -235,6 +237,12 @@ pub struct Name {
     /// 128 random bits.
     #[cbor(n(1), with = "minicbor::bytes")]
     pub salt: [u8; 16],
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Name(redacted)")
+    }
 }
 
 impl Name {

@@ -10,6 +10,7 @@ use privity_tests::{Firm, Person, Ran};
 
 mod evil {
     mod adopting;
+    mod between;
     mod directory;
     mod honest;
     mod joining;

@@ -266,3 +266,11 @@ fn a_name_is_committed_to_with_a_salt() {
     assert!(Name::new("  ").is_err());
     assert!(Name::new(&"x".repeat(limits::NAME_MAX + 1)).is_err());
 }
+
+/// Notices, registrations and bundles are printed by programs that log: no name of a client's is to stand there.
+#[test]
+fn names_never_print() {
+    let name = Name { name: "Ada Byron".to_owned(), salt: [0xab; 16] };
+    assert_eq!(format!("{name:?}"), "Name(redacted)");
+    assert_eq!(format!("{:?}", Some(&name)), "Some(Name(redacted))");
+}

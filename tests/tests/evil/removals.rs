@@ -88,7 +88,7 @@ fn a_removal_that_was_accepted_and_thrown_away_is_never_done() {
         request => Asked::Do(request),
     });
     let removed = ada.run(&["--json", "matter", "remove", "Lease", "bob", "--timeout", "3"]).unwrap();
-    assert!(!removed.stdout.contains("\"done\""), "{removed:?}");
+    assert!(removed.code == Some(3) && removed.stdout.is_empty(), "it is not called anything: {removed:?}");
     firm.relay.repents();
     bob.ok(&["send", "Lease", "I am in"]).unwrap();
     for who in [ada, &dan] {
@@ -96,9 +96,14 @@ fn a_removal_that_was_accepted_and_thrown_away_is_never_done() {
     }
     // It is tried again until the mailbox has it.
     let shown = row(ada);
-    let out = shown["people"].as_array().unwrap().iter().all(|person| person["handle"] != "bob");
-    let asked = !shown["requested"].as_array().unwrap().is_empty();
-    assert!(!out || asked, "not out on the relay's word: {shown}");
+    assert!(shown["people"].as_array().unwrap().iter().all(|person| person["handle"] != "bob"), "{shown}");
+    assert_eq!(shown["requested"].as_array().unwrap().len(), 1, "not out on the relay's word: {shown}");
+    dan.ok(&["send", "Lease", "without him"]).unwrap();
+    ada.ok(&["recv"]).unwrap();
+    assert!(row(ada)["requested"].as_array().unwrap().is_empty());
+    bob.run(&["recv"]).unwrap();
+    assert_eq!(row(&bob)["state"], "removed");
+    assert_eq!((words(&bob), words(ada)), (vec!["I am in".to_owned()], vec!["I am in".into(), "without him".into()]));
 }
 
 #[test]
@@ -121,6 +126,7 @@ fn a_revocation_that_nobody_made_revokes_nothing() {
         });
         let who = if handle == "ada" { &firm.attorney } else { &dan };
         let listed = who.run(&["--json", "device", "ls", "--of", "bob"]).unwrap();
+        told(&listed, 0, &["\"state\":\"linked\"", "nobody whom the organisation endorses vouches for this person"]);
         assert!(!listed.stdout.contains("revoked"), "{listed:?}");
     }
     firm.relay.repents();
@@ -138,6 +144,30 @@ fn a_revocation_that_nobody_made_revokes_nothing() {
     firm.relay.repents();
     bob.ok(&["recv"]).unwrap();
     assert_eq!(words(&bob), ["one"]);
+}
+
+/// The relay does as it is told, and keeps it from one of them: its log has what it does not say.
+#[test]
+fn a_revocation_that_is_kept_back_from_one_is_found_in_the_log() {
+    let (firm, bob, dan) = office();
+    let device = bob.ok(&["status"]).unwrap()[0]["device"].as_str().unwrap().to_owned();
+    alter(&firm, "dan", |_, reply| {
+        if let Reply::Revocations { revocations, .. } = reply {
+            revocations.clear();
+        }
+    });
+    // Nor does it take her Commits, by which he would see that she has put him out.
+    firm.relay.when_asked(|who, request| match request {
+        Request::Post(_) if who.handle == "ada" => Asked::Nothing,
+        request => Asked::Do(request),
+    });
+    let revoke = ["device", "revoke", &device, "--of", "bob", "--stolen", "--yes", "--timeout", "5"];
+    let revoked = firm.attorney.run(&revoke).unwrap();
+    assert!(matches!(revoked.code, Some(3 | 7)), "not done, and not called so: {revoked:?}");
+    told(&dan.run(&["recv", "--timeout", "5"]).unwrap(), 4, &["keeps back the revocation of a device of bob"]);
+    told(&dan.run(&["send", "Lease", "no"]).unwrap(), 5, &["nothing was sent"]);
+    told(&dan.run(&["security", "show"]).unwrap(), 0, &["keeps back the revocation of a device of bob"]);
+    assert!(words(&firm.attorney).is_empty());
 }
 
 /// What holds where a revocation is withheld: see docs/security.md.
