@@ -318,7 +318,7 @@ pub enum InviteCommand {
         #[arg(long)]
         handle: Option<String>,
         /// Somebody who is here already, and has lost every device and their recovery sheet: they keep handle, role and matters, and get a
-        /// new key; their old devices are shut out as soon as they have joined
+        /// new key; their old devices are shut out as soon as they have joined. Whoever vouches for them may, and a registrar
         #[arg(long = "for", value_name = "HANDLE", conflicts_with_all = ["role", "handle"])]
         replaces: Option<String>,
         /// Their name

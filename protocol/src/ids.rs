@@ -1,6 +1,6 @@
 //! Identifiers and the two small values that order everything: time and position.
 //!
-//! Every id is 128 random bits, written as 26 characters of lowercase base32 without padding (RFC 4648), so that it never
+//! Every id is 128 random bits, or such a hash, written as 26 characters of lowercase base32 without padding (RFC 4648), so that it never
 //! begins with a `-` and survives a shell. Invariant: an id's text and bytes convert both ways without loss.
 
 use std::fmt;
@@ -11,7 +11,7 @@ use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 
 use crate::error::Malformed;
-use crate::suite::{self, Digest};
+use crate::suite::{self, Digest, PublicKey};
 
 /// The project's base32: lowercase RFC 4648 alphabet, no padding.
 pub(crate) fn base32() -> &'static Encoding {
@@ -103,6 +103,16 @@ id!(
     /// A message, chosen by its sender and kept through every resealing.
     MessageId
 );
+
+impl PersonId {
+    /// The id of whoever begins with that key: nobody can choose another's, neither a newcomer nor a relay. It stays when keys follow.
+    pub fn of(key: &PublicKey) -> Self {
+        let hash = Digest::of(&[b"privity/1 person id\0", key.as_bytes()]);
+        let mut bytes = [0; 16];
+        bytes.iter_mut().zip(hash.as_bytes()).for_each(|(to, from)| *to = *from);
+        Self::new(bytes)
+    }
+}
 
 /// Milliseconds since 1970-01-01T00:00:00 UTC.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Default, Encode, Decode)]

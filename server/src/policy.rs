@@ -159,6 +159,20 @@ pub fn endorser(person: &PersonRow) -> Result<Option<PersonId>, StoreError> {
     Ok(said.issuer.map(|issuer| issuer.person))
 }
 
+/// Who may enrol somebody anew: whoever vouches for them, or a registrar.
+///
+/// # Errors
+/// [`Refused::NotAllowed`] for anyone else; [`No::Store`] if what is kept does not decode.
+pub fn may_enrol_anew(own: &PersonRow, person: &PersonRow) -> Result<(), No> {
+    if person.registrar {
+        return Err(Refused::not_allowed("a registrar begins again with their recovery sheet").into());
+    }
+    if own.registrar || endorser(person)? == Some(own.registration.person) {
+        return Ok(());
+    }
+    Err(Refused::not_allowed("only whoever vouches for them, or a registrar, enrols somebody anew: ask them").into())
+}
+
 /// Who may see a person: attorneys and staff for whom somebody vouches see everyone, others whom they share a mailbox with, invited, or were
 /// invited by.
 ///

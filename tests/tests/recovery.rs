@@ -85,6 +85,11 @@ fn a_client_without_a_sheet_is_enrolled_anew_under_their_handle() -> anyhow::Res
     let bob = firm.bring("bob", "Bob Jones", "client")?;
     firm.matter("Jones", &[&bob])?;
     bob.ok(&["recv"])?;
+    // A colleague who never vouched for him does not, and is told who may.
+    let cyn = firm.bring("cyn", "Cyn Ward", "staff")?;
+    let refused = cyn.run(&["invite", "new", "--for", "bob"])?;
+    assert_eq!(refused.code, Some(5), "{}", refused.stderr);
+    assert!(refused.stderr.contains("who vouches for bob, or a registrar may enrol bob anew"), "{}", refused.stderr);
     let invite = firm.attorney.ok(&["invite", "new", "--for", "bob"])?;
     let url = invite[0]["url"].as_str().context("url")?.to_owned();
     let anew = elsewhere(&firm, "new", "bob")?;

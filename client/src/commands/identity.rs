@@ -377,7 +377,10 @@ fn how_changed(device: &Device, person: PersonId) -> Option<String> {
     if stays_since(&steps, known.key()?).is_none() {
         let said: Endorsement = first.endorsement.unverified("endorsement").ok()?;
         let by = said.issuer.map(|issuer| view::person(device, issuer.person)).unwrap_or_else(|| "the firm".to_owned());
-        return Some(format!(" They were enrolled anew, with a new device; {by} vouches for the new key."));
+        return Some(format!(
+            " They were enrolled anew, with a new device; {by} vouches for the new key. Their new device comes into your matters only once \
+             you have accepted it."
+        ));
     }
     Some(match steps.last()?.recovered {
         true => " They began again from their recovery sheet, on a new device.".to_owned(),

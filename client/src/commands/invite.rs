@@ -53,7 +53,8 @@ impl Run {
         if let Some(handle) = replaces {
             out::note(&format!(
                 "It makes whoever joins with it {}: hand it over face to face, or make sure by telephone that it is them. As soon as you \
-                 are online and they have joined, their old devices are shut out, and everybody who knows them is told.",
+                 are online and they have joined, their old devices are shut out, and everybody who knows them is told; \
+                 others let the new device into their matters once they have accepted the new key.",
                 view::plain(handle, false)
             ));
         }

@@ -112,11 +112,16 @@ pub fn notice(notice: &Notice) -> Option<String> {
         Notice::Unsendable { why, .. } => {
             Some(format!("a message could not be sent: {}", plain(&why.to_string(), false)))
         }
-        Notice::IdentityChanged { handle, verified, .. } => {
+        Notice::IdentityChanged { handle, verified, anew, .. } => {
             let handle = plain(handle, false);
-            let (told, then) = match verified {
-                true => ("WARNING: ", ". Nothing is sent where they are until you accept it"),
-                false => ("", ""),
+            let (told, then) = match (verified, anew) {
+                (true, _) => ("WARNING: ", ". Nothing is sent where they are until you accept it"),
+                (false, true) => (
+                    "WARNING: ",
+                    ", for which the one before has not signed: somebody has enrolled them anew. They come into your matters with it only \
+                     once you accept it",
+                ),
+                (false, false) => ("", ""),
             };
             Some(format!(
                 "{told}{handle} has another key than before{then}: ask them why; `privity identity trust {handle}` shows more"

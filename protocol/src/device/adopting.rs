@@ -170,7 +170,7 @@ impl Device {
         }
         let certificate: DeviceCertificate =
             newcomer.certificate.verify(Label::DeviceCertificate, &newcomer.person_key, "device certificate")?;
-        if certificate.person != person {
+        if certificate.person != person || person != PersonId::of(&newcomer.person_key) {
             return Err(PeerMisbehaved::Mismatch("the newcomer's registration").into());
         }
         let (name, key) = (Name::new(name)?, newcomer.person_key.digest());

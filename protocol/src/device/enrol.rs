@@ -146,8 +146,9 @@ impl Enrolment {
             _ => (Name::new(name)?, !self.is_first()),
         };
         let (device, inbox) = (DeviceId::random(), MailboxId::random());
-        let person = self.replaced.as_ref().map_or_else(PersonId::random, |before| before.person);
         let (person_key, mls_key) = (SecretKey::generate(), SecretKey::generate());
+        let person_public = person_key.public()?;
+        let person = self.replaced.as_ref().map_or_else(|| PersonId::of(&person_public), |before| before.person);
         let certificate = DeviceCertificate {
             person,
             device,
@@ -157,7 +158,6 @@ impl Enrolment {
         };
         let certificate = Signed::make(Label::DeviceCertificate, &person_key, &certificate)?;
         let revocations = self.revocations(&person_key, now)?;
-        let person_public = person_key.public()?;
         let claim = Claim {
             invite: self.invite.secret.id(),
             relay: self.invite.relay,

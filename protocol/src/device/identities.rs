@@ -234,7 +234,8 @@ impl Device {
         if told {
             return;
         }
-        self.deliver(Notice::IdentityChanged { person, handle, verified: in_doubt });
+        let anew = self.is_anew(person);
+        self.deliver(Notice::IdentityChanged { person, handle, verified: in_doubt, anew });
         let shared = self.rooms.iter().filter(|(_, room)| {
             room.row.people.contains(&person) && !matches!(room.row.stage, Stage::Removed | Stage::Forked)
         });

@@ -272,6 +272,9 @@ impl Device {
     /// not accepted it yet.
     pub(super) fn newest_chain(&self, person: PersonId) -> Option<&[Identity]> {
         let known = self.people.get(&person).filter(|known| !known.is_in_doubt())?;
+        if self.awaits_word(person) {
+            return Some(known.chain.as_slice()).filter(|chain| !chain.is_empty());
+        }
         let changed = known.changed.as_ref().map(|changed| changed.chain.as_slice()).filter(|chain| !chain.is_empty());
         Some(changed.unwrap_or(&known.chain)).filter(|chain| !chain.is_empty())
     }

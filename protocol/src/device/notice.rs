@@ -163,6 +163,8 @@ pub enum Notice {
         handle: String,
         /// Whether nothing is sent because of it.
         verified: bool,
+        /// Whether nothing but a new endorsement speaks for it: matters follow only once the user has accepted it.
+        anew: bool,
     },
     /// The answer to [`super::Device::ask_adoptable`]; [`super::Device::adoptable`] has them.
     Adoptable(Result<(), Refused>),

@@ -123,12 +123,7 @@ impl Device {
         }
         let known = self.people.get(&person).ok_or_else(|| Refused::not_found("that person"))?;
         let said = known.endorsements().into_iter().next().ok_or(PeerMisbehaved::NotEndorsed)?;
-        if said.registrar {
-            return Err(Refused::not_allowed(
-                "a registrar is vouched for by the organisation's key alone; they use their recovery sheet",
-            )
-            .into());
-        }
+        self.check_may_enrol_anew(&said)?;
         let name = wanted.name.clone().or_else(|| known.name.as_ref().map(|name| name.name.clone()));
         Ok(NewPersonInvite { role: said.role, handle: Some(said.handle), name, ..wanted.clone() })
     }
@@ -368,11 +363,18 @@ impl Device {
             statement: Some(invite.statement),
         };
         invite.secret.check(&claim, &newcomer.proof)?;
-        let other = invite.replaces.is_some_and(|person| person != newcomer.person);
-        if certificate.person != newcomer.person || newcomer.role != invite.role || other {
+        // Whoever is new has the id that follows from their key: it is nobody else's.
+        let theirs = invite.replaces.unwrap_or_else(|| PersonId::of(&newcomer.person_key));
+        if certificate.person != newcomer.person || newcomer.role != invite.role || newcomer.person != theirs {
             return Err(PeerMisbehaved::Mismatch("the newcomer's registration").into());
         }
         let anew = invite.replaces.is_some();
+        if let Some(before) = self.said_of(newcomer.person).filter(|_| anew) {
+            self.check_may_enrol_anew(&before)?;
+            if (before.role, &before.handle) != (newcomer.role, &newcomer.handle) {
+                return Err(PeerMisbehaved::Mismatch("the newcomer's registration").into());
+            }
+        }
         let name = invite.secret.open_name(&newcomer.name)?;
         let endorsement = Endorsement {
             person: newcomer.person,

@@ -406,10 +406,11 @@ impl Device {
                     let Some(material) = self.materials.get(&intent.person).filter(|material| !material.waits) else {
                         continue;
                     };
-                    if intent.taken_over && self.is_in_doubt(intent.person) {
+                    let awaits = self.awaits_word(intent.person);
+                    if intent.taken_over && awaits {
                         continue;
                     }
-                    let doubt = self.is_in_doubt(intent.person).then(|| Misuse::IdentityChanged.into());
+                    let doubt = awaits.then(|| Misuse::IdentityChanged.into());
                     let organisation = &self.profile.organisation;
                     doubt.or_else(|| wanted.add(intent, material, organisation, &self.revoked, now).err())
                 } else {

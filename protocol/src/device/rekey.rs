@@ -2,8 +2,9 @@
 //!
 //! 1. A matter lists a key; the newest chain known of that person shows another, and a device that the matter does not have.
 //! 2. Where statements lead from the one key to the other, any member may make the Commit: the statements in its bundle prove it, so
-//!    that a client can let their attorney back in. Else whoever manages the matter takes the person out and in again.
-//!    A key that leaves every device where it is is listed by a Commit of its own, made by the person's own device first.
+//!    that a client can let their attorney back in. Else whoever manages the matter takes the person out and in again, once the user has
+//!    accepted the new key there, or vouches for it. A key that leaves
+//!    every device where it is is listed by a Commit of its own, made by the person's own device first.
 //! 3. Its key packages are taken like those of own devices. Where none comes for a while, whoever manages the matter removes what was
 //!    revoked, and adds the person once there is one.
 //!
@@ -13,12 +14,12 @@
 use crate::device::post::Wanted;
 use crate::device::state::{Intent, KnownPerson};
 use crate::device::{Device, Notice};
-use crate::error::{Error, PeerMisbehaved};
+use crate::error::{Error, PeerMisbehaved, Refused};
 use crate::frame::{Rights, TakenKeyPackage};
-use crate::identity::{Identity, Verified, stays_since, verify_chain, verify_line};
+use crate::identity::{DeviceRevocation, Endorsement, Identity, Verified, stays_since, verify_chain, verify_line};
 use crate::ids::{DeviceId, MatterId, PersonId, Timestamp};
 use crate::matter::{LeafCredential, MatterContext, Member, Participant, key_package_owner};
-use crate::suite::Digest;
+use crate::suite::{Digest, Label};
 
 /// How long whoever manages a matter waits for a key package of a new device before what was revoked is removed anyway.
 const PACKAGE_WAIT_MS: u64 = 60_000;
@@ -65,6 +66,9 @@ impl Device {
             return None;
         }
         let verified = verify_chain(chain, &self.profile.organisation).ok()?;
+        if !known.keeps_handle_and_role(&verified.endorsement) || verified.endorsement.role != listed.role {
+            return None;
+        }
         let theirs = || members.iter().filter(|member| member.credential.person == listed.person);
         let named = |certificate: Digest| stays.as_ref().is_some_and(|stays| stays.contains(&certificate));
         let gone = theirs().filter(|member| !named(member.credential.certificate));
@@ -138,6 +142,74 @@ impl Device {
         if replaced && !self.rooms.get(&matter).is_some_and(there) {
             self.put_intent(matter, Intent { person, handle, add: true, told: true, taken_over: true });
         }
+    }
+}
+
+impl Device {
+    /// Whether somebody has another key that is followed only once the user has accepted it: where the one before was verified, and where no
+    /// statements lead to the new one. Whoever vouches for it here needs no such word: they have compared.
+    pub fn awaits_word(&self, person: PersonId) -> bool {
+        self.is_in_doubt(person) || self.is_anew(person)
+    }
+
+    /// Whether nothing but the word of somebody else speaks for another key of a person: no statements lead to it.
+    pub(super) fn is_anew(&self, person: PersonId) -> bool {
+        let Some(known) = self.people.get(&person) else { return false };
+        let Some(first) = known.changed.as_ref().and_then(|changed| changed.chain.first()) else { return false };
+        let said = first.endorsement.unverified::<Endorsement>("endorsement").ok();
+        let by = said.and_then(|said| said.issuer).map(|issuer| issuer.person);
+        !known.leads_to(first) && by != Some(self.profile.person)
+    }
+
+    /// Whether a device is out as soon as this one looks: what a key that still waits for the user's word has revoked stays until then.
+    pub(super) fn shuts_out(&self, member: &Member) -> bool {
+        let LeafCredential { person, device, .. } = member.credential;
+        let Some(revoked) = self.revoked.get(&device) else { return false };
+        if revoked.said.issuer.is_some() || !self.is_anew(person) {
+            return true;
+        }
+        let known = self.people.get(&person).and_then(|known| known.chain.first());
+        let by =
+            |key| revoked.statement.verify::<DeviceRevocation>(Label::DeviceRevocation, key, "a revocation").is_ok();
+        known.is_some_and(|known| by(&known.person_key))
+    }
+}
+
+impl Device {
+    /// Whether this person may enrol somebody anew: whoever vouches for them, or a registrar.
+    pub(super) fn check_may_enrol_anew(&self, said: &Endorsement) -> Result<(), Refused> {
+        if said.registrar {
+            return Err(Refused::not_allowed(
+                "a registrar is vouched for by the organisation's key alone; they use their recovery sheet",
+            ));
+        }
+        let by = said.issuer.map(|issuer| issuer.person);
+        if self.profile.registrar || by == Some(self.profile.person) {
+            return Ok(());
+        }
+        let who = by.map(|by| self.label_of(by)).filter(|label| !label.is_empty());
+        let who = who.unwrap_or_else(|| "whoever vouches for them".to_owned());
+        let handle = &said.handle;
+        Err(Refused::not_allowed(format!(
+            "only {who}, who vouches for {handle}, or a registrar may enrol {handle} anew: ask them"
+        )))
+    }
+}
+
+impl KnownPerson {
+    /// Whether statements lead from the key by which they are known to that identity's.
+    fn leads_to(&self, identity: &Identity) -> bool {
+        let line = verify_line(identity).unwrap_or_default();
+        self.key().is_some_and(|key| stays_since(&line, key).is_some())
+    }
+
+    /// Whether somebody's endorsement says of handle and role what the ones before it did: an enrolment anew changes neither.
+    fn keeps_handle_and_role(&self, said: &Endorsement) -> bool {
+        let before = [&self.chain, &self.before].into_iter().filter_map(|chain| chain.first());
+        let before = before.map(|identity| identity.endorsement.unverified::<Endorsement>("endorsement"));
+        before
+            .into_iter()
+            .all(|before| before.is_ok_and(|before| (before.role, before.handle) == (said.role, said.handle.clone())))
     }
 }
 

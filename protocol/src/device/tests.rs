@@ -11,6 +11,7 @@ use crate::matter::{Matter, MatterContext, Participant, Seen};
 use crate::suite::{Label, SecretKey};
 
 mod adopting;
+mod anew;
 mod corners;
 mod crossings;
 mod devices;

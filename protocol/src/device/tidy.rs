@@ -155,7 +155,7 @@ impl Device {
         let is_out = |member: &&Member| {
             let credential = member.credential;
             let mine = credential.person == own.0;
-            credential.device != own.1 && self.revoked.contains_key(&credential.device) && (mine || manages)
+            credential.device != own.1 && (mine || manages) && self.shuts_out(member)
         };
         let mut gone: Vec<Member> = members.iter().filter(is_out).copied().collect();
         let awaited = self.hold_back(&members, &context, &mut gone);

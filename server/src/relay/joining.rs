@@ -37,7 +37,7 @@ pub(super) fn file_invite(store: &dyn Read, caller: Caller, invite: &NewInvite, 
         Some(links) => check_link(&statement, links == caller.person && statement.role == person.role, now)?,
     }
     match (statement.replaces, &statement.handle) {
-        (Some(person), _) => may_enrol_anew(store, person, &statement)?,
+        (Some(replaced), _) => may_enrol_anew(store, &person, replaced, &statement)?,
         (None, Some(handle)) => free_handle(store, handle)?,
         (None, None) => {}
     }
@@ -72,15 +72,13 @@ pub(super) fn file_invite(store: &dyn Read, caller: Caller, invite: &NewInvite, 
 }
 
 /// Whoever is enrolled anew keeps handle and role; a registrar is vouched for by the organisation's key alone.
-fn may_enrol_anew(store: &dyn Read, person: PersonId, statement: &InviteStatement) -> Result<(), No> {
+fn may_enrol_anew(store: &dyn Read, own: &PersonRow, person: PersonId, statement: &InviteStatement) -> Result<(), No> {
     let row = store.person(person)?.filter(|row| row.endorsement.is_some());
     let row = row.ok_or_else(|| Refused::not_found("that person"))?;
     if person == statement.issuer.person {
         return Err(Refused::not_allowed("nobody enrols themselves anew").into());
     }
-    if row.registrar {
-        return Err(Refused::not_allowed("a registrar begins again with their recovery sheet").into());
-    }
+    policy::may_enrol_anew(own, &row)?;
     let same = statement.handle.as_deref() == Some(row.registration.handle.as_str()) && statement.role == row.role;
     if !same || statement.links.is_some() {
         return Err(Refused::malformed("whoever is enrolled anew keeps handle and role").into());
@@ -271,6 +269,9 @@ fn enter(
     if !asked.revocations.is_empty() {
         return Err(Refused::malformed("a newcomer revokes nothing").into());
     }
+    if asked.person != PersonId::of(&asked.person_key) {
+        return Err(Refused::malformed("a newcomer's id follows from their key").into());
+    }
     let founding = founding(store, &invite, asked)?;
     let (device, person) = (certificate.device, asked.person);
     if store.person(person)?.is_some() || store.device(device)?.is_some() || store.mailbox(asked.inbox)?.is_some() {
@@ -333,9 +334,12 @@ fn enter_anew(
     if store.device(device)?.is_some() || store.mailbox(registration.inbox)?.is_some() {
         return Err(Refused::malformed("an id is in use").into());
     }
+    let inviter = invite.inviter;
+    // Somebody else may have come to vouch for them since the invite was made.
+    let by = inviter.map(|inviter| store.person(inviter)).transpose()?.flatten();
+    policy::may_enrol_anew(&by.ok_or_else(|| Refused::not_found("the inviter"))?, &row)?;
     keys::may_enrol_anew(store, row.clone(), &registration)?;
     invite.used_by = Some(person);
-    let inviter = invite.inviter;
     let used = Act::InviteUsed { invite: invite.invite, by: person };
     let come = DeviceRow {
         device,

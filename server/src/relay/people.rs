@@ -201,6 +201,7 @@ pub(super) fn endorse(
             if !invited && !own.registrar {
                 return Err(Refused::not_allowed("you did not invite that person anew").into());
             }
+            policy::may_enrol_anew(&own, &row)?;
             keys::enrolled_anew(store, row, again, caller.person, now)?
         }
     };

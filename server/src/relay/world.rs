@@ -31,11 +31,12 @@ pub(super) struct Human {
 
 impl Human {
     pub(super) fn new(handle: &str) -> Self {
+        let person_key = SecretKey::generate();
         Self {
-            caller: caller(PersonId::random()),
+            caller: caller(PersonId::of(&person_key.public().unwrap())),
             inbox: MailboxId::random(),
             handle: handle.to_owned(),
-            person_key: SecretKey::generate(),
+            person_key,
             link_key: SecretKey::generate(),
             mls_key: SecretKey::generate(),
         }

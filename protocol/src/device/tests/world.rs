@@ -157,6 +157,10 @@ pub(super) struct Relay {
     pub(super) shown: Option<(DeviceId, Lie)>,
     /// The inbox of this device has no room.
     pub(super) full: Option<DeviceId>,
+    /// The endorsement of somebody enrolled anew is refused.
+    pub(super) refuse_anew: bool,
+    /// No endorsement arrives.
+    pub(super) lose_endorsements: bool,
     /// Registrations are shown altered.
     pub(super) altered: Option<fn(&mut Registration)>,
     /// So is what shows as whom somebody was invited.
@@ -236,6 +240,10 @@ impl Relay {
                     newcomers.iter_mut().for_each(alter);
                 }
                 Reply::Newcomers { newcomers }
+            }
+            Request::Endorse { .. } if self.lose_endorsements => Reply::Refused(Refused::Storage),
+            Request::Endorse { person, .. } if self.refuse_anew && self.people[person].again.is_some() => {
+                Reply::Refused(Refused::malformed("a device of that person is left out"))
             }
             Request::Endorse { person, endorsement } => {
                 self.endorsed_anew(*person);

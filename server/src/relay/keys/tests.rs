@@ -62,7 +62,8 @@ fn recover(world: &mut World, anew: &Human, asked: &Recovery) -> Result<Outcome,
 /// An attorney with a sheet, and a client.
 fn office() -> (World, Human, Human, RecoverySecret) {
     let mut world = World::new();
-    let (ada, dan) = (world.person("ada", Role::Attorney), world.person("dan", Role::Client));
+    let (ada, dan) = (world.person("ada", Role::Attorney), Human::new("dan"));
+    world.settle(&dan, Role::Client, Some(&dan.endorsement_by(Some(ada.issuer()), Role::Client)));
     let secret = RecoverySecret::random(SheetKind::Person);
     file(&mut world, &ada, &secret).unwrap();
     (world, ada, dan, secret)
@@ -371,7 +372,7 @@ fn somebody_enrolled_anew_is_who_they_were_until_the_new_key_is_endorsed() {
 }
 
 #[test]
-fn nobody_is_enrolled_anew_by_whoever_may_not_vouch_for_them() {
+fn nobody_is_enrolled_anew_but_by_whoever_vouches_for_them_or_a_registrar() {
     let (mut world, ada, dan, _) = office();
     let (cyn, eve) = (world.person("cyn", Role::Staff), world.person("eve", Role::Client));
     let registrar = Human::new("reg");
@@ -385,8 +386,44 @@ fn nobody_is_enrolled_anew_by_whoever_may_not_vouch_for_them() {
     assert!(ask(&ada, &registrar, Role::Attorney).is_err(), "a registrar");
     assert!(ask(&registrar, &registrar, Role::Attorney).is_err(), "oneself");
     assert!(ask(&registrar, &dan, Role::Attorney).is_err(), "in another role");
-    ask(&cyn, &dan, Role::Client).unwrap();
+    assert!(ask(&cyn, &dan, Role::Client).is_err(), "a colleague who never vouched for him");
+    ask(&ada, &dan, Role::Client).unwrap();
+    ask(&registrar, &dan, Role::Client).unwrap();
     ask(&registrar, &ada, Role::Attorney).unwrap();
+}
+
+/// Somebody else has come to vouch for them since the invite was made: it is good no more, neither to register with nor to endorse.
+#[test]
+fn an_invite_anew_is_good_only_while_its_inviter_vouches_for_the_person() {
+    let (mut world, ada, dan, _) = office();
+    let cyn = world.person("cyn", Role::Attorney);
+    let by = |world: &mut World, by: &Human| {
+        let mut row = world.store.person(dan.caller.person).unwrap().unwrap();
+        let said = dan.endorsement_by(Some(by.issuer()), Role::Client);
+        row.endorsement = Some(Signed { body: privity_protocol::cbor::encode(&said), signature: Vec::new() });
+        world.put_person(row);
+    };
+    let secret = InviteSecret::random();
+    let request = invite_anew(&world, &ada, &dan, Role::Client, &secret);
+    world.ask(ada.caller, &request).unwrap();
+    let anew = again(&dan);
+    let mut asked = anew.registration(secret.id(), secret.token(), Role::Client);
+    asked.revocations = vec![revocation(&anew.person_key, &dan, dan.caller.device)];
+    let register = |world: &mut World| {
+        world.handle(&From::Newcomer(anew.link_key()), &Request::Register(Box::new(asked.clone()))).map(|_| ())
+    };
+    by(&mut world, &cyn);
+    assert!(matches!(register(&mut world), Err(Refused::NotAllowed { .. })));
+    by(&mut world, &ada);
+    register(&mut world).unwrap();
+    by(&mut world, &cyn);
+    let mut said = anew.endorsement_by(Some(ada.issuer()), Role::Client);
+    said.from = Timestamp(7);
+    let endorsement = Signed::make(Label::Endorsement, &ada.mls_key, &said).unwrap();
+    let endorse = Request::Endorse { person: dan.caller.person, endorsement };
+    assert!(matches!(world.ask(ada.caller, &endorse), Err(Refused::NotAllowed { .. })));
+    by(&mut world, &ada);
+    world.ask(ada.caller, &endorse).unwrap();
 }
 
 #[test]

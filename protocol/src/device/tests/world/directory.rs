@@ -55,7 +55,11 @@ impl Relay {
         Reply::Adoptable { newcomers }
     }
 
-    pub(super) fn register(&mut self, registration: &Registration, inviter: Option<PersonId>) -> DeviceId {
+    pub(in crate::device::tests) fn register(
+        &mut self,
+        registration: &Registration,
+        inviter: Option<PersonId>,
+    ) -> DeviceId {
         let certificate: DeviceCertificate = registration.certificate.unverified("certificate").unwrap();
         let endorsement = registration.organisation.as_ref().map(|founding| founding.endorsement.clone());
         if let Some(founding) = &registration.organisation {

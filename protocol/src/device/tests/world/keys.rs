@@ -3,12 +3,13 @@
 use zeroize::Zeroizing;
 
 use super::{Node, Relay, Vault, World, mailbox, relay_key};
-use crate::device::state::Table;
+use crate::device::state::{Profile, Table};
 use crate::device::{Enrolment, NewPersonInvite, Recovering, rows_of, with_step};
 use crate::error::Refused;
 use crate::frame::{Event, InviteView, NewKey, Recovery, RecoveryView, Registration, Reply, Request};
 use crate::identity::{DeviceCertificate, DeviceRevocation, Identity, Replacement, Signed, Step};
-use crate::ids::{DeviceId, PersonId};
+use crate::ids::{DeviceId, MailboxId, PersonId};
+use crate::invite::Invite;
 use crate::recovery::RecoverySecret;
 use crate::suite::{PublicKey, SecretKey};
 
@@ -142,6 +143,17 @@ impl Relay {
         self.organisation.clone()
     }
 
+    /// The relay tells that somebody's key was replaced.
+    pub(in crate::device::tests) fn now_replaced(&mut self, person: PersonId) {
+        self.replaced.push(person);
+        self.events.extend(self.people.keys().map(|person| (*person, Event::Revoked)));
+    }
+
+    /// What an invite says.
+    pub(in crate::device::tests) fn invite_statement(&self, invite: crate::ids::InviteId) -> Signed {
+        self.invites[&invite].1.statement.clone()
+    }
+
     /// The relay shows another identity of somebody.
     pub(in crate::device::tests) fn forge(&mut self, person: PersonId, identity: &Identity, device: DeviceId) {
         let row = self.people.get_mut(&person).unwrap();
@@ -149,11 +161,10 @@ impl Relay {
         row.registration.person_key = identity.person_key.clone();
         row.certificates = Some(identity.certificates.clone());
         row.endorsement = Some(identity.endorsement.clone());
-        let inbox = crate::ids::MailboxId::random();
+        let inbox = MailboxId::random();
         self.devices.insert(device, (person, inbox));
         self.mailboxes.insert(inbox, mailbox(inbox, Some(device)));
-        self.replaced.push(person);
-        self.events.extend(self.people.keys().map(|person| (*person, Event::Revoked)));
+        self.now_replaced(person);
     }
 
     /// The identity of somebody that certifies a device, if it is one from before their key was replaced.
@@ -198,17 +209,34 @@ impl World {
 
     /// As [`Self::enrol_anew`], under a name that they choose themselves.
     pub(in crate::device::tests) fn enrol_anew_as(&mut self, by: usize, whom: usize, name: Option<&str>) -> usize {
-        let person = self.person(whom);
-        let role = self.nodes[whom].device.profile().role;
+        let profile = self.register_anew_only(by, whom, name);
+        self.begin(&rows_of(&profile), None)
+    }
+
+    /// The same, without the new device.
+    pub(in crate::device::tests) fn register_anew_only(
+        &mut self,
+        by: usize,
+        whom: usize,
+        name: Option<&str>,
+    ) -> Profile {
+        let (person, role) = (self.person(whom), self.nodes[whom].device.profile().role);
         let wanted = NewPersonInvite { replaces: Some(person), ..NewPersonInvite::new(role) };
         let invite = self.nodes[by].device.invite(self.now, &wanted).unwrap();
         self.run();
+        self.use_anew(&invite, whom, name)
+    }
+
+    /// Somebody registers anew with such an invite.
+    pub(in crate::device::tests) fn use_anew(&mut self, invite: &Invite, whom: usize, name: Option<&str>) -> Profile {
+        let (person, role) = (self.person(whom), self.nodes[whom].device.profile().role);
         let (inviter, filed) = self.relay.invites[&invite.secret.id()].clone();
         let replaced = Some(self.relay.chain(person).remove(0));
         let chain = self.relay.chain(inviter);
         let view = InviteView { statement: Some(filed.statement), name: filed.name, chain, replaced };
         let enrolment =
-            Enrolment::new(invite, SecretKey::generate(), view, self.relay.organisation.clone(), self.now).unwrap();
+            Enrolment::new(invite.clone(), SecretKey::generate(), view, self.relay.organisation.clone(), self.now)
+                .unwrap();
         assert!(enrolment.is_anew());
         let (handle, relay) = (enrolment.handle().unwrap().to_owned(), relay_key().public().unwrap());
         let name = name.or_else(|| enrolment.name()).unwrap_or(&handle).to_owned();
@@ -216,7 +244,7 @@ impl World {
         let (profile, registration) = enrolled.unwrap();
         self.relay.register_anew(&registration);
         self.run();
-        self.begin(&rows_of(&profile), None)
+        profile
     }
 
     /// A matter of somebody's with some of the others in it.
