@@ -29,7 +29,7 @@ fn keys_swapped_at_registration_are_named_to_the_inviter_with_nothing_compared()
         // Another person altogether.
         |registration| {
             let forged = Forged::keys();
-            registration.person = PersonId::random();
+            registration.person = PersonId::of(&forged.person_key.public().unwrap());
             let mut said: DeviceCertificate = registration.certificate.unverified("c").unwrap();
             said.person = registration.person;
             let label = Label::DeviceCertificate;
