@@ -120,7 +120,7 @@ async fn founded() -> Result<(TempDir, Relay, Founder), Box<dyn std::error::Erro
     let invite: Invite = first.url.parse()?;
     let (person_key, organisation) = (SecretKey::generate(), SecretKey::generate());
     let founder = Founder {
-        person: PersonId::random(),
+        person: PersonId::of(&person_key.public()?),
         device: DeviceId::random(),
         link_key: SecretKey::generate(),
         mls_key: SecretKey::generate(),
@@ -211,7 +211,8 @@ async fn join(
     founder: &Founder,
     handle: &str,
 ) -> Result<(Founder, SecretKey), Box<dyn std::error::Error>> {
-    let (newcomer, person_key, secret) = (another(founder), SecretKey::generate(), InviteSecret::random());
+    let (person_key, secret) = (SecretKey::generate(), InviteSecret::random());
+    let newcomer = Founder { person: PersonId::of(&person_key.public()?), ..another(founder) };
     let issuer = Issuer { person: founder.person, device: founder.device };
     let expires = link.admitted.now.plus_ms(60_000);
     let statement = InviteStatement {
