@@ -82,6 +82,23 @@ pub fn stage_told(stage: Stage) -> Option<&'static str> {
     })
 }
 
+/// That somebody has another key, and what follows.
+fn changed_told(handle: &str, verified: bool, anew: bool) -> String {
+    let handle = plain(handle, false);
+    let (told, then) = match (verified, anew) {
+        (true, _) => ("WARNING: ", ". Nothing is sent where they are until you accept it"),
+        (false, true) => (
+            "WARNING: ",
+            ", for which the one before has not signed: somebody has enrolled them anew. They come into your matters with it only once \
+             you accept it",
+        ),
+        (false, false) => ("", ""),
+    };
+    format!(
+        "{told}{handle} has another key than before{then}: ask them why; `privity identity trust {handle}` shows more"
+    )
+}
+
 /// What a notice says to somebody who did not ask for it; none where it says nothing, or stands in a record.
 pub fn notice(notice: &Notice) -> Option<String> {
     match notice {
@@ -112,21 +129,7 @@ pub fn notice(notice: &Notice) -> Option<String> {
         Notice::Unsendable { why, .. } => {
             Some(format!("a message could not be sent: {}", plain(&why.to_string(), false)))
         }
-        Notice::IdentityChanged { handle, verified, anew, .. } => {
-            let handle = plain(handle, false);
-            let (told, then) = match (verified, anew) {
-                (true, _) => ("WARNING: ", ". Nothing is sent where they are until you accept it"),
-                (false, true) => (
-                    "WARNING: ",
-                    ", for which the one before has not signed: somebody has enrolled them anew. They come into your matters with it only \
-                     once you accept it",
-                ),
-                (false, false) => ("", ""),
-            };
-            Some(format!(
-                "{told}{handle} has another key than before{then}: ask them why; `privity identity trust {handle}` shows more"
-            ))
-        }
+        Notice::IdentityChanged { handle, verified, anew, .. } => Some(changed_told(handle, *verified, *anew)),
         Notice::OwnKeyReplaced { recovered: false } => {
             Some("your own key was replaced on another device of yours; this one stays, and goes by the new key".to_owned())
         }

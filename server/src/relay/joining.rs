@@ -266,12 +266,7 @@ fn enter(
     if let Some(person) = again {
         return enter_anew(store, invite, link_key, registration, (person, certificate.device), now);
     }
-    if !asked.revocations.is_empty() {
-        return Err(Refused::malformed("a newcomer revokes nothing").into());
-    }
-    if asked.person != PersonId::of(&asked.person_key) {
-        return Err(Refused::malformed("a newcomer's id follows from their key").into());
-    }
+    check_newcomer(asked)?;
     let founding = founding(store, &invite, asked)?;
     let (device, person) = (certificate.device, asked.person);
     if store.person(person)?.is_some() || store.device(device)?.is_some() || store.mailbox(asked.inbox)?.is_some() {
@@ -316,6 +311,17 @@ fn enter(
     };
     writes.push(Write::Invite(Box::new(invite)));
     Ok(Outcome { writes, reply: Some(Reply::Done), wakes })
+}
+
+/// Whoever is new has nothing to revoke, and an id that is nobody else's.
+fn check_newcomer(asked: &Registration) -> Result<(), Refused> {
+    if !asked.revocations.is_empty() {
+        return Err(Refused::malformed("a newcomer revokes nothing"));
+    }
+    if asked.person != PersonId::of(&asked.person_key) {
+        return Err(Refused::malformed("a newcomer's id follows from their key"));
+    }
+    Ok(())
 }
 
 /// Somebody registers anew: nothing changes for who they were before the new key is endorsed.

@@ -83,7 +83,7 @@ impl Relay {
         self.events.extend(self.people.keys().map(|person| (*person, Event::Revoked)));
     }
 
-    fn take_in(&mut self, person: PersonId, certificate: &Signed, inbox: crate::ids::MailboxId) {
+    fn take_in(&mut self, person: PersonId, certificate: &Signed, inbox: MailboxId) {
         let said: DeviceCertificate = certificate.unverified("certificate").unwrap();
         self.devices.insert(said.device, (person, inbox));
         self.mailboxes.insert(inbox, mailbox(inbox, Some(said.device)));
@@ -124,12 +124,7 @@ impl Relay {
     }
 
     /// Whether another device of the same person has these rights in a mailbox: whoever may post gives them to this one, too.
-    pub(super) fn has_one_like(
-        &self,
-        mailbox: crate::ids::MailboxId,
-        device: DeviceId,
-        rights: crate::frame::Rights,
-    ) -> bool {
+    pub(super) fn has_one_like(&self, mailbox: MailboxId, device: DeviceId, rights: crate::frame::Rights) -> bool {
         let Some(row) = self.mailboxes.get(&mailbox) else { return false };
         let mut open = row.grants.iter().filter(|grant| grant.until.is_none() && grant.rights.include(rights));
         open.any(|grant| self.owner(grant.device) == self.owner(device))
