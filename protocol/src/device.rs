@@ -46,6 +46,7 @@ mod lapses;
 mod late;
 mod linking;
 mod logged;
+mod naming;
 mod notes;
 mod notice;
 mod packages;
@@ -419,7 +420,8 @@ impl Device {
 
     /// Texts of a matter that are not yet in its mailbox, oldest first.
     pub fn pending(&self, matter: MatterId) -> Vec<&OutItem> {
-        self.rooms.get(&matter).map(|room| room.outbox.values().collect()).unwrap_or_default()
+        let items = self.rooms.get(&matter).map(|room| room.outbox.values());
+        items.into_iter().flatten().filter(|item| item.is_text()).collect()
     }
 
     /// Changes of membership that are not yet done.

@@ -109,7 +109,17 @@ fn the_log_says_that_it_was_an_adoption_and_both_verifiers_agree_with_it() {
     }
     // Who is let in so is proved from the log like everybody: others add them.
     bob.ok(&["matter", "new", "Lease"]).unwrap();
+    // What they are called, only the one who took them in has been told: it comes here once she is in the matter, too.
+    let shown = bob.run(&["identity", "show", "zoe"]).unwrap().stdout;
+    assert!(shown.contains("not known here yet"), "{shown}");
+    let confirmed = bob.run(&["identity", "confirm", "zoe"]).unwrap();
+    assert!(confirmed.code == Some(0) && confirmed.stdout.contains("confirmed already, by Ada Byron"), "{confirmed:?}");
     assert_eq!(bob.ok(&["matter", "add", "Lease", "zoe"]).unwrap()[0]["state"], "done");
+    bob.ok(&["matter", "add", "Lease", "ada"]).unwrap();
+    firm.attorney.ok(&["recv"]).unwrap();
+    bob.ok(&["recv"]).unwrap();
+    let shown = bob.run(&["identity", "show", "zoe"]).unwrap().stdout;
+    assert!(shown.starts_with("Zoe (zoe), client") && !shown.contains("not known"), "{shown}");
 }
 
 #[test]

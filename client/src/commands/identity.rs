@@ -157,10 +157,20 @@ impl Run {
         let (_held, mut session) = self.caught_up().await?;
         let person = self.whom(&mut session, plain_handle(handle)).await?;
         let who = view::person(&session.device, person);
-        let confirmed = session.device.person(person).is_some_and(|known| known.name.is_some() && !known.self_stated);
-        if confirmed {
-            self.print(&identity_json(&session.device, person), || format!("{who}: the name is confirmed already."))?;
+        let known = session.device.person(person);
+        let (named, by) = (known.is_some_and(KnownPerson::is_named), vouching(&session.device, person));
+        if known.and_then(said_of).is_some_and(|said| said.confirmed) {
+            self.print(&identity_json(&session.device, person), || match named {
+                true => format!("{who}: the name is confirmed already."),
+                false => format!("{who}: the name is confirmed already, by {by}. {}", name_comes(&by)),
+            })?;
             return self.done(session).await;
+        }
+        if !named {
+            return Err(Error::Refused(format!(
+                "the name of {who} is not known on this device, so there is nothing to confirm: {by} knows it, and can. {}",
+                name_comes(&by)
+            )));
         }
         session.device.confirm_name(now(), person)?;
         let kept = self.until(&mut session, |notice| match notice {
@@ -353,6 +363,24 @@ fn change_told(device: &Device, person: PersonId) -> Option<String> {
     Some(format!("{compared}; it was first seen on {}.{how}", view::day(changed.at)))
 }
 
+/// What is said of somebody as they are known.
+fn said_of(known: &KnownPerson) -> Option<Endorsement> {
+    known.endorsements().into_iter().next()
+}
+
+/// Whoever vouches for somebody, in words.
+fn vouching(device: &Device, person: PersonId) -> String {
+    let issuer = device.person(person).and_then(said_of).and_then(|said| said.issuer);
+    issuer.map_or_else(|| "the firm".to_owned(), |issuer| view::person(device, issuer.person))
+}
+
+/// How a name reaches this device that only whoever vouches for the person knows.
+fn name_comes(by: &str) -> String {
+    format!(
+        "The relay never learns names: it comes here by itself once you, they and {by} are in one matter, or somebody adds them who knows it"
+    )
+}
+
 /// Since when somebody is known. Profiles of the first version kept no time for whoever invited them: they are known since that.
 fn known_since(device: &Device, known: &KnownPerson) -> Timestamp {
     let joined = || device.profile().certificate.unverified::<DeviceCertificate>("device certificate");
@@ -469,9 +497,19 @@ fn identity_text(device: &Device, person: PersonId, object: &Value) -> String {
     let who = view::person(device, person);
     let known = device.person(person);
     let mut lines = vec![format!("{who}, {}", object["role"].as_str().unwrap_or_default())];
-    if known.is_some_and(|known| known.name.is_some() && known.self_stated) {
-        lines.push("  name           as they gave it themselves; nobody at the firm has confirmed it".to_owned());
-    }
+    let name = match known {
+        Some(known) if known.name.is_none() => {
+            Some(format!("not known here yet. {}", name_comes(&vouching(device, person))))
+        }
+        Some(known) if !known.is_named() => {
+            Some("as it was before; what they are called now was not told here yet".to_owned())
+        }
+        Some(known) if known.self_stated => {
+            Some("as they gave it themselves; nobody at the firm has confirmed it".to_owned())
+        }
+        _ => None,
+    };
+    lines.extend(name.map(|name| format!("  name           {name}")));
     let like = looks_like(device, person);
     if !like.is_empty() {
         let like = view::plain(&like.join(", "), false);

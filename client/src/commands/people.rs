@@ -1,8 +1,10 @@
 //! `people`: the directory.
 
+use privity_protocol::frame::PersonView;
+
 use crate::commands::{Distrust, Run, identity};
 use crate::error::Error;
-use crate::view;
+use crate::{out, view};
 
 impl Run {
     pub(super) async fn people(&self) -> Result<(), Error> {
@@ -20,6 +22,15 @@ impl Run {
                     format!("{line}  — looks like {}", view::plain(&like.join(", "), false))
                 }
             })?;
+        }
+        let known =
+            |person: &PersonView| session.device.person(person.person).is_some_and(|known| known.name.is_some());
+        let own = session.device.profile().person;
+        if !self.json && people.iter().any(|person| person.ready && person.person != own && !known(person)) {
+            out::note(
+                "Where a name is missing: the relay never learns names. One comes here by itself once you share a matter with the person and \
+                 somebody who knows it, such as whoever invited them.",
+            );
         }
         self.done(session).await?;
         match self.distrust.get() {

@@ -97,7 +97,7 @@ impl Run {
             format!(
                 "You are {name} ({handle}) at {firm} again, with a new key; your other devices are shut out, and your contacts are told. \
                  Matters let you back in as soon as somebody else in them is online: leave privity chat or privity recv --follow running \
-                 for a minute. What was said before does not come back. This sheet is used up: make a new one with privity recovery \
+                 for a minute. What was said before does not come back, and of people the handle alone is known until a matter that you share tells their names. This sheet is used up: make a new one with privity recovery \
                  create."
             )
         });

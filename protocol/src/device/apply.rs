@@ -432,6 +432,7 @@ impl Device {
                 let what = RecordBody::Text { id: content.id, text };
                 self.record(now, matter, seq, Some(from), content.sent_at, what);
             }
+            Body::Bundle(bundle) if bundle.identities.is_empty() => self.take_told_names(matter, bundle.names),
             Body::Bundle(bundle) => room.hold(HeldBundle { digest: *digest, device: from.1, bundle }),
             Body::Unknown { .. } => self.record(now, matter, seq, Some(from), content.sent_at, RecordBody::Unknown),
         }
@@ -488,6 +489,9 @@ impl Device {
         for (number, item) in room.outbox.iter_mut().filter(|(_, item)| item.seq.is_none() && item.failed.is_none()) {
             item.failed = Some(why.to_string());
             self.batch.put(Table::Outbox, Some(matter), &number.to_be_bytes(), &*item);
+            if !item.is_text() {
+                continue;
+            }
             self.notices.push(Notice::Unsendable { matter, id: item.id, why: why.clone() });
         }
         self.forget_posts(matter);

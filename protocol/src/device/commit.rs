@@ -34,10 +34,9 @@ impl Device {
             None => self.try_commit(matter, payload)??,
         };
         let answered = requests.iter().find(|held| Some(held.digest) == applied.seen.repair);
-        if answered.is_none()
-            && let Some(bundle) = check_bundle(&applied, &bundles)?
-        {
-            self.learn(&bundle);
+        let bundle = if answered.is_none() { check_bundle(&applied, &bundles)? } else { None };
+        if let Some(bundle) = &bundle {
+            self.learn(bundle);
         }
         let from = author(&applied.committer);
         if applied.removed_me {
@@ -64,6 +63,9 @@ impl Device {
             self.record(now, matter, seq, Some(from), now, what);
         }
         self.settle_commits(matter, &context);
+        if let Some(bundle) = bundle.filter(|_| own.is_none()) {
+            self.tell_names(matter, &bundle);
+        }
         if own.is_none() && (!applied.added.is_empty() || !applied.removed.is_empty()) {
             self.look_at_roster(matter);
         }

@@ -126,6 +126,7 @@ impl Device {
             row.lost = Some(Lost::copied(row.position, now));
         }
         self.take_room(matter, row, group);
+        self.tell_names(matter, &companion.bundle);
         self.save_state(matter);
         let mailbox = context.mailbox;
         self.ask_later(Asked::Subscribe(mailbox, None), Request::Subscribe { mailbox, after: None });

@@ -315,13 +315,12 @@ impl Device {
     fn post_text(&mut self, matter: MatterId) -> Result<bool, Error> {
         // While somebody says to have read something else, is somebody else than was verified, or has nobody who vouches for them, the user
         // is asked first.
-        if !self.in_doubt(matter).is_empty() {
-            return Ok(false);
-        }
-        let Some(room) = self.rooms.get(&matter).filter(|room| !room.row.waits_for_a_word() && !room.is_worn()) else {
-            return Ok(false);
-        };
-        let next = room.outbox.iter().find(|(_, item)| item.digest.is_none() && item.failed.is_none());
+        let doubt = !self.in_doubt(matter).is_empty();
+        let Some(room) = self.rooms.get(&matter).filter(|room| !room.is_worn()) else { return Ok(false) };
+        // A name that was to be told before goes out, and blocks nothing.
+        let waits = doubt || room.row.waits_for_a_word();
+        let may = |item: &OutItem| item.digest.is_none() && item.failed.is_none() && !(waits && item.is_text());
+        let next = room.outbox.iter().find(|(_, item)| may(item));
         let Some((number, item)) = next.map(|(number, item)| (*number, item.clone())) else { return Ok(false) };
         let seen = Seen::at(room.row.position);
         let part = match self.sealed(matter, &self.with_log(&item.content), &seen) {

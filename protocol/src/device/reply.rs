@@ -147,7 +147,9 @@ impl Device {
                     return;
                 };
                 let failed = Some(refused.to_string());
-                self.deliver(Notice::Unsendable { matter, id: item.id, why: refused });
+                if item.is_text() {
+                    self.deliver(Notice::Unsendable { matter, id: item.id, why: refused });
+                }
                 // Should the relay have taken it nevertheless, it is recognised when it is read.
                 self.save_item(matter, number, OutItem { failed, ..item });
             }

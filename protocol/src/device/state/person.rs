@@ -102,6 +102,23 @@ impl KnownPerson {
         [self.name.as_ref(), changed].into_iter().flatten().find(|name| name.commitment() == said.name)
     }
 
+    /// Takes a name that was told, where it fits what is said of them under a key that is theirs. Whether anything is new.
+    pub(in crate::device) fn take_name(&mut self, name: Name) -> bool {
+        let fits = |chain: &[Identity]| {
+            let said: Endorsement = chain.first()?.endorsement.unverified("endorsement").ok()?;
+            (said.name == name.commitment()).then_some(said)
+        };
+        if let Some(said) = fits(&self.chain) {
+            let news = self.name.as_ref() != Some(&name);
+            (self.name, self.self_stated) = (Some(name), !said.confirmed);
+            return news;
+        }
+        match &mut self.changed {
+            Some(changed) if fits(&changed.chain).is_some() => changed.name.replace(name).is_none(),
+            _ => false,
+        }
+    }
+
     /// What to call them: name and handle, or the handle alone.
     pub fn label(&self) -> String {
         match &self.name {

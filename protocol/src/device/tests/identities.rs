@@ -1,8 +1,10 @@
 //! Who somebody is: what is compared, and what happens when it changes.
 
 use super::*;
+use crate::content::NamedPerson;
 use crate::envelope::{self, Class};
 use crate::error::PeerMisbehaved;
+use crate::identity::Name;
 use crate::matter::Participant;
 use crate::matter::forge::{self, Wild};
 
@@ -205,4 +207,53 @@ fn a_relay_that_gives_somebody_elses_id_for_a_handle_gets_nobody_added() {
     let refused = |notice: &Notice| matches!(notice, Notice::NotDone { person, why: Error::PeerMisbehaved(_), .. } if *person == eve);
     assert_eq!(world.told(ADA, refused), 1, "{:?}", world.nodes[ADA].notices);
     assert_eq!(people(&world, ADA, matter), 1);
+}
+
+/// Ada adds whom Bob has invited: she knows no name, and everybody else in the matter saw a bare handle for ever.
+#[test]
+fn whoever_vouches_for_somebody_tells_their_name_where_it_is_missing() {
+    let mut world = World::office();
+    let dan = world.person(DAN);
+    let name =
+        |world: &World, who: usize| world.nodes[who].device.person(dan).unwrap().name.clone().map(|name| name.name);
+    let known = Some("dan".to_owned());
+    // Bob is there when Dan comes in.
+    let matter = world.matter(&[BOB, EVE, DAN]);
+    for who in [ADA, BOB, EVE] {
+        assert_eq!(name(&world, who), known, "device {who}");
+        assert!(world.nodes[who].device.pending(matter).is_empty());
+    }
+    // Cyn and Bob come in after Dan, and Bob finds that nobody has told it.
+    let mut world = World::office();
+    let late = world.matter(&[DAN, CYN, BOB]);
+    for who in [ADA, CYN, BOB] {
+        assert_eq!(name(&world, who), known, "device {who}");
+    }
+    world.say(CYN, late, "good morning");
+    world.settle();
+    assert_eq!(world.words(DAN, late), ["good morning"]);
+}
+
+/// A member tells names that nobody has vouched for, and one of somebody who is not in the matter.
+#[test]
+fn a_name_that_fits_no_endorsement_is_not_taken() {
+    let mut world = World::office();
+    let matter = world.matter(&[DAN, CYN]);
+    let (dan, eve) = (world.person(DAN), world.person(EVE));
+    world.nodes[ADA].device.ask_identity(world.now, eve);
+    world.settle();
+    let named = |person, name: &str| NamedPerson { person, name: Name::new(name).unwrap(), self_stated: false };
+    let eves = world.nodes[CYN].device.person(eve).unwrap().name.clone().unwrap();
+    let names = vec![named(dan, "Queen Victoria"), NamedPerson { person: eve, name: eves, self_stated: false }];
+    let body = Body::Bundle(Bundle { identities: Vec::new(), names });
+    let content = Content { id: MessageId::random(), sent_at: world.now, body, log: None }.encode();
+    let now = world.now;
+    let device = &mut world.nodes[CYN].device;
+    let seen = Seen::at(device.rooms[&matter].row.position);
+    let part = device.sealed(matter, &content, &seen).unwrap();
+    device.new_post(PendingPost::new(vec![part], matter, Purpose::Text(u64::MAX)));
+    device.settle(now);
+    world.settle();
+    assert_eq!(world.nodes[ADA].device.person(dan).unwrap().name, None);
+    assert_eq!(world.nodes[ADA].device.person(eve).unwrap().name, None, "who is not in it");
 }

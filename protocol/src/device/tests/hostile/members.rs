@@ -137,9 +137,9 @@ fn fifty_void_fences_in_a_row_hold_up_nobody() {
     let behind = seq(&world, BOB, matter);
     world.relay.shown = None;
     world.run();
-    // The bundle, then the Commit with the hash that it had from the beginning.
+    // The bundle, then the Commit with the hash that it had from the beginning; then Cyn tells what Eve is called, whom she has invited.
     for who in OTHERS {
-        assert_eq!(seq(&world, who, matter), behind + 2, "device {who}");
+        assert_eq!(seq(&world, who, matter), behind + 3, "device {who}");
         let recent = &world.nodes[who].device.rooms[&matter].recent;
         let (before, after) = (recent[&(behind + 1)].position, recent[&(behind + 2)].position);
         assert_eq!(before.next(true, &first[0]), after, "device {who}");
