@@ -34,7 +34,7 @@ impl Run {
             }
             None if self.json || !ask::is_possible() => return Err(Error::Usage("--number is missing".to_owned())),
             None => {
-                if !ask::yes(&format!("{invited} Is that who they are? [y/N] "))? {
+                if !ask::yes(&format!("{invited} Is that who they are?"))? {
                     return Err(Error::Refused(format!(
                         "nothing was done. {who} waits still; in another role they come with another invite"
                     )));
