@@ -173,3 +173,43 @@ fn the_founder_gets_the_firms_key_back_from_its_sheet() -> anyhow::Result<()> {
     assert_eq!(refused.code, Some(1), "{}", refused.stderr);
     Ok(())
 }
+
+/// Restored, rotated, confirmed, withdrawn and taken back; then the founder who did that begins again herself, and nothing of it makes her
+/// take the relay for a liar.
+#[test]
+fn a_colleague_who_began_again_and_rotated_is_confirmed_and_taken_back() -> anyhow::Result<()> {
+    let firm = Firm::found()?;
+    let ada = &firm.attorney;
+    let dan = firm.bring("dan", "Dan Roe", "attorney")?;
+    firm.matter("Jones", &[&dan])?;
+    dan.ok(&["recv"])?;
+    let (dans, adas) = (sheet(&dan, &firm.folder().join("dan.sheet"))?, sheet(ada, &firm.folder().join("ada.sheet"))?);
+    let anew = elsewhere(&firm, "new", "dan")?;
+    assert_eq!(restore(&anew, &dans)?.code, Some(0));
+    ada.ok(&["recv", "--timeout", "2"])?;
+    anew.ok(&["identity", "rotate", "--yes"])?;
+    ada.ok(&["recv"])?;
+    // Under a key that nobody has accepted, nothing is stated; what is shown is the new one.
+    let refused = ada.run(&["identity", "confirm", "dan"])?;
+    assert!(refused.code == Some(4) && !refused.stderr.contains("verified"), "{}", refused.stderr);
+    let shown = ada.run(&["identity", "show", "dan"])?.stdout;
+    let (new, old) = (shown.find("with the new key"), shown.find("with the key before, never compared"));
+    assert!(new.is_some() && new < old && !shown.contains("1970"), "{shown}");
+    assert!(!shown.contains("none that is in use"), "{shown}");
+    ada.ok(&["identity", "trust", "dan", "--yes"])?;
+    ada.ok(&["identity", "confirm", "dan"])?;
+    ada.ok(&["identity", "revoke", "dan", "--yes"])?;
+    ada.ok(&["identity", "endorse", "dan", "--yes"])?;
+    anew.ok(&["send", "Jones", "hello"])?;
+    let again = elsewhere(&firm, "again", "ada")?;
+    assert_eq!(restore(&again, &adas)?.code, Some(0));
+    anew.ok(&["recv", "--timeout", "2"])?;
+    for _ in 0..2 {
+        let told = again.run(&["recv", "--timeout", "1"])?;
+        assert!(told.code == Some(0) && !told.stderr.to_lowercase().contains("warning"), "{}", told.stderr);
+    }
+    assert_eq!(again.ok(&["security", "show"])?[0]["found"], serde_json::json!([]));
+    let people = again.run(&["people"])?;
+    assert!(people.stdout.contains("dan                  attorney  Dan Roe"), "{}", people.stdout);
+    Ok(())
+}

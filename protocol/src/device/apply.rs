@@ -520,6 +520,8 @@ impl Device {
                 self.deliver(Notice::Problem(error));
             }
         }
+        // A chain may be older than what is known of somebody, and the name told beside it good all the same.
+        self.take_names_of(bundle.names.iter().cloned());
     }
 
     pub(super) fn know(&mut self, person: PersonId, mut known: KnownPerson) {

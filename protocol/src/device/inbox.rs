@@ -237,8 +237,14 @@ fn line_to(line: &[Blob], context: &MatterContext, group: MatterId) -> Vec<Blob>
 
 /// The chain from one person upwards, out of a heap of identities.
 pub(super) fn assemble(identities: &[Identity], person: PersonId) -> Vec<Identity> {
-    let first = identities.iter().find(|identity| identity.person == person);
-    first.map(|first| assemble_from(identities, first)).unwrap_or_default()
+    newest_of(identities, person).map(|first| assemble_from(identities, first)).unwrap_or_default()
+}
+
+/// Somebody as they are: where they are there under keys before, too, the one to which the others lead.
+pub(super) fn newest_of(identities: &[Identity], person: PersonId) -> Option<&Identity> {
+    let theirs = || identities.iter().filter(|identity| identity.person == person);
+    let over = |one: &Identity| theirs().any(|other| other.line.iter().any(|step| step.key == one.person_key));
+    theirs().find(|one| !over(one)).or(theirs().next())
 }
 
 /// The chain of somebody with the key that a matter lists, or with one that it leads to.

@@ -8,12 +8,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::device::logged::stood;
+use crate::device::logged::{stood, was_added};
 use crate::device::state::Table;
 use crate::device::{Device, Notice};
 use crate::error::PeerMisbehaved;
 use crate::identity::{DeviceRevocation, EndorsementRevocation, Issuer, Signed};
-use crate::ids::{PersonId, Timestamp};
+use crate::ids::{DeviceId, PersonId, Timestamp};
 use crate::limits;
 use crate::log::Act;
 use crate::suite::Digest;
@@ -122,7 +122,17 @@ impl Device {
             _ => false,
         };
         let logged = self.logged(person).is_some_and(|history| history.acts.iter().any(|(_, act)| ends(act)));
-        logged || self.is_revoked(device) || self.withdrawn.contains_key(&person)
+        logged
+            || self.is_revoked(device)
+            || self.withdrawn.contains_key(&person)
+            || self.is_of_a_key_before(person, device)
+    }
+
+    /// Whether somebody is known under a key that does not certify this device: it went with the key before.
+    fn is_of_a_key_before(&self, person: PersonId, device: DeviceId) -> bool {
+        let Some(known) = self.people.get(&person).filter(|known| !known.chain.is_empty()) else { return false };
+        let changed = known.changed.as_ref().and_then(|changed| changed.chain.first());
+        !known.chain.first().into_iter().chain(changed).any(|identity| identity.certifies(device))
     }
 
     fn look_when_it_was_said(&mut self, said: Said) {
@@ -169,7 +179,11 @@ impl Device {
         let issuer = said.issuer()?;
         let (of, by) = (self.logged(said.person())?, self.logged(issuer.person)?);
         match of.acts.iter().find(|(_, act)| said.is(act)).map(|(place, _)| *place) {
-            Some(place) => (by.size > place).then(|| stood(by, place, issuer.device)),
+            Some(place) => (by.size > place).then(|| {
+                // Whoever has stolen a key that is over can certify any device with it: only one that was added in its time counts.
+                let over = self.is_of_a_key_before(issuer.person, issuer.device);
+                stood(by, place, issuer.device) && (!over || was_added(by, place, issuer.device))
+            }),
             // What was believed under a relay that was restored since need not be in this log.
             None => (Some(of.size) == self.log_size()).then(|| self.is_kept(said)),
         }

@@ -444,6 +444,13 @@ pub(super) fn stood(history: &Logged, place: u64, device: DeviceId) -> bool {
     stands
 }
 
+/// Whether somebody had added a device before a place in the log, as far back as it is kept.
+pub(super) fn was_added(history: &Logged, place: u64, device: DeviceId) -> bool {
+    let before = history.acts.iter().take_while(|(at, _)| *at < place);
+    let added = |act: &Act| matches!(act, Act::DeviceAdded { device: new, .. } if *new == device);
+    history.acts.len() >= limits::HISTORY_ACTS || before.into_iter().any(|(_, act)| added(act))
+}
+
 /// How often histories of everybody may be read: a few times at once, then now and then.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Rounds {

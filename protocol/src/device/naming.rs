@@ -58,7 +58,12 @@ impl Device {
     /// Takes names that somebody in a matter tells of people in it.
     pub(super) fn take_told_names(&mut self, matter: MatterId, names: Vec<NamedPerson>) {
         let people = self.rooms.get(&matter).map(|room| room.row.people.clone()).unwrap_or_default();
-        for NamedPerson { person, name, .. } in names.into_iter().filter(|named| people.contains(&named.person)) {
+        self.take_names_of(names.into_iter().filter(|named| people.contains(&named.person)));
+    }
+
+    /// Takes names that fit what is known of people.
+    pub(super) fn take_names_of(&mut self, names: impl Iterator<Item = NamedPerson>) {
+        for NamedPerson { person, name, .. } in names {
             let Some(mut known) = self.people.get(&person).cloned() else { continue };
             if person != self.profile.person && known.take_name(name) {
                 self.know(person, known);

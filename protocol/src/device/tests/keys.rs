@@ -442,3 +442,36 @@ fn a_restored_relay_learns_again_which_key_somebody_has() {
         assert_eq!(accused(&world, who), [], "device {who}");
     }
 }
+
+/// A colleague began again and replaced his key, and was withdrawn and taken back meanwhile: a founder who began again herself took the
+/// relay for a liar, for what had been said under keys that are over did not verify any more.
+#[test]
+fn what_was_said_under_keys_that_are_over_is_good_for_whoever_begins_again() {
+    let mut world = World::office();
+    let (_matter, bob) = (world.matter(&[BOB]), world.person(BOB));
+    let (adas, bobs) = (world.sheet(ADA), world.sheet(BOB));
+    world.disconnect(BOB);
+    let again = world.restore_person(BOB, &bobs);
+    world.settle_but(BOB);
+    world.nodes[again].device.replace_key(world.now).unwrap();
+    world.settle_but(BOB);
+    world.nodes[ADA].device.trust_person(world.now, bob).unwrap();
+    world.settle_but(BOB);
+    world.nodes[ADA].device.withdraw_endorsement(world.now, bob).unwrap();
+    world.settle_but(BOB);
+    world.nodes[ADA].device.endorse_again(world.now, bob).unwrap();
+    world.settle_but(BOB);
+    for gone in [ADA, BOB] {
+        world.disconnect(gone);
+    }
+    let ada = world.restore_person(ADA, &adas);
+    world.settle_but(ADA);
+    let wrong = |notice: &Notice| matches!(notice, Notice::Problem(_) | Notice::Log { .. });
+    assert_eq!(
+        world.told(ada, wrong),
+        0,
+        "{:?}",
+        world.nodes[ada].notices.iter().filter(|notice| wrong(notice)).collect::<Vec<_>>()
+    );
+    assert!(!world.nodes[ada].device.is_withdrawn(bob));
+}
