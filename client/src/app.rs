@@ -236,7 +236,13 @@ impl App {
                 let line = (!(typed && self.echoes)).then_some(line);
                 self.recorded(matter, theirs, line, cursor)
             }
-            Event::Joined(matter) if self.current.is_none() => self.enter(matter),
+            Event::Joined(matter) if self.current.is_none() => {
+                // The prompt stands while a line is typed, and names the matter only from the next one on.
+                let mut effects =
+                    show(&format!("— you are in {} now: what you type from here on goes there", self.title(matter)));
+                effects.extend(self.enter(matter));
+                effects
+            }
             Event::Joined(matter) => {
                 let title = self.title(matter);
                 show(&format!("— you are in a new matter: {title} (/switch {})", self.typed_as(matter)))
@@ -692,6 +698,9 @@ mod tests {
         let mut app = App::new(true, true);
         app.begin(None).unwrap();
         app.rooms = vec![room(SMITH, "Smith v Jones")];
-        assert_eq!(app.handle(Event::Joined(MatterId::new(SMITH))), [Effect::Enter(MatterId::new(SMITH))]);
+        let joined = app.handle(Event::Joined(MatterId::new(SMITH)));
+        let title = app.title(MatterId::new(SMITH));
+        assert!(matches!(&joined[0], Effect::Show(told) if told.contains(&title)), "{joined:?}");
+        assert_eq!(joined[1..], [Effect::Enter(MatterId::new(SMITH))]);
     }
 }

@@ -265,6 +265,8 @@ fn a_stolen_device_with_all_its_keys_reads_and_posts_nothing_later_also_from_a_c
     let mut heard = String::new();
     BufReader::new(listens.stdout.as_mut().unwrap()).read_line(&mut heard).unwrap();
     assert!(heard.contains("still mine"), "{heard}");
+    let unasked = dan.run(&["device", "revoke", &id]).unwrap();
+    assert!(unasked.code == Some(1) && unasked.stderr.contains("--yes is missing; nothing was revoked"), "{unasked:?}");
     let told = dan.ok(&["device", "revoke", &id, "--yes"]).unwrap();
     assert_eq!(listens.wait().unwrap().code(), Some(5), "its link is ended");
     assert_eq!((&told[0]["state"], &told[0]["matters_left"]), (&"revoked".into(), &0.into()), "{told:?}");

@@ -72,6 +72,20 @@ fn a_passphrase_is_made_for_whoever_presses_enter_and_opens_the_profile() {
 }
 
 #[test]
+fn whoever_waits_sees_in_a_chat_the_digits_by_which_somebody_else_lets_them_in() {
+    let firm = Firm::found().unwrap();
+    let bob = Person::new(firm.folder(), "bob").unwrap();
+    bob.join(&invite(&firm), "Bob").unwrap();
+    let number = bob.ok(&["status"]).unwrap()[0]["firm_number"].as_str().unwrap().to_owned();
+    let told = chat(&bob, &["chat"], "/status\n");
+    assert!(number.split(' ').all(|group| told.stdout.contains(group)), "{told:?}");
+    // And whoever looks for the relay's key where `audit verify` sends them finds it.
+    let status = bob.run(&["status"]).unwrap().stdout;
+    let key = bob.ok(&["status"]).unwrap()[0]["relay"]["key"].as_str().unwrap().to_owned();
+    assert!(status.contains(&key), "{status}");
+}
+
+#[test]
 fn ctrl_d_at_a_question_does_nothing_and_says_so() {
     let firm = Firm::found().unwrap();
     let home = firm.folder().join("bob");

@@ -158,7 +158,12 @@ fn the_founder_gets_the_firms_key_back_from_its_sheet() -> anyhow::Result<()> {
     let firm = Firm::found()?;
     let firms = firm.folder().join("firm");
     let path = firms.to_str().context("path")?;
+    // A founding that was cut off is told where anybody looks.
+    assert_eq!(firm.attorney.ok(&["status"])?[0]["organisation_sheet_due"], true);
+    let told = firm.attorney.run(&["status"])?.stdout;
+    assert!(told.contains("ON NO PAPER YET") && told.contains("privity recovery organisation"), "{told}");
     firm.attorney.ok(&["recovery", "organisation", "--sheet", path])?;
+    assert_eq!(firm.attorney.ok(&["status"])?[0]["organisation_sheet_due"], false);
     let again = firm.attorney.run(&["recovery", "organisation", "--sheet", path])?;
     assert_eq!(again.code, Some(1), "{}", again.stderr);
     let line = sheet(&firm.attorney, &firm.folder().join("sheet"))?;
