@@ -244,7 +244,7 @@ pub(super) fn assemble(identities: &[Identity], person: PersonId) -> Vec<Identit
 pub(super) fn newest_of(identities: &[Identity], person: PersonId) -> Option<&Identity> {
     let theirs = || identities.iter().filter(|identity| identity.person == person);
     let over = |one: &Identity| theirs().any(|other| other.line.iter().any(|step| step.key == one.person_key));
-    theirs().find(|one| !over(one)).or(theirs().next())
+    theirs().find(|one| !over(one)).or_else(|| theirs().next())
 }
 
 /// The chain of somebody with the key that a matter lists, or with one that it leads to.
