@@ -28,6 +28,7 @@ mod lapse;
 mod logged;
 mod past;
 mod person;
+mod posting;
 mod record;
 
 pub use between::{HeldNote, OutNote, OwnDevice, OwnInvite};
@@ -38,6 +39,7 @@ pub use lapse::{Cause, Lapse, Withdrawn};
 pub use logged::{Doubt, Logged};
 pub use past::{Old, Removal, Withheld};
 pub use person::{Changed, KnownPerson, Verification};
+pub use posting::{PendingPost, Purpose};
 pub use record::{Record, RecordBody};
 
 /// A table of the vault. The numbers are part of the vault's format.
@@ -672,83 +674,6 @@ pub struct Intent {
     /// Whether it only takes over who was in the matter that this one continues.
     #[cbor(n(4), default)]
     pub taken_over: bool,
-}
-
-/// A Post whose reply has not come.
-#[derive(Debug, Clone, Encode, Decode)]
-#[cbor(map)]
-pub struct PendingPost {
-    /// Its parts.
-    #[n(0)]
-    pub parts: Vec<Part>,
-    /// Which matter; none for what goes into the inbox of another device of the same person.
-    #[n(1)]
-    pub matter: Option<MatterId>,
-    /// What for.
-    #[n(2)]
-    pub purpose: Purpose,
-    /// Whether the relay could not tell if it was accepted: reading the mailbox to its end does.
-    #[n(3)]
-    #[cbor(default)]
-    pub unknown: bool,
-}
-
-impl PendingPost {
-    pub(super) fn new(parts: Vec<Part>, matter: MatterId, purpose: Purpose) -> Self {
-        Self { parts, matter: Some(matter), purpose, unknown: false }
-    }
-
-    /// For the inbox of another device of the same person.
-    pub(super) fn between(parts: Vec<Part>, purpose: Purpose) -> Self {
-        Self { parts, matter: None, purpose, unknown: false }
-    }
-
-    /// Whether it brings one to this mailbox.
-    pub(super) fn appends_to(&self, to: MailboxId) -> bool {
-        self.parts.iter().any(|part| matches!(part, Part::Append { mailbox, .. } if *mailbox == to))
-    }
-
-    /// How many envelopes it brings.
-    pub(super) fn appends(&self) -> usize {
-        self.parts.iter().filter(|part| matches!(part, Part::Append { .. })).count()
-    }
-}
-
-/// What a Post is for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Encode, Decode)]
-#[non_exhaustive]
-pub enum Purpose {
-    /// A new matter's mailbox.
-    #[n(0)]
-    Open,
-    /// A text, by its number in the outbox.
-    #[n(1)]
-    Text(#[n(0)] u64),
-    /// A Commit, by the hash of its envelope.
-    #[n(2)]
-    Commit(#[n(0)] Digest),
-    /// A repair request, by the hash of its envelope.
-    #[n(3)]
-    Repair(#[n(0)] Digest),
-    /// A successor's statement, with its mailbox.
-    #[n(4)]
-    Successor,
-    /// A correction of the roster.
-    #[n(5)]
-    Roster,
-    /// A note to another device, by its number.
-    #[n(50)]
-    Note(#[n(0)] u64),
-    /// A piece of history.
-    #[n(51)]
-    Piece {
-        /// For which device.
-        #[n(0)]
-        device: DeviceId,
-        /// Which piece.
-        #[n(1)]
-        index: u64,
-    },
 }
 
 /// One of the last entries of a mailbox.
