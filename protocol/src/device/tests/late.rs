@@ -2,7 +2,7 @@
 
 use super::rescue::let_pass;
 use super::*;
-use crate::identity::{DeviceRevocation, EndorsementRevocation, Issuer};
+use crate::identity::{DeviceCertificate, DeviceRevocation, EndorsementRevocation, Identity, Issuer};
 use crate::ids::DeviceId;
 use crate::log::Act;
 
@@ -150,4 +150,37 @@ fn what_somebody_said_before_they_were_shut_out_counts() {
         assert!(node.is_revoked(eves) && node.is_withdrawn(dan), "device {who}: {eve} {:?}", world.nodes[who].notices);
         assert_eq!(faults(&world, who), 0);
     }
+}
+
+/// The founder began again. Whoever has stolen the key before makes up a device with it, and the relay logs what that device says.
+#[test]
+fn a_device_made_up_with_a_key_that_is_over_shuts_nobody_out() {
+    let mut world = World::office();
+    let matter = world.matter(&[BOB, DAN]);
+    let (ada, dan) = (world.person(ADA), world.person(DAN));
+    let stolen = world.nodes[ADA].device.profile().person_key.clone().unwrap();
+    let before = world.relay.chain_of(ada)[0].clone();
+    let endorsement = world.relay.chain_of(dan)[0].endorsement.digest();
+    let secret = world.sheet(ADA);
+    world.disconnect(ADA);
+    world.restore_person(ADA, &secret);
+    world.settle_but(ADA);
+    world.nodes[BOB].device.trust_person(world.now, ada).unwrap();
+    let (device, key) = (DeviceId::random(), SecretKey::generate());
+    let public = key.public().unwrap();
+    let link_key = public.digest();
+    let certificate = DeviceCertificate { person: ada, device, link_key, mls_key: public, made_at: Timestamp(1) };
+    let certificate = Signed::make(Label::DeviceCertificate, &stolen, &certificate).unwrap();
+    let made_up = Identity { certificates: vec![certificate], ..before };
+    let said =
+        EndorsementRevocation { person: dan, endorsement, issuer: Some(Issuer { person: ada, device }), at: world.now };
+    let statement = Signed::make(Label::EndorsementRevocation, &key, &said).unwrap();
+    let identities = [vec![made_up], world.relay.chain_of(dan)].concat();
+    world.relay.log.add(dan, Act::EndorsementRevoked { endorsement, by: Some(ada) });
+    let shown = world.nodes[BOB].device.verify_withdrawal(&statement, &identities);
+    assert!(shown.is_ok(), "its signatures are good: {shown:?}");
+    world.nodes[BOB].device.take_statements(Vec::new(), vec![statement], &identities);
+    world.say(BOB, matter, "on");
+    world.settle_but(ADA);
+    assert!(!world.nodes[BOB].device.is_withdrawn(dan));
 }
