@@ -26,7 +26,7 @@ use crate::error::{Error, Misuse, PeerMisbehaved};
 use crate::frame::{
     AdmittedBody, Blob, DeviceRegistration, Event, Instance, Post, Registration, Reply, Request, ToRelay,
 };
-use crate::identity::{DeviceRevocation, EndorsementRevocation, Identity, Signed};
+use crate::identity::{DeviceRevocation, EndorsementRevocation, Identity, Name, Signed};
 use crate::ids::{DeviceId, InviteId, MailboxId, MatterId, PersonId, Position, Timestamp};
 use crate::limits;
 use crate::log::LogHead;
@@ -128,7 +128,7 @@ enum Asked {
     Take(PersonId),
     People,
     Newcomers,
-    Endorse(PersonId, InviteId, String),
+    Endorse(PersonId, InviteId, Box<(String, Vec<Identity>, Name)>),
     Invite(InviteId),
     Invites,
     CancelInvite(InviteId),
@@ -515,7 +515,7 @@ impl Device {
                 }
             }
             Asked::Newcomers => self.newcomers_came(now, reply),
-            Asked::Endorse(person, invite, handle) => self.endorsed(person, invite, handle, reply),
+            Asked::Endorse(person, invite, vouched) => self.endorsed(person, invite, *vouched, reply),
             Asked::Invite(invite) => self.invite_filed(invite, reply),
             Asked::Invites => self.invites_came(reply),
             Asked::CancelInvite(invite) => self.invite_cancelled(invite, reply),

@@ -562,6 +562,9 @@ pub enum Reply {
         /// What it needs to know, sealed under the invite.
         #[n(1)]
         pack: Blob,
+        /// Its person's chain: their key may have been replaced since the device read the invite.
+        #[cbor(n(2), default, skip_if = "Vec::is_empty")]
+        chain: Vec<Identity>,
     },
     /// Statements about people, oldest first.
     #[n(32)]

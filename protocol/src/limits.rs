@@ -320,5 +320,8 @@ pub const ROTATIONS_UNENDORSED: usize = KEY_STEPS_MAX - 1;
 /// Identities of somebody that the relay keeps from before their key was replaced, for those whom they endorsed then.
 pub const PAST_IDENTITIES: usize = 4;
 
+/// The same, where all of them are needed by endorsements that devices of then gave: a row stays below a megabyte.
+pub const PAST_IDENTITIES_NEEDED: usize = 16;
+
 /// The largest note for a restoring device: ids, fingerprints and a name, sealed.
 pub const RECOVERY_NOTE_MAX: usize = 1024;

@@ -204,12 +204,16 @@ pub struct DeviceRow {
     #[n(41)]
     #[cbor(default)]
     pub former: bool,
+    /// Whether it waited for a key that is not endorsed any more: it is nobody's.
+    #[n(94)]
+    #[cbor(default)]
+    pub ended: bool,
 }
 
 impl DeviceRow {
     /// Whether it is served like any device of its person.
     pub fn is_in_use(&self) -> bool {
-        !self.waits() && self.revoked.is_none()
+        !self.waits() && self.revoked.is_none() && !self.ended
     }
 
     /// Whether it is not served yet: nobody has certified it, or endorsed its person's new key.

@@ -188,7 +188,12 @@ impl Device {
         if older || past {
             return Err(PeerMisbehaved::Mismatch("an old statement about that person").into());
         }
-        self.changed(person, key, chain, told);
+        if self.vouched_for(said) {
+            let accepted = known.clone().replaced(said, chain, told, self.now);
+            self.know(person, accepted);
+        } else {
+            self.changed(person, key, chain, told);
+        }
         self.look_at_devices();
         Ok(())
     }

@@ -12,7 +12,7 @@ use crate::device::state::{KnownPerson, OwnInvite, Table};
 use crate::device::{Asked, Device, Notice};
 use crate::error::{Error, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{Blob, DeviceRegistration, NewInvite, Reply, Request};
-use crate::identity::{DeviceCertificate, Signed};
+use crate::identity::{DeviceCertificate, Identity, Signed, stays_since, verify_chain};
 use crate::ids::{DeviceId, InviteId, PersonId, Timestamp};
 use crate::invite::{Claim, Invite, InviteSecret, InviteStatement, LinkPack};
 use crate::limits;
@@ -161,7 +161,12 @@ impl Device {
             handle: self.profile.handle.clone(),
             statement: Some(invite.statement),
         };
-        invite.secret.check(&claim, &registration.proof)?;
+        // The key may have been replaced since the new device read the invite.
+        let past = self.people.get(&self.profile.person).map(|own| own.past.clone()).unwrap_or_default();
+        let before = past.into_iter().map(|person_key| Claim { person_key, ..claim.clone() });
+        if !before.into_iter().any(|claim| invite.secret.check(&claim, &registration.proof).is_ok()) {
+            invite.secret.check(&claim, &registration.proof)?;
+        }
         if registration.person != self.profile.person || certificate.person != self.profile.person {
             return Err(PeerMisbehaved::Mismatch("the new device's registration").into());
         }
@@ -235,8 +240,8 @@ impl Device {
 
     pub(super) fn certified_came(&mut self, reply: Reply) {
         match reply {
-            Reply::Certified { certificate, pack } => {
-                if let Err(why) = self.take_certificate(certificate, &pack.0) {
+            Reply::Certified { certificate, pack, chain } => {
+                if let Err(why) = self.take_certificate(certificate, &pack.0, &chain) {
                     self.deliver(Notice::Problem(why));
                 }
             }
@@ -247,16 +252,20 @@ impl Device {
         }
     }
 
-    fn take_certificate(&mut self, certificate: Signed, pack: &[u8]) -> Result<(), Error> {
+    fn take_certificate(&mut self, certificate: Signed, pack: &[u8], chain: &[Identity]) -> Result<(), Error> {
         let Some(secret) = self.profile.linking.clone() else { return Ok(()) };
-        let own: Option<&KnownPerson> = self.people.get(&self.profile.person);
-        let person = own.and_then(|known| known.chain.first()).ok_or(Misuse::State("person"))?;
         if certificate.body != self.profile.certificate.body {
             return Err(PeerMisbehaved::Mismatch("this device's certificate").into());
         }
+        let own: Option<&KnownPerson> = self.people.get(&self.profile.person);
+        let followed = own.and_then(|own| self.followed(own, chain));
+        let person = followed.as_ref().or(own).and_then(|known| known.chain.first()).ok_or(Misuse::State("person"))?;
         let _said: DeviceCertificate =
             certificate.verify(Label::DeviceCertificate, &person.person_key, "this device's certificate")?;
         let pack = secret.open_pack(&certificate.digest(), pack)?;
+        if let Some(followed) = followed {
+            self.know(self.profile.person, followed);
+        }
         let (name, self_stated) = (pack.name, pack.self_stated);
         self.profile.certificate = certificate;
         (self.profile.name, self.profile.self_stated, self.profile.linking) = (name, self_stated, None);
@@ -265,6 +274,13 @@ impl Device {
         self.ask(Asked::Linked, Request::Linked);
         self.ask_about_people();
         Ok(())
+    }
+
+    /// This person, where statements lead from the key that the invite's chain showed to another since, and nothing else.
+    fn followed(&self, own: &KnownPerson, chain: &[Identity]) -> Option<KnownPerson> {
+        let said = verify_chain(chain, &self.profile.organisation).ok()?;
+        let leads = said.person == self.profile.person && stays_since(&said.line, own.key()?).is_some();
+        leads.then(|| own.clone().replaced(&said, chain, None, self.now))
     }
 
     /// The devices of somebody, as far as they are known here, the oldest first: this person's with those that wait.

@@ -14,7 +14,7 @@ use crate::device::{Asked, Device, Notice};
 use crate::error::{Error, PeerMisbehaved, Refused};
 use crate::frame::{Blob, NewInvite, Registration, Reply, Request};
 use crate::identity::{
-    DeviceCertificate, Endorsement, Issuer, Name, Role, Signed, check_handle, may_endorse, verify_chain,
+    DeviceCertificate, Endorsement, Identity, Issuer, Name, Role, Signed, check_handle, may_endorse, verify_chain,
 };
 use crate::ids::{InviteId, PersonId, Timestamp};
 use crate::invite::{Claim, Invite, InviteSecret, InviteStatement};
@@ -329,9 +329,9 @@ impl Device {
                 continue;
             }
             match self.endorse(now, &newcomer) {
-                Ok(endorsement) => {
+                Ok((endorsement, chain, name)) => {
                     let person = newcomer.person;
-                    let asked = Asked::Endorse(person, newcomer.invite, newcomer.handle);
+                    let asked = Asked::Endorse(person, newcomer.invite, Box::new((newcomer.handle, chain, name)));
                     self.ask(asked, Request::Endorse { person, endorsement });
                 }
                 Err(why) => self.deliver(Notice::Suspicious { handle: newcomer.handle, why }),
@@ -341,7 +341,7 @@ impl Device {
     }
 
     /// Judges a newcomer by the proof under the invite's check key, and signs for them.
-    fn endorse(&mut self, now: Timestamp, newcomer: &Registration) -> Result<Signed, Error> {
+    fn endorse(&mut self, now: Timestamp, newcomer: &Registration) -> Result<(Signed, Vec<Identity>, Name), Error> {
         let invite = self.invites.get(&newcomer.invite).filter(|invite| !invite.links);
         let invite = invite.ok_or(PeerMisbehaved::WrongKey("the newcomer's invite"))?;
         if [invite.from, invite.by].into_iter().flatten().any(|device| self.is_revoked(device)) {
@@ -369,12 +369,17 @@ impl Device {
             return Err(PeerMisbehaved::Mismatch("the newcomer's registration").into());
         }
         let anew = invite.replaces.is_some();
-        if let Some(before) = self.said_of(newcomer.person).filter(|_| anew) {
-            self.check_may_enrol_anew(&before)?;
+        let before = self.said_of(newcomer.person).filter(|_| anew);
+        if let Some(before) = &before {
+            self.check_may_enrol_anew(before)?;
             if (before.role, &before.handle) != (newcomer.role, &newcomer.handle) {
                 return Err(PeerMisbehaved::Mismatch("the newcomer's registration").into());
             }
         }
+        // Later than what was said before, whatever the clocks say, and not undone by what was withdrawn once.
+        let from = before.as_ref().map_or(now, |before| now.max(before.from.plus_ms(1)));
+        let withdrawn = self.withdrawn.get(&newcomer.person).map(|row| row.statement.digest());
+        let after = withdrawn.or_else(|| before.and_then(|before| before.after));
         let name = invite.secret.open_name(&newcomer.name)?;
         let endorsement = Endorsement {
             person: newcomer.person,
@@ -384,11 +389,11 @@ impl Device {
             handle: newcomer.handle.clone(),
             name: name.commitment(),
             issuer: Some(self.issuer()),
-            from: now,
-            until: now.plus_ms(limits::ENDORSEMENT_LIFETIME_MS),
+            from,
+            until: from.plus_ms(limits::ENDORSEMENT_LIFETIME_MS),
             confirmed: invite.name.as_ref() == Some(&name),
             adopted: false,
-            after: None,
+            after,
         };
         let signed = Signed::make(Label::Endorsement, &self.profile.mls_key, &endorsement)?;
         let mut chain = vec![identity_of(newcomer, signed.clone())];
@@ -396,25 +401,36 @@ impl Device {
             chain.extend(own.chain.iter().cloned());
         }
         let said = verify_chain(&chain, &self.profile.organisation)?;
-        let before = self.people.get(&said.person).filter(|known| known.key() != Some(endorsement.person_key)).cloned();
-        match before {
-            // Whoever vouches for the new key need not be told of it.
-            Some(before) if anew => self.know(said.person, before.replaced(&said, &chain, Some(name), now)),
-            Some(_) => return Err(PeerMisbehaved::WrongKey("the newcomer's identity").into()),
-            None => self.meet(&said, &chain, Some(name))?,
+        let other = self.people.get(&said.person).is_some_and(|known| known.key() != Some(endorsement.person_key));
+        match (other, anew) {
+            // Who they are changes once the relay has taken it.
+            (true, true) => {}
+            (true, false) => return Err(PeerMisbehaved::WrongKey("the newcomer's identity").into()),
+            (false, _) => self.meet(&said, &chain, Some(name.clone()))?,
         }
         self.look_at_devices();
         self.warn_of_look_alikes(said.person);
-        Ok(signed)
+        Ok((signed, chain, name))
     }
 
-    pub(super) fn endorsed(&mut self, person: PersonId, invite: InviteId, handle: String, reply: Reply) {
+    pub(super) fn endorsed(
+        &mut self,
+        person: PersonId,
+        invite: InviteId,
+        (handle, chain, name): (String, Vec<Identity>, Name),
+        reply: Reply,
+    ) {
         if let Reply::Refused(refused) = reply {
             // Where another device of this person was faster, it says so in a note.
             if !matches!(refused, Refused::Malformed { .. }) || self.other_devices().is_empty() {
                 self.deliver(Notice::Problem(refused.into()));
             }
             return;
+        }
+        let met =
+            verify_chain(&chain, &self.profile.organisation).and_then(|said| self.meet(&said, &chain, Some(name)));
+        if let Err(error) = met {
+            self.deliver(Notice::Problem(error));
         }
         self.bury_invite(invite);
         self.share_endorsed(person, invite);

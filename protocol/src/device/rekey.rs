@@ -31,7 +31,7 @@ pub(super) struct Rekey {
     listed: Participant,
     chain: Vec<Identity>,
     /// Leaves that go.
-    gone: Vec<DeviceId>,
+    pub(super) gone: Vec<DeviceId>,
     /// Devices that come.
     come: Vec<DeviceId>,
 }
@@ -46,7 +46,18 @@ impl Device {
 
     /// The first person, of those whom the matter lists with another key than their newest, whose devices are to come in.
     pub(super) fn to_rekey(&self, members: &[Member], context: &MatterContext) -> Option<Rekey> {
-        context.people.iter().find_map(|listed| self.rekeyed(members, listed))
+        let due = context.people.iter().filter_map(|listed| self.rekeyed(members, listed));
+        // Who has no key package, for now, keeps nobody else waiting.
+        let lacks =
+            |rekey: &Rekey| !rekey.come.is_empty() && rekey.come.iter().all(|device| self.lacks_packages(*device));
+        let mut first = None;
+        for rekey in due {
+            if !lacks(&rekey) {
+                return Some(rekey);
+            }
+            first = first.or(Some(rekey));
+        }
+        first
     }
 
     fn rekeyed(&self, members: &[Member], listed: &Participant) -> Option<Rekey> {
@@ -129,7 +140,8 @@ impl Device {
             None if known.key() != Some(listed.person_key) => known.since,
             None => return None,
         };
-        Some(since.plus_ms(PACKAGE_WAIT_MS)).filter(|until| *until > self.now)
+        // A clock that was put back keeps nobody in.
+        Some(since.plus_ms(PACKAGE_WAIT_MS)).filter(|until| *until > self.now && since <= self.now)
     }
 
     /// Whoever is put out with their last leaf, and has another key, is to come in again under it: once there is a key package, and the
@@ -159,6 +171,15 @@ impl Device {
         let said = first.endorsement.unverified::<Endorsement>("endorsement").ok();
         let by = said.and_then(|said| said.issuer).map(|issuer| issuer.person);
         !known.leads_to(first) && by != Some(self.profile.person)
+    }
+
+    /// Whether this very device has endorsed somebody's other key, to which no statements lead: its user has compared, and is told nothing.
+    pub(super) fn vouched_for(&self, said: &Verified) -> bool {
+        let known = self.people.get(&said.person).and_then(KnownPerson::key);
+        let leads = known.is_some_and(|key| stays_since(&said.line, key).is_some());
+        !leads
+            && said.endorsement.issuer == Some(self.issuer())
+            && said.endorsement.person_key == said.person_key.digest()
     }
 
     /// Whether a device is out as soon as this one looks: what a key that still waits for the user's word has revoked stays until then.

@@ -157,8 +157,13 @@ impl Device {
         let due = said.endorsement.is_due(now);
         let key = said.person_key.digest();
         let replaced = said.endorsement.person_key != key;
+        let outlived = self.is_outlived(chain);
         let may = self.check_may_endorse(&said.endorsement).is_ok();
-        if !(due || replaced && may) {
+        if !(due || (replaced || outlived) && may) {
+            return Ok(());
+        }
+        // Whoever has a lost device must not get this one's word for what they have signed with it since.
+        if outlived && !self.is_proved(chain) {
             return Ok(());
         }
         let name = self.people.get(&said.person).and_then(|known| known.name.clone());
@@ -176,6 +181,12 @@ impl Device {
         } else {
             Ok(())
         }
+    }
+
+    /// Whether a key that this person has no more certified the device of theirs that vouches for somebody.
+    fn is_outlived(&self, chain: &[Identity]) -> bool {
+        let above = chain.get(1).filter(|above| above.person == self.profile.person);
+        above.is_some_and(|above| self.own_key().is_ok_and(|own| own != above.person_key))
     }
 
     /// Whose endorsement has ended among the others in a matter, as far as this device knows.

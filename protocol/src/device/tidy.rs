@@ -159,7 +159,11 @@ impl Device {
         };
         let mut gone: Vec<Member> = members.iter().filter(is_out).copied().collect();
         let awaited = self.hold_back(&members, &context, &mut gone);
-        let stays = |member: &&Member| member.leaf < leaf && !self.revoked.contains_key(&member.credential.device);
+        let put_out = rekey.as_ref().map(|rekey| rekey.gone.as_slice()).unwrap_or_default();
+        let stays = |member: &&Member| {
+            let device = member.credential.device;
+            member.leaf < leaf && !self.revoked.contains_key(&device) && !put_out.contains(&device)
+        };
         let before = |person: Option<PersonId>| {
             let all = members.iter().filter(stays);
             all.filter(|member| person.is_none_or(|person| member.credential.person == person)).count() as u64
@@ -171,6 +175,9 @@ impl Device {
         };
         let turn = if gone.iter().any(said_here) || rekey.as_ref().is_some_and(|rekey| rekey.person == own.0) {
             0
+        } else if rekey.is_some() {
+            // One member after the other, or each would take a key package for it.
+            before(None)
         } else if gone.iter().all(|member| member.credential.person == own.0) {
             before(Some(own.0))
         } else {

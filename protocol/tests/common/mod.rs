@@ -680,7 +680,7 @@ impl<'a> Source<'a> {
                 chain: self.list(Self::identity),
             })),
             30 => Reply::WaitingDevices { devices: self.list(Self::device_registration) },
-            31 => Reply::Certified { certificate: self.signed(), pack: self.blob() },
+            31 => Reply::Certified { certificate: self.signed(), pack: self.blob(), chain: self.list(Self::identity) },
             32 => {
                 let revocations = self.list(Self::signed);
                 let withdrawn = revocations.iter().rev().cloned().collect();

@@ -51,6 +51,11 @@ pub fn judge(store: &dyn Read, hello: &HelloBody) -> Result<Judged, No> {
     if row.revoked.is_some() {
         return Err(revoked().into());
     }
+    if row.ended {
+        return Err(
+            Refused::not_allowed("its enrolment came to nothing; ask whoever invited you for a new invite").into()
+        );
+    }
     let person = store.person(row.person)?;
     if person.as_ref().is_some_and(PersonRow::is_withdrawn) {
         return Err(withdrawn().into());

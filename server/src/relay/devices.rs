@@ -96,6 +96,7 @@ fn enter(
         revoked: None,
         pending: false,
         former: false,
+        ended: false,
     };
     let writes = vec![
         Write::Mailbox { mailbox: asked.inbox, inbox_of: Some(certificate.device) },
@@ -153,7 +154,13 @@ pub(super) fn certify(
 pub(super) fn certified(store: &dyn Read, caller: Caller) -> Result<Reply, No> {
     let row = store.device(caller.device)?.filter(|row| row.waiting.is_none());
     match row.and_then(|row| Some((row.certificate, row.pack?))) {
-        Some((certificate, pack)) => Ok(Reply::Certified { certificate, pack }),
+        Some((certificate, pack)) => {
+            let chain = match super::people::chain(store, caller.person) {
+                Err(No::Refused(_)) => Vec::new(),
+                chain => chain?,
+            };
+            Ok(Reply::Certified { certificate, pack, chain })
+        }
         None => Err(Refused::not_found("a certificate of this device's").into()),
     }
 }

@@ -304,6 +304,7 @@ fn enter(
         revoked: None,
         pending: false,
         former: false,
+        ended: false,
     })));
     let wakes = match invite.inviter {
         Some(inviter) if !ready => vec![Wake::Person { person: inviter, event: Event::Newcomer }],
@@ -358,15 +359,22 @@ fn enter_anew(
         revoked: None,
         pending: true,
         former: false,
+        ended: false,
     };
-    let writes = vec![
+    let mut wakes: Vec<Wake> = Vec::new();
+    let mut writes = Vec::new();
+    if let Some(before) = &row.again {
+        // Of two enrolments of one person the later one counts.
+        keys::end(store, before, &mut writes, &mut wakes)?;
+    }
+    writes.extend([
         logged(inviter, now, used),
         Write::Mailbox { mailbox: registration.inbox, inbox_of: Some(device) },
         Write::Device(Box::new(come)),
         Write::Person(Box::new(PersonRow { again: Some(registration), ..row })),
         Write::Invite(Box::new(invite)),
-    ];
-    let wakes = inviter.map(|inviter| Wake::Person { person: inviter, event: Event::Newcomer }).into_iter().collect();
+    ]);
+    wakes.extend(inviter.map(|inviter| Wake::Person { person: inviter, event: Event::Newcomer }));
     Ok(Outcome { writes, reply: Some(Reply::Done), wakes })
 }
 

@@ -104,8 +104,14 @@ pub(super) fn recover(store: &dyn Read, link_key: &PublicKey, asked: &Recovery, 
     change.newcomer(&asked.certificate, asked.inbox, link_key)?;
     // The sheet is used up: what is typed into a machine is on paper alone no more.
     change.row.recovery = None;
+    // So is an enrolment anew that somebody has begun: the person is here.
+    let again = change.row.again.take();
     change.reaches(limits::KEY_STEPS_MAX)?;
-    change.done(act, now)
+    let mut outcome = change.done(act, now)?;
+    if let Some(again) = again {
+        end(store, &again, &mut outcome.writes, &mut outcome.wakes)?;
+    }
+    Ok(outcome)
 }
 
 /// The answer to this very request was lost.
@@ -131,6 +137,11 @@ pub(super) fn replace(store: &dyn Read, caller: Caller, asked: &NewKey, now: Tim
         }
         _ => None,
     };
+    if asked.line.is_empty() && row.recovery.is_some() && recovery.is_none() {
+        // Nobody loses their sheet in silence: neither by an answer that got lost, nor by whoever holds the device.
+        let what = "the newest recovery sheet is not the one that this device knows: make a new one first";
+        return Err(Refused::not_allowed(what).into());
+    }
     let key = row.registration.person_key.clone();
     let act = Act::KeyRotated { key: asked.person_key.digest(), statement: asked.statement.digest() };
     let mut change = Change::new(store, row, &asked.person_key)?;
@@ -175,6 +186,37 @@ pub(super) fn enrolled_anew(
     let (Outcome { writes, wakes, .. }, mut row) = change.decided(act, now)?;
     row.registration = again;
     Ok((row, writes, wakes))
+}
+
+/// An enrolment anew that can't end well any more: its device is nobody's.
+pub(super) fn end(
+    store: &dyn Read,
+    again: &Registration,
+    writes: &mut Vec<Write>,
+    wakes: &mut Vec<Wake>,
+) -> Result<(), No> {
+    let said: DeviceCertificate =
+        again.certificate.unverified("device certificate").map_err(|error| malformed(error.into()))?;
+    if let Some(row) = store.device(said.device)?.filter(|row| row.pending) {
+        writes.push(Write::DropKeyPackages { device: row.device });
+        wakes.push(Wake::Revoked { device: row.device });
+        writes.push(Write::Device(Box::new(DeviceRow { pending: false, former: true, ended: true, ..row })));
+    }
+    Ok(())
+}
+
+/// Whoever enrols somebody anew is refused for good: the person is free to be enrolled once more.
+pub(super) fn came_to_nothing(
+    store: &dyn Read,
+    row: PersonRow,
+    again: &Registration,
+    why: Refused,
+) -> Result<Outcome, No> {
+    let mut outcome = Outcome::default();
+    end(store, again, &mut outcome.writes, &mut outcome.wakes)?;
+    outcome.writes.push(Write::Person(Box::new(PersonRow { again: None, ..row })));
+    outcome.reply = Some(Reply::Refused(why));
+    Ok(outcome)
 }
 
 /// A person's key about to be replaced.
@@ -304,6 +346,7 @@ impl<'a> Change<'a> {
             revoked: None,
             pending: false,
             former: false,
+            ended: false,
         });
         Ok(())
     }
@@ -373,10 +416,32 @@ impl<'a> Change<'a> {
         let mut row = self.row;
         row.registration.person_key = self.key;
         row.past.push(self.before);
-        let surplus = row.past.len().saturating_sub(limits::PAST_IDENTITIES);
-        row.past.drain(..surplus);
+        drop_past(self.store, &mut row)?;
         Ok((outcome, row))
     }
+}
+
+/// Of who somebody was before, what no endorsement needs goes, the oldest first; in the end what one needs, too.
+fn drop_past(store: &dyn Read, row: &mut PersonRow) -> Result<(), No> {
+    if row.past.len() > limits::PAST_IDENTITIES {
+        let person = row.registration.person;
+        let mut by: Vec<DeviceId> = Vec::new();
+        for other in store.people()? {
+            let issuer = super::people::said_of(&other)?.and_then(|said| said.issuer);
+            by.extend(issuer.filter(|issuer| issuer.person == person).map(|issuer| issuer.device));
+        }
+        let needed = |past: &[Identity], at: usize| {
+            let newest = |device: &&DeviceId| past.iter().rposition(|past| past.certifies(**device)) == Some(at);
+            by.iter().any(|device| newest(&device))
+        };
+        while row.past.len() > limits::PAST_IDENTITIES {
+            let Some(at) = (0..row.past.len().saturating_sub(1)).find(|at| !needed(&row.past, *at)) else { break };
+            row.past.remove(at);
+        }
+    }
+    let surplus = row.past.len().saturating_sub(limits::PAST_IDENTITIES_NEEDED);
+    row.past.drain(..surplus);
+    Ok(())
 }
 
 /// Somebody as they were when a device of theirs endorsed: before their key was replaced, if that device was of then.

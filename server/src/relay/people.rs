@@ -17,6 +17,9 @@ use super::{Outcome, Wake, logged};
 use crate::policy::{self, Caller, No};
 use crate::store::{GrantRow, PersonRow, Read, StoreError, Write};
 
+/// A day, in milliseconds.
+const DAY_MS: u64 = 24 * 3600 * 1000;
+
 pub(super) fn people(store: &dyn Read, caller: Caller) -> Result<Reply, No> {
     let own = store.person(caller.person)?.ok_or_else(|| Refused::not_found("your registration"))?;
     let mut people = Vec::new();
@@ -202,6 +205,10 @@ pub(super) fn endorse(
                 return Err(Refused::not_allowed("you did not invite that person anew").into());
             }
             policy::may_enrol_anew(&own, &row)?;
+            if let Err(No::Refused(why)) = keys::may_enrol_anew(store, row.clone(), &again) {
+                // A device was linked or a sheet used meanwhile: what the newcomer has signed never fits again.
+                return keys::came_to_nothing(store, row, &again, why);
+            }
             keys::enrolled_anew(store, row, again, caller.person, now)?
         }
     };
@@ -290,22 +297,35 @@ fn endorse_registrar(
 /// Chains of those whose endorsement the caller may renew, and that are due: a registrar everybody's, others those that they gave.
 pub(super) fn renewals(store: &dyn Read, caller: Caller, now: Timestamp) -> Result<Reply, No> {
     let own = policy::endorsed(store, caller)?;
-    let mut chains = Vec::new();
+    let mut due_now: Vec<PersonId> = Vec::new();
     for row in store.people()? {
         let person = row.registration.person;
         // What was withdrawn is not renewed by itself.
         let key = row.registration.person_key.digest();
         // An endorsement of a key that was replaced since is given once more, for the new one.
         let due = |said: &Endorsement| said.is_due(now) || said.person_key != key;
-        let Some(said) = said_of(&row)?.filter(|said| due(said) && !row.is_withdrawn()) else { continue };
+        let Some(said) = said_of(&row)?.filter(|_| !row.is_withdrawn()) else { continue };
+        // What a device gave that its person has no more is given once more, by one that they have.
+        let by_former = match said.issuer.filter(|issuer| issuer.person == caller.person) {
+            Some(issuer) => store.device(issuer.device)?.is_some_and(|device| device.former),
+            None => false,
+        };
+        if !due(&said) && !by_former {
+            continue;
+        }
         let may = match said.issuer {
             Some(issuer) => own.registrar || issuer.person == caller.person,
             None => person == caller.person,
         };
-        if may && chains.len() < limits::RENEWALS_AT_ONCE {
-            chains.push(chain(store, person)?);
+        if may {
+            due_now.push(person);
         }
     }
+    // Each day begins with others: who can't be renewed keeps nobody from being so.
+    let day = usize::try_from(now.0 / DAY_MS).unwrap_or_default();
+    let first = day.wrapping_mul(limits::RENEWALS_AT_ONCE).checked_rem(due_now.len()).unwrap_or_default();
+    let from_there = due_now.iter().cycle().skip(first).take(due_now.len().min(limits::RENEWALS_AT_ONCE));
+    let chains = from_there.map(|person| chain(store, *person)).collect::<Result<_, No>>()?;
     Ok(Reply::Chains { chains })
 }
 

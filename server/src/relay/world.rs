@@ -133,6 +133,7 @@ impl World {
             revoked: None,
             pending: false,
             former: false,
+            ended: false,
         };
         self.write(&[Write::Device(Box::new(row)), Write::Mailbox { mailbox: inbox, inbox_of: Some(device) }]);
         self.admit(caller).unwrap();

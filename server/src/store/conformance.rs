@@ -120,6 +120,7 @@ fn person(handle: &str) -> (PersonRow, DeviceRow) {
         revoked: None,
         pending: false,
         former: false,
+        ended: false,
     };
     (row, device)
 }

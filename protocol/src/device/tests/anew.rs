@@ -197,3 +197,78 @@ fn a_matter_follows_nobody_whose_endorsement_has_another_handle_or_role() {
         assert!(is_in(&mut world, ADA, matter, old) && !is_in(&mut world, ADA, matter, device), "{handle}");
     }
 }
+
+/// A device was linked or a sheet used meanwhile, say. Ada believed in the new key as soon as she had signed for it, and accused the relay.
+#[test]
+fn an_enrolment_anew_that_the_relay_refuses_changes_nothing_at_the_inviter() {
+    let mut world = World::office();
+    let matter = world.matter(&[DAN]);
+    let dan = world.person(DAN);
+    let before = world.nodes[DAN].device.own_key().unwrap().digest();
+    world.relay.refuse_anew = true;
+    world.register_anew_only(ADA, DAN, None);
+    world.settle();
+    world.again(ADA);
+    world.look(ADA, DAN);
+    assert_eq!(world.nodes[ADA].device.person(dan).unwrap().key(), Some(before));
+    world.say(DAN, matter, "still me");
+    world.settle();
+    assert_eq!(faults(&world, ADA), Vec::<String>::new());
+}
+
+/// Neither does one whose endorsement never arrived.
+#[test]
+fn a_link_that_breaks_before_the_endorsement_accuses_no_relay() {
+    let mut world = World::office();
+    let _matter = world.matter(&[DAN]);
+    let dan = world.person(DAN);
+    world.relay.lose_endorsements = true;
+    world.register_anew_only(ADA, DAN, None);
+    let before = world.nodes[DAN].device.own_key().unwrap().digest();
+    assert_eq!(world.nodes[ADA].device.person(dan).unwrap().key(), Some(before));
+    world.relay.lose_endorsements = false;
+    world.again(ADA);
+    world.settle();
+    assert_eq!(faults(&world, ADA), Vec::<String>::new());
+    assert_ne!(world.nodes[ADA].device.person(dan).unwrap().key(), Some(before), "it arrived on the next link");
+}
+
+/// The relay took it, and its answer is lost: this device has signed, and needs nobody's word.
+#[test]
+fn whoever_endorsed_a_new_key_knows_it_though_the_answer_was_lost() {
+    let mut world = World::office();
+    let matter = world.matter(&[DAN]);
+    let dan = world.person(DAN);
+    world.disconnect(DAN);
+    world.relay.lose_answers = true;
+    let again = world.enrol_anew(ADA, DAN);
+    world.relay.lose_answers = false;
+    world.again(ADA);
+    world.settle_but(DAN);
+    let device = world.device(again);
+    assert_eq!(world.told(ADA, |notice| matches!(notice, Notice::IdentityChanged { person, .. } if *person == dan)), 0);
+    assert!(is_in(&mut world, ADA, matter, device));
+}
+
+/// By the clock of whoever vouched before it is later than here, and what was said then was said after a withdrawal.
+#[test]
+fn an_endorsement_anew_is_later_than_the_one_before_and_names_the_withdrawal() {
+    let mut world = World::office();
+    world.look(ADA, DAN);
+    let (dan, ahead) = (world.person(DAN), world.now.plus_ms(3_600_000));
+    world.nodes[ADA].device.withdraw_endorsement(ahead, dan).unwrap();
+    world.settle();
+    world.nodes[ADA].device.endorse_again(ahead, dan).unwrap();
+    world.settle();
+    let before = world.relay.endorsement(dan);
+    assert!(before.after.is_some() && before.from > world.now);
+    world.register_anew_only(ADA, DAN, None);
+    let now = world.relay.endorsement(dan);
+    assert_ne!(now.person_key, before.person_key);
+    assert!(now.from > before.from && now.after == before.after);
+}
+
+fn faults(world: &World, who: usize) -> Vec<String> {
+    let view = world.nodes[who].device.log().expect("a checkpoint was taken");
+    view.faults.iter().map(|fault| fault.what.clone()).collect()
+}

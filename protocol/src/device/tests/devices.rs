@@ -200,15 +200,19 @@ fn a_new_device_believes_no_certificate_but_its_own_persons_over_its_own_keys() 
         [signed(&SecretKey::generate(), &body), own.certificate.clone(), signed(&persons, &cbor::encode(&other))]
     {
         let pack = packed(&certificate);
-        world.nodes[second].device.certified_came(Reply::Certified { certificate, pack });
+        world.nodes[second].device.certified_came(Reply::Certified { certificate, pack, chain: Vec::new() });
         assert!(!world.nodes[second].device.is_ready());
     }
     let certificate = signed(&persons, &body);
     let garbled = Blob(InviteSecret::random().seal_pack(&certificate.digest(), &pack).unwrap());
-    world.nodes[second].device.certified_came(Reply::Certified { certificate: certificate.clone(), pack: garbled });
+    world.nodes[second].device.certified_came(Reply::Certified {
+        certificate: certificate.clone(),
+        pack: garbled,
+        chain: Vec::new(),
+    });
     assert!(!world.nodes[second].device.is_ready());
     let pack = packed(&certificate);
-    world.nodes[second].device.certified_came(Reply::Certified { certificate, pack });
+    world.nodes[second].device.certified_came(Reply::Certified { certificate, pack, chain: Vec::new() });
     assert!(world.nodes[second].device.is_ready());
 }
 
@@ -388,4 +392,39 @@ fn a_revocation_that_was_interrupted_is_carried_out_by_whoever_comes_next() {
     world.settle();
     assert!(world.words(BOB, matter).contains(&"still here".to_owned()));
     assert!(world.nodes[DAN].device.untidy().is_empty());
+}
+
+/// Registered, and the key replaced before anybody has said yes: the new device's proof is over the key that the invite's chain showed.
+#[test]
+fn a_device_that_registered_before_a_rotation_is_not_called_false() {
+    let mut world = World::office();
+    let second = world.waiting(DAN);
+    world.nodes[DAN].device.replace_key(world.now).unwrap();
+    world.settle();
+    world.nodes[DAN].device.ask_waiting(world.now);
+    world.settle();
+    let device = world.device(second);
+    world.nodes[DAN].device.certify(world.now, device).unwrap();
+    assert_eq!(world.told(DAN, |notice| matches!(notice, Notice::FalseDevice(_))), 0);
+    world.settle();
+    world.again(second);
+    assert!(world.nodes[second].device.profile().linking.is_none());
+}
+
+/// Certified, and the key replaced before the new device has asked: it never became whole, and held it against the relay.
+#[test]
+fn a_device_that_was_certified_just_before_a_rotation_becomes_whole() {
+    let mut world = World::office();
+    let second = world.waiting(DAN);
+    world.disconnect(second);
+    let device = world.device(second);
+    world.nodes[DAN].device.certify(world.now, device).unwrap();
+    world.run();
+    world.nodes[DAN].device.replace_key(world.now).unwrap();
+    world.run();
+    world.settle();
+    world.again(second);
+    assert_eq!(world.told(second, |notice| matches!(notice, Notice::Problem(_))), 0);
+    assert!(world.nodes[second].device.profile().linking.is_none());
+    assert_eq!(world.nodes[second].device.own_key().unwrap(), world.nodes[DAN].device.own_key().unwrap());
 }

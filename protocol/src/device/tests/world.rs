@@ -163,6 +163,8 @@ pub(super) struct Relay {
     pub(super) refuse_anew: bool,
     /// No endorsement arrives.
     pub(super) lose_endorsements: bool,
+    /// No answer to one does.
+    pub(super) lose_answers: bool,
     /// Registrations are shown altered.
     pub(super) altered: Option<fn(&mut Registration)>,
     /// So is what shows as whom somebody was invited.
@@ -258,7 +260,7 @@ impl Relay {
                 }
                 self.people.get_mut(person).unwrap().endorsement = Some(endorsement.clone());
                 self.events.push((*person, Event::Endorsed));
-                Reply::Done
+                if self.lose_answers { Reply::Refused(Refused::Storage) } else { Reply::Done }
             }
             Request::Renewals => self.renewals(own),
             Request::Roster { mailbox } => {

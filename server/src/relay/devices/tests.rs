@@ -233,7 +233,7 @@ fn only_the_persons_key_over_the_registered_body_certifies() {
     // Asked again after a lost answer it is the same.
     world.ask(dan.caller, &certify(&second)).unwrap();
     let told = world.ask(second.caller, &Request::Certified).unwrap();
-    assert_eq!(told, Reply::Certified { certificate, pack: Blob(vec![1; 100]) });
+    assert_eq!(told, Reply::Certified { certificate, pack: Blob(vec![1; 100]), chain: Vec::new() });
     world.ask(second.caller, &Request::Linked).unwrap();
     world.ask(second.caller, &Request::Certified).unwrap_err();
 }

@@ -464,3 +464,145 @@ fn whoever_endorsed_under_a_key_before_is_shown_as_they_were_then() {
     assert_eq!(shown[1], before);
     assert_eq!(chain(&world.store, ada.caller.person).unwrap()[0], current(&world, &ada));
 }
+
+/// Enrols somebody anew up to the endorsement, and answers what the relay says to that.
+fn anew(
+    world: &mut World,
+    by: &Human,
+    whom: &Human,
+    change: impl FnOnce(&mut Endorsement),
+    between: impl FnOnce(&mut World),
+) -> Result<Reply, Refused> {
+    let secret = InviteSecret::random();
+    let request = invite_anew(world, by, whom, Role::Client, &secret);
+    world.ask(by.caller, &request).unwrap();
+    let new = again(whom);
+    let mut asked = new.registration(secret.id(), secret.token(), Role::Client);
+    asked.revocations = vec![revocation(&new.person_key, whom, whom.caller.device)];
+    world.handle(&From::Newcomer(new.link_key()), &Request::Register(Box::new(asked))).unwrap();
+    world.admit(new.caller).unwrap();
+    between(world);
+    let mut said = new.endorsement_by(Some(by.issuer()), Role::Client);
+    said.from = Timestamp(7);
+    change(&mut said);
+    let endorsement = Signed::make(Label::Endorsement, &by.mls_key, &said).unwrap();
+    world.ask(by.caller, &Request::Endorse { person: whom.caller.person, endorsement })
+}
+
+fn waits_anew(world: &World, of: &Human) -> (bool, usize) {
+    let pending = world.store.devices_of(of.caller.person).unwrap().iter().filter(|row| row.pending).count();
+    (world.store.person(of.caller.person).unwrap().unwrap().again.is_some(), pending)
+}
+
+/// Somebody began again from their sheet while their enrolment anew waited: that one waited for ever.
+#[test]
+fn an_enrolment_anew_ends_when_its_person_begins_again_from_a_sheet() {
+    let (mut world, ada, dan, _) = office();
+    let secret = RecoverySecret::random(SheetKind::Person);
+    file(&mut world, &dan, &secret).unwrap();
+    let back = again(&dan);
+    let answer = anew(
+        &mut world,
+        &ada,
+        &dan,
+        |_| (),
+        |world| {
+            recover(world, &back, &recovery(&dan, &back, &secret)).unwrap();
+            world.admit(back.caller).unwrap();
+            assert_eq!(waits_anew(world, &dan), (false, 0));
+        },
+    );
+    assert!(answer.is_err());
+    assert_eq!(current(&world, &dan).person_key, back.person_key.public().unwrap());
+    assert_eq!(world.store.devices_of(dan.caller.person).unwrap().iter().filter(|row| row.is_in_use()).count(), 1);
+}
+
+/// A device was linked while an enrolment anew waited: it is refused, for good, and the person can be enrolled once more.
+#[test]
+fn an_enrolment_anew_that_is_refused_for_good_is_over() {
+    let (mut world, ada, dan, _) = office();
+    let mut second = None;
+    let answer = anew(&mut world, &ada, &dan, |_| (), |world| second = Some(world.device(&dan)));
+    assert!(matches!(answer, Err(Refused::Malformed { .. })), "{answer:?}");
+    assert_eq!(waits_anew(&world, &dan), (false, 0));
+    let second = second.unwrap();
+    assert!(world.ask(second, &Request::People).is_ok(), "nothing has changed for who they were");
+}
+
+/// Devices sign for a new key what was said before: later than it, and after the withdrawal that it was given after.
+#[test]
+fn somebody_withdrawn_once_and_whole_again_is_enrolled_anew() {
+    let (mut world, ada, dan, _) = office();
+    let said = privity_protocol::identity::EndorsementRevocation {
+        person: dan.caller.person,
+        endorsement: Digest::of(&[b"before"]),
+        issuer: Some(ada.issuer()),
+        at: Timestamp(3),
+    };
+    let statement = Signed::make(Label::EndorsementRevocation, &ada.mls_key, &said).unwrap();
+    let digest = statement.digest();
+    let mut row = world.store.person(dan.caller.person).unwrap().unwrap();
+    row.withdrawn = Some(crate::store::WithdrawnRow { statement, lifted: true, instances: Vec::new() });
+    world.put_person(row);
+    anew(&mut world, &ada, &dan, |said| said.after = Some(digest), |_| ()).unwrap();
+    assert_eq!(waits_anew(&world, &dan), (false, 0));
+}
+
+/// An attorney who began again and then replaced their key again and again: the clients whom the lost device had vouched for stay so.
+#[test]
+fn clients_of_a_lost_device_stay_vouched_for_however_often_a_key_is_replaced() {
+    let (mut world, ada, _, secret) = office();
+    let bob = Human::new("bob");
+    world.write(&[Write::Organisation(SecretKey::generate().public().unwrap())]);
+    world.settle(&ada, Role::Attorney, Some(&ada.endorsement_by(None, Role::Attorney)));
+    world.settle(&bob, Role::Client, Some(&bob.endorsement_by(Some(ada.issuer()), Role::Client)));
+    file(&mut world, &ada, &secret).unwrap();
+    let mut now = again(&ada);
+    recover(&mut world, &now, &recovery(&ada, &now, &secret)).unwrap();
+    world.admit(now.caller).unwrap();
+    for rotation in 1..=limits::PAST_IDENTITIES + 2 {
+        let mut row = world.store.person(now.caller.person).unwrap().unwrap();
+        let said = now.endorsement_by(None, Role::Attorney);
+        row.endorsement = Some(Signed { body: privity_protocol::cbor::encode(&said), signature: Vec::new() });
+        world.put_person(row);
+        now = replaced_by(&mut world, &now, None).1;
+        let shown = chain(&world.store, bob.caller.person).unwrap();
+        assert!(shown[1].certifies(ada.caller.device), "after {rotation} rotations");
+        let past = world.store.person(now.caller.person).unwrap().unwrap().past;
+        assert!(past.len() <= limits::PAST_IDENTITIES, "what nobody needs goes");
+    }
+    // A device that its person has no more: its endorsements are given once more, by one that they have.
+    let Reply::Chains { chains } = world.ask(now.caller, &Request::Renewals).unwrap() else { panic!() };
+    assert!(chains.iter().any(|chain| chain[0].person == bob.caller.person));
+}
+
+/// The answer to `SetRecovery` was lost, so that the vault knows the sheet before, or none; or somebody else holds the device.
+#[test]
+fn no_rotation_drops_a_sheet_in_silence() {
+    let (mut world, ada, _, first) = office();
+    let second = RecoverySecret::random(SheetKind::Person);
+    file(&mut world, &ada, &second).unwrap();
+    for known in [Some(&first), None] {
+        assert!(matches!(replaced_by(&mut world, &ada, known).0, Err(Refused::NotAllowed { .. })));
+    }
+    let anew = again(&ada);
+    recover(&mut world, &anew, &recovery(&ada, &anew, &second)).unwrap();
+}
+
+/// Somebody's next key, with their one device staying, and a sheet certified again.
+fn replaced_by(world: &mut World, of: &Human, sheet: Option<&RecoverySecret>) -> (Result<Reply, Refused>, Human) {
+    let mut after = Human::new(&of.handle);
+    after.caller = of.caller;
+    (after.link_key, after.mls_key, after.inbox) = (of.link_key.clone(), of.mls_key.clone(), of.inbox);
+    let certificate = after.certificate();
+    let said = replacement(of, &after.person_key, &[&certificate]);
+    let asked = NewKey {
+        person_key: after.person_key.public().unwrap(),
+        statement: Signed::make(Label::Replacement, &of.person_key, &said).unwrap(),
+        certificates: vec![certificate],
+        recovery: sheet.map(|secret| recovery_key(of, secret, &after.person_key)),
+        line: Vec::new(),
+        revocations: Vec::new(),
+    };
+    (world.ask(of.caller, &Request::ReplaceKey(Box::new(asked))), after)
+}

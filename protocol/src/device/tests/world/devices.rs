@@ -171,7 +171,7 @@ impl Relay {
             }
             Request::Certified => match self.linked.get(&device) {
                 Some(LinkedRow { certificate: Some(certificate), pack: Some(pack), .. }) => {
-                    Reply::Certified { certificate: certificate.clone(), pack: pack.clone() }
+                    Reply::Certified { certificate: certificate.clone(), pack: pack.clone(), chain: self.chain(own) }
                 }
                 _ => Reply::Refused(Refused::not_found("a certificate")),
             },
