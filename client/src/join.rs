@@ -420,15 +420,30 @@ async fn register(profile: &Profile, request: Request, deadline: Instant) -> Res
         device: None,
         link_key: profile.link_key.clone(),
     };
+    // What names the devices that its person had is signed for those alone.
+    let names_devices = match &request {
+        Request::Recover(_) => true,
+        Request::Register(asked) => !asked.revocations.is_empty(),
+        _ => false,
+    };
     let mut opened = dialer.open_until(deadline).await?;
     let answer = opened.answer(1, request).await;
     opened.close().await;
     match answer? {
         Reply::Done => Ok(()),
-        Reply::Refused(refused @ Refused::Invite { .. }) => Err(Unregistered::ForGood(refused.into())),
-        Reply::Refused(refused @ Refused::Handle { .. }) => Err(Unregistered::Handle(refused.into())),
-        Reply::Refused(refused) => Err(Unregistered::NotNow(refused.into())),
+        Reply::Refused(refused) => Err(unregistered(refused, names_devices)),
         _ => Err(Unregistered::NotNow(Error::Untrusted("the relay does not follow the protocol".to_owned()))),
+    }
+}
+
+/// What a refusal means. Where a device was linked while somebody began again, no repeating of the same request helps: they begin anew, with
+/// the sheet or invite that is as good as before.
+fn unregistered(refused: Refused, names_devices: bool) -> Unregistered {
+    match refused {
+        Refused::Invite { .. } => Unregistered::ForGood(refused.into()),
+        Refused::Malformed { .. } if names_devices => Unregistered::ForGood(refused.into()),
+        Refused::Handle { .. } => Unregistered::Handle(refused.into()),
+        _ => Unregistered::NotNow(refused.into()),
     }
 }
 
@@ -519,6 +534,15 @@ pub(crate) mod tests {
     use privity_protocol::invite::InviteSecret;
 
     use super::*;
+
+    /// A recovery that was refused so left a profile that could neither go on nor begin again.
+    #[test]
+    fn a_recovery_whose_devices_have_changed_leaves_the_folder_free_for_another() {
+        let malformed = || Refused::malformed("a device of that person is left out");
+        assert!(matches!(unregistered(malformed(), true), Unregistered::ForGood(_)));
+        assert!(matches!(unregistered(malformed(), false), Unregistered::NotNow(_)));
+        assert!(matches!(unregistered(Refused::Storage, true), Unregistered::NotNow(_)));
+    }
     use crate::link::tests::{Says, StandIn};
 
     fn view() -> InviteView {

@@ -484,6 +484,7 @@ impl Device {
         self.watch_anew();
         self.ask_about_people();
         self.ask_to_certify();
+        self.ask_to_file();
         self.ask_to_replace();
         self.look_at_devices();
         self.settle(now);

@@ -226,6 +226,7 @@ impl Enrolment {
             linking: None,
             replacing: None,
             recovery: None,
+            filing: None,
             again: self.replaced.is_some(),
             relays_before: Vec::new(),
         };
@@ -297,6 +298,7 @@ impl Enrolment {
             linking: Some(self.invite.secret.clone()),
             replacing: None,
             recovery: None,
+            filing: None,
             again: false,
             relays_before: Vec::new(),
         };

@@ -71,13 +71,27 @@ impl Device {
             self_stated: self.profile.self_stated,
         };
         let note = Blob(secret.seal(&note)?);
-        let filing = RecoveryFiling { token_hash: secret.token_hash(), statement: statement.clone(), note };
-        self.ask(Asked::SetRecovery(statement), Request::SetRecovery(Box::new(filing)));
+        let filing = RecoveryFiling { token_hash: secret.token_hash(), statement, note };
+        // Kept until the relay has answered: should the link break, it may be there, and the sheet before void.
+        self.profile.filing = Some(filing);
+        self.save_profile();
+        self.ask_to_file();
         self.settle(now);
         Ok(())
     }
 
+    pub(super) fn ask_to_file(&mut self) {
+        if let Some(filing) = self.profile.filing.clone().filter(|_| self.profile.person_key.is_some()) {
+            self.ask(Asked::SetRecovery(filing.statement.clone()), Request::SetRecovery(Box::new(filing)));
+        }
+    }
+
     pub(super) fn sheet_answered(&mut self, statement: Signed, reply: Reply) {
+        let again = matches!(reply, Reply::Refused(Refused::Slow { .. } | Refused::Storage));
+        if self.profile.filing.as_ref().is_some_and(|filing| filing.statement == statement) && !again {
+            self.profile.filing = None;
+            self.save_profile();
+        }
         if let Reply::Refused(refused) = reply {
             self.deliver(Notice::SheetRefused(refused));
             return;
@@ -121,6 +135,10 @@ impl Device {
     /// [`Refused::NotAllowed`] on a device that does not hold the person key, or before anybody has endorsed this person.
     pub fn replace_key(&mut self, now: Timestamp) -> Result<(), Error> {
         self.must_hold_person_key()?;
+        if self.profile.filing.is_some() {
+            let what = "your new recovery sheet is not at the relay yet; try again once it is";
+            return Err(Refused::not_allowed(what).into());
+        }
         if self.profile.replacing.is_some() {
             // The relay may have taken that key already: it is the one to go on with, whatever became of the answer.
             self.ask_to_replace();

@@ -143,6 +143,7 @@ impl Recovering {
             linking: None,
             replacing: None,
             recovery: None,
+            filing: None,
             again: true,
             relays_before: Vec::new(),
         };

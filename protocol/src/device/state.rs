@@ -11,7 +11,7 @@ use crate::cbor;
 use crate::content::Bundle;
 use crate::device::keys::Replacing;
 use crate::error::Misuse;
-use crate::frame::{Blob, Instance, Part};
+use crate::frame::{Blob, Instance, Part, RecoveryFiling};
 use crate::identity::{Name, Role, Signed};
 use crate::ids::{DeviceId, MailboxId, MatterId, MessageId, PersonId, Position, Timestamp};
 use crate::invite::InviteSecret;
@@ -246,6 +246,9 @@ pub struct Profile {
     /// The recovery key, as the person's key certified it; on the device that holds that key.
     #[n(41)]
     pub recovery: Option<Signed>,
+    /// A recovery sheet that the relay has not acknowledged.
+    #[n(94)]
+    pub filing: Option<RecoveryFiling>,
     /// Whether the person was here before this device, under another key.
     #[n(42)]
     #[cbor(default)]

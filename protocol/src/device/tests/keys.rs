@@ -502,3 +502,21 @@ fn one_member_takes_a_key_package_for_somebody_who_began_again() {
     assert_eq!(listed(&mut world, BOB, matter, ADA), own_key(&world, ada));
     assert_eq!(least, limits::KEY_PACKAGES - 1, "one was taken");
 }
+
+/// The request or its answer is lost: the sheet is on paper, the one before may be void already, and the vault knew nothing of either.
+#[test]
+fn a_sheet_is_filed_until_the_relay_has_answered_and_no_key_is_replaced_meanwhile() {
+    let mut world = World::office();
+    let secret = world.nodes[ADA].device.new_sheet().unwrap();
+    world.disconnect(ADA);
+    world.nodes[ADA].device.file_sheet(world.now, &secret).unwrap();
+    assert!(world.nodes[ADA].device.replace_key(world.now).is_err());
+    world.drain(ADA);
+    world.nodes[ADA].crash();
+    world.settle();
+    assert_eq!(world.told(ADA, |notice| *notice == Notice::SheetFiled), 1);
+    world.nodes[ADA].device.replace_key(world.now).unwrap();
+    world.settle();
+    let ada = world.restore_person(ADA, &secret);
+    assert!(world.nodes[ada].device.is_ready());
+}

@@ -606,3 +606,26 @@ fn replaced_by(world: &mut World, of: &Human, sheet: Option<&RecoverySecret>) ->
     };
     (world.ask(of.caller, &Request::ReplaceKey(Box::new(asked))), after)
 }
+
+/// Whoever made the first invite is gone, say: nobody else can check its proof, so a registrar makes another.
+#[test]
+fn of_two_enrolments_anew_of_one_person_the_later_counts() {
+    let (mut world, ada, dan, _) = office();
+    let registrar = Human::new("reg");
+    world.settle(&registrar, Role::Attorney, Some(&registrar.endorsement_by(None, Role::Attorney)));
+    let waits = |world: &mut World| {
+        let secret = InviteSecret::random();
+        let request = invite_anew(world, &ada, &dan, Role::Client, &secret);
+        world.ask(ada.caller, &request).unwrap();
+        let new = again(&dan);
+        let mut asked = new.registration(secret.id(), secret.token(), Role::Client);
+        asked.revocations = vec![revocation(&new.person_key, &dan, dan.caller.device)];
+        world.handle(&From::Newcomer(new.link_key()), &Request::Register(Box::new(asked))).unwrap();
+        new
+    };
+    let first = waits(&mut world);
+    anew(&mut world, &registrar, &dan, |_| (), |_| ()).unwrap();
+    assert_eq!(waits_anew(&world, &dan), (false, 0));
+    let row = world.store.device(first.caller.device).unwrap().unwrap();
+    assert!(row.ended && !row.is_in_use());
+}
