@@ -574,7 +574,8 @@ pub(crate) mod tests {
         let (profile, registration) = enrolled.unwrap();
 
         let folder = tempfile::tempdir().unwrap();
-        let mut vault = Vault::create(folder.path(), b"passphrase", vault::KDF_MEMORY_MIB_MIN).unwrap();
+        let mut vault =
+            Vault::create(folder.path(), b"correct horse battery staple", vault::KDF_MEMORY_MIB_MIN).unwrap();
         let mut batch = Batch::default();
         batch.put(Table::Profile, None, &[], &profile);
         batch.put(Table::Counter, None, REGISTRATION, &registration);
