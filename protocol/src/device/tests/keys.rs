@@ -320,6 +320,24 @@ fn accused(world: &World, who: usize) -> Vec<Notice> {
     world.nodes[who].notices.iter().filter(faults).cloned().collect()
 }
 
+/// Bob was away, and Fay comes only now: both and all others talk to Dan on a device of his, and have nothing to tell of the relay.
+fn accuses_nobody(world: &mut World, matter: MatterId, dan: usize) -> usize {
+    world.connect(BOB);
+    world.settle_but(DAN);
+    let fay = world.join(ADA, "fay", Role::Staff);
+    world.add(ADA, matter, fay);
+    world.settle_but(DAN);
+    for who in [fay, BOB, dan, ADA] {
+        world.say(who, matter, "goes on");
+        world.settle_but(DAN);
+    }
+    for who in [ADA, BOB, dan, fay] {
+        assert_eq!(accused(world, who), [], "device {who}");
+        assert_eq!(world.words(who, matter).len(), 4, "device {who}");
+    }
+    fay
+}
+
 /// A device is revoked by the key of then; whoever hears of it only under a later key finds nothing kept back.
 #[test]
 fn what_an_earlier_key_has_revoked_is_no_fault_of_the_relays_after_the_key_is_replaced() {
@@ -337,19 +355,7 @@ fn what_an_earlier_key_has_revoked_is_no_fault_of_the_relays_after_the_key_is_re
     world.settle_but(DAN);
     world.nodes[dan].device.replace_key(world.now).unwrap();
     world.settle_but(DAN);
-    world.connect(BOB);
-    world.settle_but(DAN);
-    let fay = world.join(ADA, "fay", Role::Staff);
-    world.add(ADA, matter, fay);
-    world.settle_but(DAN);
-    for who in [fay, BOB, dan, ADA] {
-        world.say(who, matter, "goes on");
-        world.settle_but(DAN);
-    }
-    for who in [ADA, BOB, dan, fay] {
-        assert_eq!(accused(&world, who), [], "device {who}");
-        assert_eq!(world.words(who, matter).len(), 4, "device {who}");
-    }
+    let fay = accuses_nobody(&mut world, matter, dan);
     assert!(world.nodes[fay].device.is_revoked(world.device(second)), "an earlier key of the line says so");
 }
 
@@ -366,19 +372,7 @@ fn what_was_revoked_before_somebody_was_enrolled_anew_is_no_fault_of_the_relays(
     world.disconnect(DAN);
     let dan = world.enrol_anew(ADA, DAN);
     world.settle_but(DAN);
-    world.connect(BOB);
-    world.settle_but(DAN);
-    let fay = world.join(ADA, "fay", Role::Staff);
-    world.add(ADA, matter, fay);
-    world.settle_but(DAN);
-    for who in [fay, BOB, dan, ADA] {
-        world.say(who, matter, "goes on");
-        world.settle_but(DAN);
-    }
-    for who in [ADA, BOB, dan, fay] {
-        assert_eq!(accused(&world, who), [], "device {who}");
-        assert_eq!(world.words(who, matter).len(), 4, "device {who}");
-    }
+    accuses_nobody(&mut world, matter, dan);
 }
 
 /// A key that was replaced because it may be known to others revokes nothing that stays.
