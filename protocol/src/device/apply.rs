@@ -537,6 +537,7 @@ impl Device {
         }
         self.batch.put(Table::Person, None, person.as_bytes(), &known);
         self.people.insert(person, known);
+        self.forget_what_is_over(person);
         self.look_for_lapses();
     }
 

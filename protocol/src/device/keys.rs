@@ -19,8 +19,8 @@ use crate::device::{Asked, Device, Notice};
 use crate::error::{Error, Malformed, Misuse, PeerMisbehaved, Refused};
 use crate::frame::{Blob, NewKey, RecoveryFiling, Reply, Request};
 use crate::identity::{
-    DeviceCertificate, Identity, RecoveryKey, Replacement, Signed, Step, Verified, stays_since, verify_chain,
-    verify_line,
+    DeviceCertificate, DeviceRevocation, Identity, RecoveryKey, Replacement, Signed, Step, Verified, stays_since,
+    verify_chain, verify_line,
 };
 use crate::ids::{PersonId, Timestamp};
 use crate::limits;
@@ -217,10 +217,15 @@ impl Device {
         let Some(link) = self.link.as_mut().filter(|link| here && !link.line_filed) else { return Ok(true) };
         link.line_filed = true;
         let Some(stays) = stays_since(&verify_line(&first)?, shown) else { return Ok(true) };
-        let line: Vec<Step> = first.line.into_iter().skip(at).collect();
+        let line: Vec<Step> = first.line.iter().skip(at).cloned().collect();
         let Some(statement) = line.last().map(|last| last.statement.clone()) else { return Ok(true) };
         let revoked = self.revoked.values().filter(|row| row.said.person == first.person && row.said.issuer.is_none());
-        let revocations = revoked.map(|row| row.statement.clone()).take(limits::DEVICES_PER_PERSON_MAX).collect();
+        let known_there = |statement: &&Signed| {
+            let mut keys = line.iter().map(|step| &step.key).chain([&first.person_key]);
+            keys.any(|key| statement.verify::<DeviceRevocation>(Label::DeviceRevocation, key, "a revocation").is_ok())
+        };
+        let revocations = revoked.map(|row| &row.statement).filter(known_there);
+        let revocations = revocations.take(limits::DEVICES_PER_PERSON_MAX).cloned().collect();
         let mut certificates = first.certificates;
         certificates.retain(|signed| {
             let said = signed.unverified::<DeviceCertificate>("device certificate");

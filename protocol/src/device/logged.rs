@@ -16,7 +16,7 @@ use crate::device::state::{Doubt, Logged, Stage, Table};
 use crate::device::{Asked, Device, Notice};
 use crate::error::{Error, PeerMisbehaved};
 use crate::frame::{ProvedLeaf, Reply, Request};
-use crate::identity::{Endorsement, Identity, Signed};
+use crate::identity::{Endorsement, Identity, Signed, verify_line};
 use crate::ids::{DeviceId, PersonId, Timestamp};
 use crate::limits;
 use crate::log::Act;
@@ -52,6 +52,16 @@ fn names(act: &Act) -> Option<Digest> {
         | Act::KeyRotated { key: person_key, .. } => Some(*person_key),
         Act::DeviceAdded { certificate, .. } => Some(*certificate),
         Act::Endorsed { endorsement, .. } | Act::Adopted { endorsement, .. } => Some(*endorsement),
+        _ => None,
+    }
+}
+
+/// The key that an act gives somebody in place of the one before.
+fn key_of(act: &Act) -> Option<Digest> {
+    match act {
+        Act::Recovered { person_key, .. }
+        | Act::Replaced { person_key, .. }
+        | Act::KeyRotated { key: person_key, .. } => Some(*person_key),
         _ => None,
     }
 }
@@ -301,7 +311,9 @@ impl Device {
             Act::DeviceRevoked { .. } | Act::Recovered { .. } | Act::Replaced { .. } if self.is_past(person, act) => {
                 true
             }
-            Act::DeviceRevoked { device, .. } => self.is_revoked(*device),
+            Act::DeviceRevoked { device, certificate, .. } => {
+                self.is_revoked(*device) || self.is_left_out(person, act, *certificate)
+            }
             Act::EndorsementRevoked { endorsement, .. } => {
                 self.withdrawn.get(&person).is_some_and(|row| row.takes_back(*endorsement))
             }
@@ -310,6 +322,18 @@ impl Device {
             | Act::KeyRotated { key: person_key, .. } => is_theirs(*person_key),
             _ => true,
         }
+    }
+
+    /// Whether a key of somebody's that came later, in the log, has left that certificate out: their own word that the device is gone.
+    fn is_left_out(&self, person: PersonId, act: &Act, certificate: Digest) -> bool {
+        let Some((history, known)) = self.logged(person).zip(self.people.get(&person)) else { return false };
+        let Some(place) = history.acts.iter().rposition(|(_, other)| other == act) else { return false };
+        let steps = known.shown().filter_map(|identity| verify_line(identity).ok()).flatten();
+        let mut leave_out = steps.filter(|step| !step.said.stays.contains(&certificate));
+        leave_out.any(|step| {
+            let later = history.acts.iter().skip(place.saturating_add(1));
+            later.into_iter().any(|(_, later)| key_of(later) == Some(step.said.to))
+        })
     }
 
     /// Whether somebody has begun anew since, in the log, with a key that this device knows: whoever was enrolled anew, and whoever has

@@ -87,8 +87,8 @@ impl Device {
         let come = verified.devices.iter().map(|(_, certificate)| certificate.device);
         let come: Vec<DeviceId> = come.filter(|device| !is_in(*device) && !self.is_revoked(*device)).collect();
         let own = listed.person == self.profile.person;
-        // A key that all their devices follow is listed at once: what the key before might still sign leads nowhere then.
-        let key_alone = stays.is_some() && gone.clone().next().is_none();
+        // A key that a device of theirs follows is listed at once: what the key before might still sign leads nowhere then.
+        let key_alone = theirs().any(|member| named(member.credential.certificate));
         if (come.is_empty() && !key_alone)
             || (own && gone.clone().any(|member| member.credential.device == self.profile.device))
         {

@@ -14,7 +14,7 @@ use crate::error::{Error, PeerMisbehaved, Refused};
 use crate::frame::{Reply, Request};
 use crate::identity::{DeviceRevocation, Identity, Signed};
 use crate::ids::{DeviceId, PersonId, Timestamp};
-use crate::suite::Label;
+use crate::suite::{Label, PublicKey};
 
 impl Device {
     /// Revokes a device: one of this person's own with the person key, anybody's as a registrar. [`Notice::DeviceRevoked`] or
@@ -71,10 +71,11 @@ impl Device {
         self.ask_checkpoint();
     }
 
-    /// What a revocation says: signed by the device's person, with the key of now or of then, or by a registrar.
+    /// What a revocation says: signed by the device's person with their newest key, or by a registrar.
     ///
     /// # Errors
-    /// [`PeerMisbehaved`] where none of them has signed it. A key that was replaced revokes nothing that stays under the next.
+    /// [`PeerMisbehaved`] where neither has signed it. A key that was replaced, as far as this device knows, revokes nothing more: whom it
+    /// had revoked the next one leaves out.
     pub(super) fn verify_revocation(
         &self,
         signed: &Signed,
@@ -90,14 +91,39 @@ impl Device {
             let key = &author.device(issuer.device).ok_or(PeerMisbehaved::NotEndorsed)?.mls_key;
             return signed.verify(Label::DeviceRevocation, key, WHAT);
         }
-        let author = self.author(said.person, None, identities)?;
-        let now = signed.verify(Label::DeviceRevocation, &author.person_key, WHAT);
-        if now.is_ok() || author.device(said.device).is_some() {
-            return now;
-        }
+        self.author(said.person, None, identities)?;
         let shown = assemble(identities, said.person);
-        let known = self.people.get(&said.person).into_iter().flat_map(KnownPerson::keys);
-        let mut earlier = shown.first().into_iter().flat_map(Identity::keys).chain(known);
-        earlier.find_map(|key| signed.verify(Label::DeviceRevocation, key, WHAT).ok()).map_or(now, Ok)
+        let known = self.people.get(&said.person);
+        let theirs: Vec<&Identity> =
+            shown.first().into_iter().chain(known.into_iter().flat_map(KnownPerson::shown)).collect();
+        let is_over = |key: &PublicKey| theirs.iter().any(|other| other.line.iter().any(|step| step.key == *key));
+        let newest = || theirs.iter().filter(|identity| !is_over(&identity.person_key));
+        // Of keys of which none leads to the other, each speaks for its own devices.
+        let alone = newest().all(|identity| newest().all(|other| other.person_key == identity.person_key));
+        let by = newest().filter(|identity| alone || identity.certifies(said.device));
+        let verify = |identity: &&&Identity| {
+            signed.verify::<DeviceRevocation>(Label::DeviceRevocation, &identity.person_key, WHAT).is_ok()
+        };
+        by.into_iter().find(verify).map(|_| said).ok_or_else(|| PeerMisbehaved::Signature(WHAT).into())
+    }
+
+    /// Somebody is known under another key: what one before has said of a device that this one certifies is over.
+    pub(super) fn forget_what_is_over(&mut self, person: PersonId) {
+        let known: Vec<Identity> =
+            self.people.get(&person).map(|known| known.shown().cloned().collect()).unwrap_or_default();
+        let Some(newest) = known.iter().find(|identity| !identity.line.is_empty()) else { return };
+        let is_over = |row: &Revoked| {
+            let by =
+                |key| row.statement.verify::<DeviceRevocation>(Label::DeviceRevocation, key, "a revocation").is_ok();
+            row.said.person == person
+                && row.said.issuer.is_none()
+                && newest.certifies(row.said.device)
+                && !by(&newest.person_key)
+        };
+        let over: Vec<DeviceId> = self.revoked.values().filter(|row| is_over(row)).map(|row| row.said.device).collect();
+        for device in over {
+            self.revoked.remove(&device);
+            self.batch.delete(Table::Revoked, None, device.as_bytes());
+        }
     }
 }

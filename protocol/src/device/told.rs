@@ -174,9 +174,9 @@ impl Device {
     fn is_nobodys(&self, statement: &Signed, identities: &[Identity]) -> bool {
         let Ok(said) = statement.unverified::<DeviceRevocation>("a revocation") else { return false };
         let shown = assemble(identities, said.person);
-        let known = self.people.get(&said.person).map(|known| known.chain.as_slice()).unwrap_or_default();
-        let counts = |first: &Identity| first.certifies(said.device);
-        said.issuer.is_none() && !shown.first().is_none_or(counts) && !known.first().is_some_and(counts)
+        let known = self.people.get(&said.person).and_then(|known| known.shown().next());
+        let newest = known.or_else(|| shown.first());
+        said.issuer.is_none() && newest.is_some_and(|newest| !newest.certifies(said.device))
     }
 
     /// The author of a statement, as the identities beside it say, if that is who this device knows, or was before their key was replaced.

@@ -302,6 +302,11 @@ impl<'a> Change<'a> {
             }
         }
         for statement in revocations.iter().take(limits::DEVICES_PER_PERSON_MAX) {
+            let of: DeviceRevocation = statement.unverified("revocation").map_err(|error| malformed(error.into()))?;
+            if !self.devices.iter().any(|row| row.device == of.device && row.is_in_use()) {
+                // Gone already, or forgotten: who has signed it may be nobody that is known here any more.
+                continue;
+            }
             let verify = |key| statement.verify::<DeviceRevocation>(Label::DeviceRevocation, key, "revocation").ok();
             let said = identity.keys().find_map(verify).filter(|said| said.person == person && said.issuer.is_none());
             let said = said.ok_or_else(|| Refused::malformed("a revocation of somebody else's device"))?;

@@ -150,11 +150,15 @@ impl KnownPerson {
         newest.line.first().map(|step| step.key.digest())
     }
 
+    /// Who they are, as this device knows them and as somebody has shown since: the newest first.
+    pub(in crate::device) fn shown(&self) -> impl Iterator<Item = &Identity> {
+        let changed = self.changed.as_ref().and_then(|changed| changed.chain.first());
+        [changed, self.chain.first()].into_iter().flatten()
+    }
+
     /// Their keys, as far as they are here: of each chain that was shown, with those that statements lead on from.
     pub(in crate::device) fn keys(&self) -> impl Iterator<Item = &PublicKey> {
-        let changed = self.changed.as_ref().and_then(|changed| changed.chain.first());
-        let shown = [self.chain.first(), changed, self.before.first()];
-        shown.into_iter().flatten().flat_map(Identity::keys)
+        self.shown().chain(self.before.first()).flat_map(Identity::keys)
     }
 
     /// When the user has compared the safety number with them, if they have.
