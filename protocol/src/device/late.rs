@@ -61,8 +61,12 @@ impl Said {
     /// Whether an act about its person is what it says.
     fn is(&self, act: &Act) -> bool {
         match (self, act) {
-            (Self::Revoked(said, _), Act::DeviceRevoked { device, .. }) => said.device == *device,
-            (Self::Withdrawn(said, _), Act::EndorsementRevoked { endorsement, .. }) => said.endorsement == *endorsement,
+            (Self::Revoked(said, _), Act::DeviceRevoked { device, by, .. }) => {
+                said.device == *device && *by == self.issuer().map(|issuer| issuer.person)
+            }
+            (Self::Withdrawn(said, _), Act::EndorsementRevoked { endorsement, by }) => {
+                said.endorsement == *endorsement && *by == self.issuer().map(|issuer| issuer.person)
+            }
             _ => false,
         }
     }
@@ -169,7 +173,12 @@ impl Device {
                     self.late.good.insert(said.digest());
                     self.keep_said(said);
                 }
-                Some(false) => self.void_statement(said),
+                Some(false) => {
+                    // A restored relay took it before it heard again that its author had been shut out; and what was made good since is
+                    // no fault either.
+                    let honest = self.was_shut_out_before(&said) || self.is_made_good(&said);
+                    self.void_statement(said, honest);
+                }
             }
         }
     }
@@ -178,18 +187,53 @@ impl Device {
     fn was_in_time(&self, said: &Said) -> Option<bool> {
         let issuer = said.issuer()?;
         let (of, by) = (self.logged(said.person())?, self.logged(issuer.person)?);
-        match of.acts.iter().find(|(_, act)| said.is(act)).map(|(place, _)| *place) {
-            Some(place) => (by.size > place).then(|| {
-                // Whoever has stolen a key that is over can certify any device with it: only one that was added in its time counts.
-                let over = self.is_of_a_key_before(issuer.person, issuer.device);
-                stood(by, place, issuer.device) && (!over || was_added(by, place, issuer.device))
-            }),
-            // What was believed under a relay that was restored since need not be in this log.
-            None => (Some(of.size) == self.log_size()).then(|| self.is_kept(said)),
+        let before = self.is_from_before(said);
+        let Some(place) = of.acts.iter().find(|(_, act)| said.is(act)).map(|(place, _)| *place) else {
+            // What was believed under a relay that was restored since need not be in this log; all else is.
+            return (Some(of.size) == self.log_size()).then_some(before);
+        };
+        if by.size <= place {
+            return None;
+        }
+        // Whoever has stolen a key that is over can certify any device with it: only one that was added in its time counts.
+        let over = self.is_of_a_key_before(issuer.person, issuer.device);
+        let stood = stood(by, place, issuer.device) && (!over || was_added(by, place, issuer.device));
+        Some(before || (stood && !self.was_shut_out_before(said) && !self.is_made_good(said)))
+    }
+
+    /// Whether a statement was believed already when the relay was restored.
+    fn is_from_before(&self, said: &Said) -> bool {
+        let here = self.incarnation.map(Into::into);
+        match said {
+            Said::Revoked(said, _) => self.revoked.get(&said.device).is_some_and(|row| row.under != here),
+            Said::Withdrawn(said, statement) => {
+                let row = self.withdrawn.get(&said.person).filter(|row| row.statement == *statement);
+                row.is_some_and(|row| row.under != here)
+            }
         }
     }
 
-    fn void_statement(&mut self, said: Said) {
+    /// Whether its author was known to be shut out when the relay was restored, and it was not believed then.
+    fn was_shut_out_before(&self, said: &Said) -> bool {
+        let here = self.incarnation.map(Into::into);
+        let Some(Issuer { person, device }) = said.issuer() else { return false };
+        let gone = self.revoked.get(&device).is_some_and(|row| row.under != here);
+        let ended = gone || self.withdrawn_row(person).is_some_and(|row| row.under != here);
+        ended && !self.is_from_before(said)
+    }
+
+    /// Whether somebody was endorsed again, in the log, after the withdrawal of which a statement says to be the reason, and that
+    /// endorsement names another.
+    fn is_made_good(&self, said: &Said) -> bool {
+        let Said::Withdrawn(withdrawal, statement) = said else { return false };
+        let Some(history) = self.logged(withdrawal.person) else { return false };
+        let after = history.acts.iter().skip_while(|(_, act)| !said.is(act));
+        let again = |act: &Act| matches!(act, Act::Endorsed { .. } | Act::Adopted { .. });
+        let names = self.said_of(withdrawal.person).is_some_and(|said| said.after == Some(statement.digest()));
+        after.into_iter().any(|(_, act)| again(act)) && !names
+    }
+
+    fn void_statement(&mut self, said: Said, honest: bool) {
         if self.is_kept(&said) {
             match &said {
                 Said::Revoked(said, _) => {
@@ -207,6 +251,9 @@ impl Device {
         self.late.void.drain(..surplus);
         self.look_at_devices();
         self.look_for_lapses();
+        if honest {
+            return;
+        }
         self.log_fault("the relay passes on what somebody said of others after they had been shut out", None, None);
         self.deliver(Notice::Problem(PeerMisbehaved::SaidLate.into()));
     }

@@ -468,9 +468,10 @@ pub(super) fn stood(history: &Logged, place: u64, device: DeviceId) -> bool {
     stands
 }
 
-/// Whether somebody had added a device before a place in the log, as far back as it is kept.
+/// Whether somebody had added a device before a place in the log, and before they had the key of now, as far back as it is kept.
 pub(super) fn was_added(history: &Logged, place: u64, device: DeviceId) -> bool {
-    let before = history.acts.iter().take_while(|(at, _)| *at < place);
+    let newest = history.acts.iter().rev().find(|(_, act)| key_of(act).is_some()).map_or(place, |(at, _)| *at);
+    let before = history.acts.iter().take_while(|(at, _)| *at < place.min(newest));
     let added = |act: &Act| matches!(act, Act::DeviceAdded { device: new, .. } if *new == device);
     history.acts.len() >= limits::HISTORY_ACTS || before.into_iter().any(|(_, act)| added(act))
 }

@@ -63,7 +63,7 @@ impl Device {
             return;
         }
         let device = said.device;
-        let revoked = Revoked { said, statement };
+        let revoked = Revoked { said, statement, under: self.incarnation.map(Into::into) };
         self.batch.put(Table::Revoked, None, device.as_bytes(), &revoked);
         self.revoked.insert(device, revoked);
         self.look_at_devices();

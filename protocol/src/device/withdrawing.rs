@@ -109,10 +109,17 @@ impl Device {
 
     pub(super) fn keep_withdrawal(&mut self, said: EndorsementRevocation, statement: Signed) {
         let person = said.person;
+        let under = self.incarnation.map(Into::into);
         let row = match self.withdrawn.get(&person) {
             Some(known) if known.said == said => return,
-            Some(known) => known.clone().with(said, statement),
-            None => Withdrawn { said, statement, past: Vec::new() },
+            Some(known) => {
+                let known = known.clone();
+                let before = known.statement.clone();
+                let row = known.with(said, statement);
+                let under = if row.statement == before { row.under } else { under };
+                Withdrawn { under, ..row }
+            }
+            None => Withdrawn { said, statement, past: Vec::new(), under },
         };
         self.batch.put(Table::Withdrawn, None, person.as_bytes(), &row);
         self.withdrawn.insert(person, row);

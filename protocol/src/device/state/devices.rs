@@ -17,6 +17,9 @@ pub struct Revoked {
     /// The statement.
     #[n(1)]
     pub statement: Signed,
+    /// The incarnation of the relay in which it was learnt; none of one from before this was kept.
+    #[n(90)]
+    pub under: Option<ByteArray<16>>,
 }
 
 /// Up to which number revocations were told, and by which incarnation of the relay: numbers belong to one.

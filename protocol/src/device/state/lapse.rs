@@ -2,6 +2,7 @@
 //!
 //! Invariant: only statements whose author was verified up to the organisation's key are kept.
 
+use minicbor::bytes::ByteArray;
 use minicbor::{Decode, Encode};
 
 use crate::identity::{EndorsementRevocation, Signed};
@@ -22,6 +23,9 @@ pub struct Withdrawn {
     /// The hashes of endorsements that other statements took back.
     #[n(2)]
     pub past: Vec<Digest>,
+    /// The incarnation of the relay in which it was learnt; none of one from before this was kept.
+    #[n(90)]
+    pub under: Option<ByteArray<16>>,
 }
 
 impl Withdrawn {

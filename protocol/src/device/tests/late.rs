@@ -184,3 +184,121 @@ fn a_device_made_up_with_a_key_that_is_over_shuts_nobody_out() {
     world.settle_but(ADA);
     assert!(!world.nodes[BOB].device.is_withdrawn(dan));
 }
+
+/// The log has a withdrawal of before, since made good: a later one by a device that was revoked in between does not take its place.
+#[test]
+fn a_late_withdrawal_takes_no_older_ones_place() {
+    let (mut world, second, _) = with_second();
+    let dan = world.person(DAN);
+    let (_, before, _) = withdrawal(&world, ADA, DAN);
+    world.withdraw(ADA, DAN);
+    world.settle();
+    world.now = world.now.plus_ms(1000);
+    let now = world.now;
+    world.nodes[ADA].device.endorse_again(now, dan).unwrap();
+    world.settle();
+    assert!(!world.nodes[CYN].device.is_withdrawn(dan));
+    world.revoke(ADA, second);
+    world.settle();
+    world.now = world.now.plus_ms(1000);
+    let said =
+        EndorsementRevocation { person: dan, endorsement: before, issuer: issuer(&world, second), at: world.now };
+    let key = &world.nodes[second].device.profile().mls_key;
+    let signed = Signed::make(Label::EndorsementRevocation, key, &said).unwrap();
+    world.relay.tell_withdrawn(dan, &signed);
+    world.settle();
+    let_pass(&mut world, 120_000);
+    for who in [ADA, BOB, CYN] {
+        assert!(!world.nodes[who].device.is_withdrawn(dan), "device {who}");
+    }
+}
+
+/// The relay tells a thief's word before the thief's end, and logs the end alone.
+#[test]
+fn what_stands_in_no_log_is_worth_nothing_once_its_author_has_ended() {
+    let (mut world, second, _) = with_second();
+    let (person, device, statement) = revocation(&world, second, EVE);
+    let (ada, gone) = (world.person(ADA), world.device(second));
+    let end = DeviceRevocation { person: ada, device: gone, issuer: None, at: world.now };
+    let key = world.nodes[ADA].device.profile().person_key.clone().unwrap();
+    let end = Signed::make(Label::DeviceRevocation, &key, &end).unwrap();
+    world.relay.log.add(ada, Act::DeviceRevoked { device: gone, certificate: Digest::of(&[]), by: None });
+    world.relay.tell_revoked(person, &statement);
+    world.relay.tell_revoked(ada, &end);
+    world.settle();
+    let_pass(&mut world, 120_000);
+    for who in [ADA, BOB, CYN] {
+        let node = &world.nodes[who].device;
+        assert!(node.is_revoked(gone) && !node.is_revoked(device), "device {who}");
+    }
+}
+
+/// An honest relay is restored to before a registrar's stolen device was revoked, and the thief comes first.
+#[test]
+fn a_thief_who_comes_first_to_a_restored_relay_shuts_nobody_out_and_the_relay_is_not_accused() {
+    let (mut world, second, _) = with_second();
+    let backup = world.relay.clone();
+    world.disconnect(second);
+    world.revoke(ADA, second);
+    world.settle_but(second);
+    let gone = world.device(second);
+    for who in [ADA, BOB, CYN, DAN, EVE] {
+        assert!(world.nodes[who].device.is_revoked(gone) || who > CYN);
+        world.disconnect(who);
+    }
+    world.restore(backup);
+    world.connect(second);
+    world.run();
+    world.withdraw(second, DAN);
+    world.revoke(second, EVE);
+    world.run();
+    let (dan, eves) = (world.person(DAN), world.device(EVE));
+    assert!(world.relay.is_revoked(eves), "the relay had to take it");
+    for who in [CYN, BOB, ADA] {
+        world.connect(who);
+        world.run();
+    }
+    world.settle_but(second);
+    let_pass(&mut world, 120_000);
+    for who in [ADA, BOB, CYN] {
+        let node = &world.nodes[who].device;
+        assert!(!node.is_withdrawn(dan) && !node.is_revoked(eves), "device {who}");
+        assert_eq!(faults(&world, who), 0, "device {who}");
+    }
+}
+
+/// Somebody's key of before is stolen; the thief certifies a device with it after the key was replaced, and the relay logs what it says.
+#[test]
+fn a_device_that_was_added_after_its_key_was_over_shuts_nobody_out() {
+    let (mut world, _, _) = with_second();
+    let ada = world.person(ADA);
+    let old: Vec<Identity> = world.relay.chain_of(ada);
+    let stolen = world.nodes[ADA].device.profile().person_key.clone().unwrap();
+    world.nodes[ADA].device.replace_key(world.now).unwrap();
+    world.settle();
+    // The log has the new key.
+    world.again(CYN);
+    let thief = SecretKey::generate();
+    let mut said: DeviceCertificate = old[0].certificates[0].unverified("certificate").unwrap();
+    (said.device, said.mls_key) = (DeviceId::random(), thief.public().unwrap());
+    let certificate = Signed::make(Label::DeviceCertificate, &stolen, &said).unwrap();
+    let mut shown = old;
+    shown[0].certificates = vec![certificate.clone()];
+    let (person, device) = (world.person(EVE), world.device(EVE));
+    let by = Issuer { person: ada, device: said.device };
+    let said = DeviceRevocation { person, device, issuer: Some(by), at: world.now };
+    let signed = Signed::make(Label::DeviceRevocation, &thief, &said).unwrap();
+    world.relay.log.add(ada, Act::DeviceAdded { device: by.device, certificate: certificate.digest() });
+    world.relay.log.add(person, Act::DeviceRevoked { device, certificate: Digest::of(&[]), by: Some(ada) });
+    for who in [BOB, CYN] {
+        world.nodes[who].device.take_statements(vec![signed.clone()], Vec::new(), &shown);
+    }
+    for who in [BOB, CYN] {
+        world.again(who);
+    }
+    world.settle();
+    let_pass(&mut world, 120_000);
+    for who in [BOB, CYN] {
+        assert!(!world.nodes[who].device.is_revoked(device), "device {who}");
+    }
+}
