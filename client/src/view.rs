@@ -53,12 +53,12 @@ fn is_invisible(character: char) -> bool {
 /// The matter that an id or title means, or the beginning of one.
 ///
 /// # Errors
-/// [`Error::Usage`] if none or several are meant.
+/// [`Error::Usage`] if none or several are meant; [`Error::NotYet`] for whoever has begun again and is in none yet.
 pub fn find_matter(device: &Device, asked: &str) -> Result<MatterId, Error> {
     let choices: Vec<Choice<'_>> =
         device.matters().map(|(id, row)| Choice { id, title: &row.title, people: handles(device, row) }).collect();
     if choices.is_empty() && device.profile().again {
-        return Err(Error::Usage(no_matter(device.profile().role.manages(), true).to_owned()));
+        return Err(Error::NotYet(no_matter(device.profile().role.manages(), true).to_owned()));
     }
     find_among(&choices, asked, device.profile().role.manages())
 }

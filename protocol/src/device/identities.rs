@@ -193,9 +193,22 @@ impl Device {
             self.know(person, accepted);
         } else {
             self.changed(person, key, chain, told);
+            self.note_confirmed(said);
         }
         self.look_at_devices();
         Ok(())
+    }
+
+    /// Whoever vouches for somebody has stated their name, too, and their key has followed on since: the name is what it is.
+    fn note_confirmed(&mut self, said: &Verified) {
+        let Some(known) = self.people.get(&said.person).filter(|known| known.self_stated && !known.is_forked()) else {
+            return;
+        };
+        let same = known.name.as_ref().is_some_and(|name| name.commitment() == said.endorsement.name);
+        if same && said.endorsement.confirmed && known.key().is_some_and(|before| said.is_listed_as(before)) {
+            let confirmed = KnownPerson { self_stated: false, ..known.clone() };
+            self.know(said.person, confirmed);
+        }
     }
 
     /// Holds the people that a matter lists against those known.

@@ -58,8 +58,10 @@ fn certified_recovery(row: &PersonRow, statement: &Signed, key: &PublicKey) -> R
 
 /// Whose sheet a token proves.
 fn proved(store: &dyn Read, handle: &str, token: &[u8; 32]) -> Result<(PersonRow, RecoveryFiling), No> {
-    let unknown = || Refused::Invite {
-        what: "this relay keeps no such recovery sheet, or a newer one has taken its place".to_owned(),
+    let unknown = || {
+        Refused::Invite {
+        what: "this relay keeps no such recovery sheet under that handle, or a newer one has taken its place: hold the handle against the paper, too".to_owned(),
+    }
     };
     let row = of_handle(store, handle)?.ok_or_else(unknown)?;
     let filing = row.recovery.clone().ok_or_else(unknown)?;

@@ -257,3 +257,21 @@ fn a_name_that_fits_no_endorsement_is_not_taken() {
     assert_eq!(world.nodes[ADA].device.person(dan).unwrap().name, None);
     assert_eq!(world.nodes[ADA].device.person(eve).unwrap().name, None, "who is not in it");
 }
+
+/// Nobody has looked at them between the confirmation and their new key, which nobody has accepted yet.
+#[test]
+fn a_name_that_was_confirmed_stays_so_under_a_key_that_follows() {
+    let mut world = World::office();
+    world.matter_by(BOB, &[DAN, CYN]);
+    let dan = world.person(DAN);
+    let self_stated = |world: &World| world.nodes[CYN].device.person(dan).unwrap().self_stated;
+    assert!(self_stated(&world));
+    world.disconnect(CYN);
+    world.nodes[BOB].device.confirm_name(world.now, dan).unwrap();
+    world.run();
+    world.nodes[DAN].device.replace_key(world.now).unwrap();
+    world.run();
+    world.settle();
+    assert!(world.nodes[CYN].device.person(dan).unwrap().changed.is_some());
+    assert!(!self_stated(&world));
+}
